@@ -1,0 +1,54 @@
+"""Packaging of waveglow-vq; tools are configured in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+README = HERE / "README.md"
+VERSION = re.search(
+    r'^__version__ = "([^"]+)"', (HERE / "waveglow_vq" / "__init__.py").read_text("utf-8"), re.M
+).group(1)
+
+TRAIN = ["tensorboard", "matplotlib", "tqdm"]
+METRICS = ["matplotlib"]
+# espeakng-loader bundles the espeak-ng synthesiser (GPL-3.0-or-later), which is why it is optional.
+DEMO = ["espeakng-loader==0.2.4", "matplotlib", "tqdm"]
+TEST = ["pytest", "nbformat", "nbclient", "ipykernel", "ruff"]
+
+setup(
+    name="waveglow-vq",
+    version=VERSION,
+    description="WaveGlow and soft-EM vector quantisation for SpeechBrain: vocoder and codec",
+    long_description=README.read_text("utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["waveglow_vq", "waveglow_vq.*"]),
+    install_requires=[
+        "torch>=2.7.1",
+        "torchaudio>=2.7.1",
+        "speechbrain>=1.1.2,<1.2",
+        "hyperpyyaml>=1.2.3",
+        "librosa>=0.11",
+        "numpy",
+        "scipy",
+        "sentencepiece",
+        "soundfile",
+        "tqdm",
+    ],
+    extras_require={
+        "train": TRAIN,
+        "metrics": METRICS,
+        "demo": DEMO,
+        "test": TEST + sorted(set(TRAIN + METRICS + DEMO)),
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,33 @@
+import os
+import sys
+from pathlib import Path
+
+import waveglow_vq  # noqa: F401  (before speechbrain and torchaudio)
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "recipes" / "LJSpeech"))
+
+# Models in tests are tiny: more threads cost more in waiting than they give.
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def real_ljspeech():
+    """Folder of real LJSpeech recordings (all or some), named by WAVEGLOW_VQ_LJSPEECH."""
+    folder = os.environ.get("WAVEGLOW_VQ_LJSPEECH")
+    if not folder:
+        pytest.skip("WAVEGLOW_VQ_LJSPEECH does not name a folder with LJSpeech recordings")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def demo_corpus(tmp_path_factory):
+    """Folder of a small generated corpus in LJSpeech's layout (12 utterances, one speaker)."""
+    pytest.importorskip("espeakng_loader", reason="needs pip install waveglow-vq[demo]")
+    from waveglow_vq.data.demo_corpus import generate_demo_corpus
+
+    return Path(generate_demo_corpus(tmp_path_factory.mktemp("demo_corpus"), utterances=12))

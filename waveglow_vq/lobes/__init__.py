@@ -1,0 +1,1 @@
+"""Modules of torch only: no files, no YAML, no training loop."""

@@ -1,0 +1,1 @@
+"""What every recipe shares: the Brain, weight averaging, export of a finished run."""
