@@ -1,0 +1,48 @@
+# Every target does its own set-up: the first one that is run creates .venv with the tested
+# versions of constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+# Waiting OpenMP threads that spin instead of sleeping slow down everything beside them.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: help venv demo test test-all lint bench clean
+
+help:
+	@echo "make demo      train a small model on generated speech, reconstruct, score: demo_output/"
+	@echo "make test      the tests and the examples in the documentation, without the slow ones"
+	@echo "make test-all  all of them"
+	@echo "make lint      code style"
+	@echo "make bench     the measurements behind the tables of the README"
+	@echo "make venv      only the virtual environment"
+	@echo "make clean     remove what the other targets leave, except the virtual environment"
+
+venv: $(STAMP)
+
+$(STAMP): setup.py constraints.txt
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -c constraints.txt -e ".[train,metrics,demo,test]"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(RUN) recipes/LJSpeech/demo.py --output demo_output
+
+test: $(STAMP)
+	$(RUN) -m pytest -m "not slow" -ra --durations=10
+
+test-all: $(STAMP)
+	$(RUN) -m pytest -ra --durations=20
+
+lint: $(STAMP)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+bench: $(STAMP)
+	$(RUN) benchmarks/run.py
+
+clean:
+	rm -rf demo_output demo_data build dist *.egg-info .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
