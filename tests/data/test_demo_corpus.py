@@ -1,0 +1,154 @@
+import hashlib
+import json
+import sys
+
+from waveglow_vq.data import demo_corpus as module
+from waveglow_vq.data.demo_corpus import DEMO_SPEAKERS, generate_demo_corpus
+from waveglow_vq.data.demo_texts import DEMO_TEXTS
+from waveglow_vq.data.espeak import synthesise
+from waveglow_vq.errors import UserError
+
+import numpy as np
+import pytest
+import soundfile
+
+
+@pytest.fixture
+def synthesiser():
+    pytest.importorskip("espeakng_loader", reason="needs pip install waveglow-vq[demo]")
+
+
+def checksums(folder):
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def request(voice, text="The bridge is long."):
+    return {"text": text, "voice": voice, "rate": 170, "pitch": 50, "range": 50}
+
+
+def test_texts_fit_the_metadata_format():
+    spoken = [normalised or text for text, normalised in DEMO_TEXTS]
+    assert len(set(spoken)) == len(spoken) >= 60
+    assert not any("|" in text or "\n" in text for pair in DEMO_TEXTS for text in pair if text)
+    assert not any(character.isdigit() for text in spoken for character in text)
+    assert any(character.isdigit() for text, _ in DEMO_TEXTS for character in text)
+
+
+def test_layout(demo_corpus):
+    lines = (demo_corpus / "metadata.csv").read_text("utf-8").splitlines()
+    assert len(lines) == 12
+    for line in lines:
+        utterance_id, text, normalised = line.split("|")
+        info = soundfile.info(demo_corpus / "wavs" / f"{utterance_id}.wav")
+        assert (info.samplerate, info.channels, info.subtype) == (22050, 1, "PCM_16")
+        assert 1.5 < info.duration < 8
+    assert lines[2].split("|")[1:] == list(DEMO_TEXTS[2])
+
+
+def test_clips_look_like_recordings(demo_corpus):
+    for file in sorted((demo_corpus / "wavs").iterdir()):
+        signal, _ = soundfile.read(file)
+        assert 0.2 < np.abs(signal).max() < 0.96  # loud enough, not clipped
+        assert -25 < 10 * np.log10(np.mean(signal**2)) < -20
+        edge = 10 * np.log10(np.mean(signal[:2000] ** 2))
+        assert -62 < edge < -58  # room noise, not digital silence
+
+
+def test_generates_the_same_bits_each_time(synthesiser, tmp_path):
+    # The first speaker's voice is breathy, that is noisy: the harder case.
+    first = generate_demo_corpus(tmp_path / "first", utterances=5, speakers=2)
+    second = generate_demo_corpus(tmp_path / "second", utterances=5, speakers=2)
+    assert checksums(first) == checksums(second)
+    assert len(checksums(first)) == 12
+
+
+def test_a_clip_does_not_depend_on_how_many_follow(synthesiser, tmp_path):
+    few = checksums(generate_demo_corpus(tmp_path / "few", utterances=2))
+    more = checksums(generate_demo_corpus(tmp_path / "more", utterances=4))
+    assert few["wavs/DM001-0002.wav"] == more["wavs/DM001-0002.wav"]
+
+
+def test_skips_when_up_to_date(synthesiser, tmp_path, monkeypatch):
+    generate_demo_corpus(tmp_path, utterances=2)
+    before = checksums(tmp_path)
+    monkeypatch.setattr(module, "synthesise", lambda *_: pytest.fail("generated again"))
+    generate_demo_corpus(tmp_path, utterances=2)
+    assert checksums(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "interrupt"])
+def test_repairs_a_damaged_corpus(synthesiser, tmp_path, damage):
+    generate_demo_corpus(tmp_path, utterances=3)
+    before = checksums(tmp_path)
+    clip = tmp_path / "wavs" / "DM001-0002.wav"
+    if damage == "truncate":
+        clip.write_bytes(clip.read_bytes()[:1000])
+    elif damage == "remove":
+        clip.unlink()
+    else:
+        (tmp_path / "demo_corpus.json").write_text(json.dumps({"files": {}}))
+    generate_demo_corpus(tmp_path, utterances=3)
+    assert checksums(tmp_path) == before
+
+
+def test_fewer_utterances_leave_no_stale_clips(synthesiser, tmp_path):
+    generate_demo_corpus(tmp_path, utterances=4)
+    generate_demo_corpus(tmp_path, utterances=2)
+    clips = sorted(file.name for file in (tmp_path / "wavs").iterdir())
+    assert clips == ["DM001-0001.wav", "DM001-0002.wav"]
+
+
+def test_never_touches_files_that_are_not_its_own(synthesiser, tmp_path):
+    folder, outside = tmp_path / "corpus", tmp_path / "outside.wav"
+    generate_demo_corpus(folder, utterances=2)
+    outside.write_text("keep")
+    record = json.loads((folder / "demo_corpus.json").read_text())
+    record["files"]["wavs/../../outside.wav"] = "0"
+    (folder / "demo_corpus.json").write_text(json.dumps(record))
+    generate_demo_corpus(folder, utterances=1)
+    assert outside.read_text() == "keep"
+
+
+def test_refuses_a_folder_with_another_corpus(tmp_path):
+    (tmp_path / "metadata.csv").write_text("LJ001-0001|Text|Text\n")
+    with pytest.raises(UserError, match="another corpus"):
+        generate_demo_corpus(tmp_path, utterances=1)
+    assert (tmp_path / "metadata.csv").read_text() == "LJ001-0001|Text|Text\n"
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (len(DEMO_TEXTS) + 1, 1), (1, 99)])
+def test_refuses_numbers_out_of_range(tmp_path, numbers):
+    with pytest.raises(UserError, match="has to be from 1 to"):
+        generate_demo_corpus(tmp_path, *numbers)
+
+
+@pytest.mark.parametrize("voice", ["no-such-language", "en-us+no_such_variant"])
+def test_a_wrong_voice_is_an_error(synthesiser, voice):
+    # The first utterance loads a good voice, which espeak-ng by itself would go on using.
+    with pytest.raises(UserError, match=voice.replace("+", r"\+")):
+        synthesise([request("en-us"), request(voice)])
+
+
+def test_all_speakers_sound_different(synthesiser):
+    clips = synthesise([request(speaker.voice) for speaker in DEMO_SPEAKERS])
+    assert all(len(clip) > 10_000 for clip in clips)
+    assert len({clip.tobytes() for clip in clips}) == len(DEMO_SPEAKERS)
+
+
+def test_without_the_synthesiser_it_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)  # import raises ImportError
+    with pytest.raises(SystemExit) as exit:
+        module.main([str(tmp_path), "--utterances", "1"])
+    assert exit.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: ") and "pip install waveglow-vq[demo]" in message
+
+
+def test_command_line(synthesiser, tmp_path, capsys):
+    module.main([str(tmp_path), "--utterances", "2", "--speakers", "2"])
+    assert capsys.readouterr().out == f"{tmp_path}: 4 clips\n"
+    assert len((tmp_path / "metadata.csv").read_text().splitlines()) == 4
