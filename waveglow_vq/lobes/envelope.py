@@ -1,0 +1,366 @@
+"""Linear prediction from the log-mel, and the envelope flow that whitens speech with it.
+
+The mel already says what the spectral envelope and the loudness are. The envelope flow applies
+that exactly and without parameters, so that the learned flows only model what the mel does not
+say. From a log-mel frame: divide every band by its filter's area, interpolate the log-magnitudes
+over frequency, power spectrum -> autocorrelation by inverse FFT -> lag window and white-noise
+correction -> Levinson-Durbin -> predictor a and gain g (Makhoul 1975, "Linear prediction: a
+tutorial review", section III).
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from waveglow_vq.lobes.flows import at_least_fp32, interpolate_frames
+
+
+class Predictor(NamedTuple):
+    """Linear predictors that hold for blocks of ``block`` samples each.
+
+    Arguments
+    ---------
+    coefficients : torch.Tensor
+        a_1 ... a_P of ``1 + sum_k a_k z^-k``, ``[batch, blocks, order]``.
+    log_gain : torch.Tensor
+        Logarithm of the gain g, ``[batch, blocks]``.
+    block : int
+        Samples in a block.
+    """
+
+    coefficients: torch.Tensor
+    log_gain: torch.Tensor
+    block: int
+
+
+def levinson_durbin(autocorrelation):
+    """Solves the normal equations of linear prediction by the Levinson-Durbin recursion.
+
+        k_i = -(r_i + sum_{j<i} a_j r_{i-j}) / E_{i-1},   E_i = (1 - k_i^2) E_{i-1}
+        a_j <- a_j + k_i a_{i-j},   a_i = k_i
+
+    Arguments
+    ---------
+    autocorrelation : torch.Tensor
+        r_0 ... r_P, positive definite, ``[..., order + 1]``, fp64 for high orders.
+
+    Returns
+    -------
+    coefficients : torch.Tensor
+        a_1 ... a_P, ``[..., order]``; the all-pole filter 1 / A is stable.
+    error : torch.Tensor
+        Energy of the prediction error E_P, ``[...]``.
+
+    Example
+    -------
+    >>> import torch
+    >>> a, error = levinson_durbin(torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64))
+    >>> [round(value, 2) + 0.0 for value in a.tolist()], error.item()
+    ([-0.5, 0.0], 0.75)
+    """
+    r = autocorrelation
+    error = r[..., 0]
+    a = r[..., :0]
+    for i in range(1, r.shape[-1]):
+        earlier = r[..., 1:i].flip(-1)
+        reflection = -(r[..., i] + (a * earlier).sum(-1)) / error
+        a = torch.cat([a + reflection[..., None] * a.flip(-1), reflection[..., None]], dim=-1)
+        error = error * (1 - reflection**2)
+    return a, error
+
+
+class MelPredictor(nn.Module):
+    """Linear predictors from log-mel frames. Has no parameters; differentiable.
+
+    Arguments
+    ---------
+    features : LogMel
+        What the log-mels are: the filter bank, the window and the rate are read from it.
+    order : int
+        Order P of the predictors.
+    updates_per_frame : int
+        Predictors per hop. The log-mel is interpolated linearly in time to the centre of each.
+    lag_window_hz : float
+        Bandwidth of the Gaussian lag window in Hz; 0 for none.
+    white_noise_correction : float
+        r_0 is raised by this fraction, which bounds the dynamic range of the envelope.
+    gain_db : float
+        Calibration of the gain in dB, such that whitened speech has unit variance: the mel
+        averages magnitudes, and the mean of magnitudes is less than their root mean square.
+    tilt_above_bands_db : float
+        Slope in dB per kHz with which the envelope goes on above the last band.
+
+    Example
+    -------
+    >>> import torch
+    >>> from waveglow_vq.data.features import LogMel
+    >>> predictor = MelPredictor(LogMel(), order=16)(torch.zeros(2, 80, 5))
+    >>> predictor.coefficients.shape, predictor.log_gain.shape, predictor.block
+    (torch.Size([2, 10, 16]), torch.Size([2, 10]), 128)
+    """
+
+    def __init__(
+        self,
+        features,
+        order=128,
+        updates_per_frame=2,
+        lag_window_hz=0.0,
+        white_noise_correction=1e-5,
+        gain_db=1.0,
+        tilt_above_bands_db=0.0,
+    ):
+        super().__init__()
+        if features.hop_length % updates_per_frame:
+            raise ValueError("updates_per_frame must divide the hop")
+        self.order = order
+        self.block = features.hop_length // updates_per_frame
+        self.updates_per_frame = updates_per_frame
+        self.hop_length = features.hop_length
+        bank = features.filter_bank.double().numpy()
+        bins = bank.shape[1]
+        centres = bank.argmax(axis=1).astype(float)
+        weights = bank.sum(axis=1)
+        centroid = (bank * np.arange(bins)).sum(axis=1) / weights
+        # A band one or two bins wide has its peak on a bin, its centroid between bins.
+        centres = centroid
+        matrix = np.stack(
+            [np.interp(np.arange(bins), centres, row) for row in np.eye(len(centres))], axis=1
+        )
+        hz_per_bin = features.sample_rate / features.n_fft
+        khz_above = np.clip(np.arange(bins) - centres[-1], 0, None) * hz_per_bin / 1000
+        log_power = khz_above * tilt_above_bands_db + gain_db
+        # Magnitudes of the windowed transform -> power per sample: / sum of squared window.
+        log_power = log_power * math.log(10) / 10
+        log_power = log_power - math.log(features.window.double().square().sum().item())
+        offset = log_power - 2 * matrix @ np.log(weights)
+        lags = np.arange(order + 1)
+        angle = 2 * math.pi * lag_window_hz * lags / features.sample_rate
+        lag_window = np.exp(-0.5 * angle**2)
+        lag_window[0] += white_noise_correction
+        for name, value in (("interpolation", 2 * matrix), ("offset", offset)):
+            self.register_buffer(name, torch.from_numpy(value), persistent=False)
+        self.register_buffer("lag_window", torch.from_numpy(lag_window), persistent=False)
+
+    def _apply(self, fn, recurse=True):
+        # .half() or .float() must not lower these; devices without fp64 are not supported.
+        super()._apply(fn, recurse)
+        for name in ("interpolation", "offset", "lag_window"):
+            setattr(self, name, getattr(self, name).double())
+        return self
+
+    def forward(self, log_mel):
+        """Computes the predictors.
+
+        Arguments
+        ---------
+        log_mel : torch.Tensor
+            ``[batch, n_mels, frames]``.
+
+        Returns
+        -------
+        Predictor
+            For ``frames * updates_per_frame`` blocks, fp64.
+        """
+        with torch.autocast(log_mel.device.type, enabled=False):
+            log_mel = interpolate_frames(log_mel.double(), self.updates_per_frame)
+            power = (self.interpolation @ log_mel + self.offset[:, None]).exp().transpose(1, 2)
+            autocorrelation = torch.fft.irfft(power)[..., : self.order + 1]
+            a, error = levinson_durbin(autocorrelation * self.lag_window)
+            return Predictor(a, 0.5 * error.log(), self.block)
+
+
+def prediction_error(wav, predictor, history=None):
+    """e_n = (x_n + sum_k a_{t(n),k} x_{n-k}) / g_{t(n)}, all samples in parallel.
+
+    Arguments
+    ---------
+    wav : torch.Tensor
+        ``[batch, samples]``, a multiple of the block.
+    predictor : Predictor
+        At least ``samples / block`` blocks; further ones are not used.
+    history : torch.Tensor
+        The ``order`` samples before the first, ``[batch, order]``; zeros where None, as at the
+        start of an utterance.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch, samples]``.
+    """
+    batch, samples = wav.shape
+    blocks, order = samples // predictor.block, predictor.coefficients.shape[-1]
+    if history is None:
+        history = wav.new_zeros(batch, order)
+    padded = torch.cat([history.to(wav.dtype), wav], dim=-1)
+    # [batch, blocks, order + block]: every block with the samples before it.
+    spans = padded.unfold(-1, order + predictor.block, predictor.block)
+    taps = predictor.coefficients[:, :blocks].flip(-1)
+    taps = torch.cat([taps, torch.ones_like(taps[..., :1])], dim=-1).to(wav.dtype)
+    inverse_gain = (-predictor.log_gain[:, :blocks]).exp().to(wav.dtype)
+    error = filter_blocks(spans, taps) * inverse_gain[..., None]
+    return error.flatten(1)
+
+
+def filter_blocks(spans, taps):
+    """Correlates every span with its own taps by FFT: ``[..., n]`` and ``[..., m]`` give
+    ``[..., n - m + 1]``."""
+    size, keep = spans.shape[-1], spans.shape[-1] - taps.shape[-1] + 1
+    product = torch.fft.rfft(spans) * torch.fft.rfft(taps, n=size).conj()
+    return torch.fft.irfft(product, n=size)[..., :keep]
+
+
+def all_pole(error, predictor, history=None):
+    """x_n = g_{t(n)} e_n - sum_k a_{t(n),k} x_{n-k}, the inverse of :func:`prediction_error`.
+
+    The predictor holds for a block, so a block is a linear map of its own errors and of the
+    ``order`` samples before it: x = H (g e - C x_before) with H the Toeplitz matrix of the
+    impulse response. The maps of all blocks are made in parallel; only two products of a small
+    matrix and a vector per block are left to do in sequence.
+
+    Arguments
+    ---------
+    error : torch.Tensor
+        ``[batch, samples]``, a multiple of the block.
+    predictor : Predictor
+        At least ``samples / block`` blocks.
+    history : torch.Tensor
+        As in :func:`prediction_error`.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch, samples]``.
+    """
+    batch, samples = error.shape
+    block, order = predictor.block, predictor.coefficients.shape[-1]
+    blocks = samples // block
+    state = error.new_zeros(batch, order) if history is None else history.to(error.dtype)
+    outputs = []
+    # In portions of blocks, so that memory does not grow with the length of the utterance.
+    for first in range(0, blocks, BLOCKS_AT_ONCE):
+        last = min(first + BLOCKS_AT_ONCE, blocks)
+        gain = predictor.log_gain[:, first:last].exp().to(error.dtype)
+        driven = error[:, first * block : last * block].unflatten(-1, (-1, block))
+        driven = (driven * gain[..., None])[..., None]
+        past, response = _block_maps(predictor.coefficients[:, first:last].to(error.dtype), block)
+        for i in range(last - first):
+            out = torch.baddbmm(driven[:, i], past[:, i], state[..., None], alpha=-1)
+            out = (response[:, i] @ out)[..., 0]
+            outputs.append(out)
+            state = torch.cat([state, out], dim=-1)[:, -order:]
+    return torch.cat(outputs, dim=-1)
+
+
+BLOCKS_AT_ONCE = 256
+
+
+def _block_maps(coefficients, block):
+    """For every block, what the ``order`` samples before it contribute to its prediction,
+    ``[..., block, order]``, and the lower-triangular Toeplitz matrix of the impulse response of
+    1 / A, ``[..., block, block]``."""
+    order = coefficients.shape[-1]
+    ones = torch.ones_like(coefficients[..., :1])
+    # Row n of the band holds a_P ... a_1, 1 in columns n ... n + P.
+    band = _shifted_rows(torch.cat([coefficients.flip(-1), ones], dim=-1), block)
+    past, present = band.split([order, block], dim=-1)
+    impulse = torch.zeros_like(present[..., :1])
+    impulse[..., 0, :] = 1
+    response = torch.linalg.solve_triangular(present, impulse, upper=False, unitriangular=True)
+    response = _shifted_rows(response[..., 0].flip(-1), block)[..., block - 1 :]
+    return past, response
+
+
+def _shifted_rows(row, rows):
+    """``[..., n]`` to ``[..., rows, n - 1 + rows]``: row i is ``row`` moved i to the right."""
+    width = row.shape[-1] + rows - 1
+    padded = torch.nn.functional.pad(row, (0, rows))
+    repeated = padded[..., None, :].expand(*row.shape[:-1], rows, width + 1).flatten(-2)
+    return repeated[..., : rows * width].unflatten(-1, (rows, width))
+
+
+class EnvelopeFlow(nn.Module):
+    """Whitens a waveform by the envelope of its own mel, exactly and invertibly:
+
+        forward   e_n = (x_n + sum_k a_{t(n),k} x_{n-k}) / g_{t(n)}
+        logdet    - sum_n log g_{t(n)}      (the Jacobian is triangular with 1 / g on its diagonal)
+        inverse   x_n = g_{t(n)} e_n - sum_k a_{t(n),k} x_{n-k}
+
+    The idea is that of PriorGrad (Lee et al. 2022) and SpecGrad (Koizumi et al. 2022) for
+    diffusion and of LPCNet (Valin and Skoglund 2019) for autoregressive vocoders.
+
+    Arguments
+    ---------
+    predictor : MelPredictor
+        Makes the predictors from the log-mel.
+
+    Example
+    -------
+    >>> import torch
+    >>> from waveglow_vq.data.features import LogMel
+    >>> features = LogMel()
+    >>> wav = torch.randn(2, 2048) * 0.1
+    >>> flow = EnvelopeFlow(MelPredictor(features, order=16))
+    >>> context = EnvelopeContext(features(wav))
+    >>> e, logdet = flow(wav[:, None], context)
+    >>> torch.allclose(flow.inverse(e, context)[:, 0], wav, atol=1e-5), logdet.shape
+    (True, torch.Size([2]))
+    """
+
+    def __init__(self, predictor):
+        super().__init__()
+        self.predictor = predictor
+
+    @property
+    def order(self):
+        """Samples of history that a segment needs to be whitened as within its utterance."""
+        return self.predictor.order
+
+    def forward(self, x, context):
+        """See the module's contract; x is ``[batch, 1, samples]``."""
+        x = at_least_fp32(x)
+        with torch.autocast(x.device.type, enabled=False):
+            predictor = self.predictor(context.log_mel)
+            # In fp64, since the error is small against the speech that it is a difference of.
+            error = prediction_error(x[:, 0].double(), predictor, context.history).to(x.dtype)
+            blocks = x.shape[-1] // predictor.block
+            log_gain = predictor.log_gain[:, :blocks]
+            if context.samples is not None:
+                starts = torch.arange(blocks, device=x.device) * predictor.block
+                within = (context.samples[:, None] - starts).clamp(0, predictor.block)
+            else:
+                within = torch.full_like(log_gain, predictor.block)
+            logdet = -(log_gain * within).sum(-1)
+            return error[:, None], logdet.to(x.dtype)
+
+    def inverse(self, y, context):
+        """See the module's contract; y is ``[batch, 1, samples]``."""
+        y = at_least_fp32(y)
+        with torch.autocast(y.device.type, enabled=False):
+            predictor = self.predictor(context.log_mel)
+            # In fp64: a recursion of high order carries rounding errors on.
+            return all_pole(y[:, 0].double(), predictor, context.history)[:, None].to(y.dtype)
+
+
+class EnvelopeContext(NamedTuple):
+    """What the envelope flow is conditioned on.
+
+    Arguments
+    ---------
+    log_mel : torch.Tensor
+        ``[batch, n_mels, frames]``; where the frame that follows a segment is given too, the
+        last predictor is interpolated towards it.
+    history : torch.Tensor
+        The ``order`` samples before a segment, ``[batch, order]``, or None.
+    samples : torch.Tensor
+        Number of samples of each item that are not padding, ``[batch]``, or None for all.
+    """
+
+    log_mel: torch.Tensor
+    history: torch.Tensor | None = None
+    samples: torch.Tensor | None = None

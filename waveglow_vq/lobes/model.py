@@ -1,0 +1,313 @@
+"""The whole model: conditioner, quantiser and vocoder as one module.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.waveglow import negative_log_likelihood
+
+
+class ModelOutput(NamedTuple):
+    """What a training step needs.
+
+    Arguments
+    ---------
+    loss : torch.Tensor
+        What is minimised, a scalar.
+    terms : dict
+        Its terms before weighting, detached scalars: ``nll`` in nats per sample (see
+        :func:`~waveglow_vq.lobes.waveglow.negative_log_likelihood`) and, where they apply,
+        ``mel_l1``, ``codebook``, ``commitment``.
+    statistics : dict
+        What the quantiser says of its codes; empty without one.
+    """
+
+    loss: torch.Tensor
+    terms: dict
+    statistics: dict
+
+
+class WaveGlowVQ(nn.Module):
+    """A conditioner and a vocoder, trained together; ``forward`` does all of a training step.
+
+    Arguments
+    ---------
+    conditioner : torch.nn.Module
+        One of conditioners.py.
+    vocoder : WaveGlow
+        The flows.
+    sigma : float
+        Standard deviation of the prior in the training loss.
+    mel_weight : float
+        Weight of the L1 between the predicted and the given log-mel.
+    quantizer_weight : float
+        Weight of the quantiser's own losses.
+    envelope_gradient : bool
+        Whether the likelihood's gradient reaches a predicted log-mel through the envelope.
+
+    Example
+    -------
+    >>> import torch
+    >>> from waveglow_vq.data.features import LogMel
+    >>> from waveglow_vq.lobes.conditioners import MelConditioner
+    >>> from waveglow_vq.lobes.waveglow import WaveGlow
+    >>> features = LogMel()
+    >>> vocoder = WaveGlow(features, 16, flows=2, layers=2, channels=8, envelope={"order": 16})
+    >>> model = WaveGlowVQ(MelConditioner(features, channels=16), vocoder)
+    >>> wav = torch.randn(2, 2048) * 0.1
+    >>> sorted(model(wav, features(wav)).terms)
+    ['nll']
+    >>> condition = model.conditioner(features(wav))
+    >>> model.sample(condition, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 2304])
+    """
+
+    def __init__(
+        self,
+        conditioner,
+        vocoder,
+        sigma=1.0,
+        mel_weight=1.0,
+        quantizer_weight=1.0,
+        envelope_gradient=True,
+    ):
+        super().__init__()
+        if sigma <= 0:
+            raise UserError(f"sigma: {sigma}; a standard deviation has to be positive")
+        if conditioner.hop != vocoder.condition_hop:
+            raise UserError(
+                f"condition_hop: the vocoder expects {vocoder.condition_hop} samples per frame of "
+                f"its condition, the conditioner makes one every {conditioner.hop}"
+            )
+        self.conditioner = conditioner
+        self.vocoder = vocoder
+        self.sigma = sigma
+        self.mel_weight = mel_weight
+        self.quantizer_weight = quantizer_weight
+        self.envelope_gradient = envelope_gradient
+
+    @property
+    def quantizer(self):
+        """The quantiser, or None."""
+        return getattr(self.conditioner, "quantizer", None)
+
+    def forward(
+        self, wav, mel, starts=None, history=None, wav_lens=None, mel_lens=None, speaker=None
+    ):
+        """Losses of segments, or of whole utterances.
+
+        The log-mel may reach further to both sides than the waveform, so that the conditioner
+        sees more context than the flows are trained on.
+
+        Arguments
+        ---------
+        wav : torch.Tensor
+            ``[batch, samples]``, a multiple of the hop.
+        mel : torch.Tensor
+            Log-mel ``[batch, n_mels, frames]``.
+        starts : torch.Tensor
+            Frame of the log-mel on which each waveform begins, ``[batch]``; 0 where None.
+        history : torch.Tensor
+            The samples before each waveform, ``[batch, vocoder.history]``; zeros where None.
+        wav_lens, mel_lens : torch.Tensor
+            Relative lengths in (0, 1], ``[batch]``, or None where nothing is padded.
+        speaker : torch.Tensor
+            Global condition ``[batch, speaker_channels]``, or None.
+
+        Returns
+        -------
+        ModelOutput
+        """
+        by_wave = self.conditioner.input == "wav"
+        condition = self.conditioner(wav if by_wave else mel, wav_lens if by_wave else mel_lens)
+        z, logdet, samples = self.to_noise(
+            wav, mel, condition, starts, history, wav_lens, mel_lens, speaker
+        )
+        nll = negative_log_likelihood(z, logdet, samples, self.sigma)
+        # Every sample counts the same, in long utterances and in short ones.
+        nll = (nll * samples).sum() / samples.sum()
+        terms = {"nll": nll}
+        loss = nll
+        statistics = {}
+        if condition.quantized is not None:
+            terms.update(condition.quantized.losses)
+            loss = loss + self.quantizer_weight * sum(condition.quantized.losses.values())
+            statistics = condition.quantized.statistics
+            if condition.log_mel is not None:
+                target, lens = mel, mel_lens
+                if by_wave:
+                    frames = condition.log_mel.shape[-1]
+                    target, lens = crop_frames(mel, frames, starts, mel_lens), wav_lens
+                terms["mel_l1"] = masked_l1(condition.log_mel, target, lens)
+                loss = loss + self.mel_weight * terms["mel_l1"]
+        return ModelOutput(loss, {k: v.detach() for k, v in terms.items()}, statistics)
+
+    def to_noise(
+        self,
+        wav,
+        mel,
+        condition,
+        starts=None,
+        history=None,
+        wav_lens=None,
+        mel_lens=None,
+        speaker=None,
+    ):
+        """Sends waveforms through the flows.
+
+        Arguments
+        ---------
+        condition : Condition
+            What the conditioner returned; the others as in :meth:`forward`.
+
+        Returns
+        -------
+        z : torch.Tensor
+            ``[batch, group_size, groups]``.
+        logdet : torch.Tensor
+            ``[batch]``.
+        samples : torch.Tensor
+            Samples of each item, ``[batch]``.
+        """
+        hop = self.vocoder.hop
+        samples = torch.full((wav.shape[0],), wav.shape[-1], device=wav.device)
+        if wav_lens is not None:
+            samples = (wav_lens * wav.shape[-1] / hop).round().long() * hop
+        local, log_mel = condition.local, condition.log_mel
+        # One frame more than the waveform covers: the envelope and the condition are
+        # interpolated towards it. Where there is none, the last frame is held.
+        frames = wav.shape[-1] // hop + 1
+        if self.conditioner.input == "mel":
+            local = crop_frames(local, frames, starts, mel_lens)
+            log_mel = crop_frames(log_mel, frames, starts, mel_lens)
+        elif wav_lens is not None:
+            local = crop_frames(local, local.shape[-1], None, wav_lens)
+            if log_mel is not None:
+                log_mel = crop_frames(log_mel, log_mel.shape[-1], None, wav_lens)
+        if log_mel is not None and not self.envelope_gradient:
+            log_mel = log_mel.detach()
+        z, logdet = self.vocoder(wav, local, log_mel, speaker, samples, history)
+        return z, logdet, samples
+
+    def sample(self, condition, lengths=None, speaker=None, sigma=1.0, generator=None):
+        """Draws waveforms.
+
+        Arguments
+        ---------
+        condition : Condition
+            What the conditioner returned, or ``conditioner.decode``.
+        lengths : torch.Tensor
+            Relative lengths in (0, 1], ``[batch]``, or None where nothing is padded. An item is
+            the same whatever it is batched with.
+        speaker : torch.Tensor
+            Global condition, or None.
+        sigma : float
+            Standard deviation of the noise: the sampling temperature.
+        generator : torch.Generator or int
+            Source of the noise. A number seeds every item alike, so that an item does not
+            depend on its place in the batch.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, frames * hop]`` with the hop of the condition, zero where padded.
+        """
+        if sigma < 0:
+            raise UserError(f"sigma: {sigma}; a standard deviation cannot be negative")
+        local, log_mel = condition.local, condition.log_mel
+        total = local.shape[-1] * condition.hop
+        samples = None
+        if lengths is not None:
+            samples = (lengths * local.shape[-1]).round().long() * condition.hop
+            local = crop_frames(local, local.shape[-1], None, lengths)
+            if log_mel is not None:
+                log_mel = crop_frames(log_mel, log_mel.shape[-1], None, lengths)
+        groups = total // self.vocoder.group_size
+        z = draw_noise(local, self.vocoder.group_size, groups, generator) * sigma
+        return self.vocoder.inverse(z, local, log_mel, speaker, samples)
+
+
+def draw_noise(like, channels, groups, generator=None):
+    """Standard normal noise ``[batch, channels, groups]``, drawn item by item and in the order of
+    time, so that a longer draw begins with a shorter one's numbers.
+
+    Arguments
+    ---------
+    like : torch.Tensor
+        Gives batch size and device.
+    channels, groups : int
+        Shape.
+    generator : torch.Generator, int or None
+        As in :meth:`WaveGlowVQ.sample`.
+    """
+    items = []
+    for _ in range(like.shape[0]):
+        source = generator
+        if isinstance(generator, int):
+            source = torch.Generator().manual_seed(generator)
+        # Without a generator of its own, drawn where it is needed; else where it lives.
+        device = like.device if source is None else source.device
+        items.append(torch.randn(groups, channels, generator=source, device=device))
+    return torch.stack(items).transpose(1, 2).to(like.device)
+
+
+def crop_frames(x, frames, starts=None, lengths=None):
+    """Takes ``frames`` frames of every item; behind its end an item's last frame is held.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        ``[batch, channels, all frames]``.
+    frames : int
+        Frames to take.
+    starts : torch.Tensor
+        First frame of each item, ``[batch]``; 0 where None.
+    lengths : torch.Tensor
+        Relative lengths in (0, 1], ``[batch]``, or None where nothing is padded.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch, channels, frames]``.
+
+    Example
+    -------
+    >>> import torch
+    >>> x = torch.arange(5.0).expand(2, 1, 5)
+    >>> crop_frames(x, 3, torch.tensor([0, 3])).tolist()
+    [[[0.0, 1.0, 2.0]], [[3.0, 4.0, 4.0]]]
+    """
+    total = x.shape[-1]
+    if starts is None and lengths is None and frames <= total:
+        return x[..., :frames]
+    index = torch.arange(frames, device=x.device).expand(x.shape[0], -1)
+    if starts is not None:
+        index = index + starts[:, None]
+    last = torch.full_like(index[:, :1], total - 1)
+    if lengths is not None:
+        last = (lengths * total).round().long()[:, None] - 1
+    index = torch.minimum(index, last)
+    return x.gather(-1, index[:, None].expand(-1, x.shape[1], -1))
+
+
+def masked_l1(estimate, target, lengths=None):
+    """Mean absolute difference of ``[batch, channels, frames]`` over frames that are not padding.
+
+    Example
+    -------
+    >>> import torch
+    >>> masked_l1(torch.ones(1, 2, 4), torch.zeros(1, 2, 4), torch.tensor([0.5]))
+    tensor(1.)
+    """
+    difference = (estimate - target).abs().mean(dim=1)
+    if lengths is None:
+        return difference.mean()
+    frames = (lengths * difference.shape[-1]).round()[:, None]
+    mask = torch.arange(difference.shape[-1], device=lengths.device) < frames
+    return (difference * mask).sum() / mask.sum()
