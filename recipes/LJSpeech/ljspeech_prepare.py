@@ -1,0 +1,254 @@
+"""Prepares LJSpeech-1.1 (https://keithito.com/LJ-Speech-Dataset/): 13,100 clips of one speaker.
+
+Writes the manifests train.json, valid.json and test.json (their form: see
+waveglow_vq/data/preparation.py). The recipe calls `prepare_ljspeech`; by hand:
+
+    python ljspeech_prepare.py --data_folder /data/LJSpeech-1.1 --save_folder results/manifests
+"""
+
+import argparse
+import logging
+import re
+import sys
+from pathlib import Path
+
+from waveglow_vq.data.download import download_file, unpack_tar
+from waveglow_vq.data.preparation import MIN_LOUDNESS_DBFS, Clip, Filters, prepare_manifests
+from waveglow_vq.errors import UserError, cli_errors
+
+logger = logging.getLogger(__name__)
+
+CORPUS = "LJSpeech-1.1"
+URL = "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2"
+SHA256 = "be1a30453f28eb8dd26af4101ae40cbf2c50413b1bb21936cbcdc6fae3de8aa5"
+
+_CLIP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def prepare_ljspeech(
+    data_folder,
+    save_folder,
+    splits=("train", "valid", "test"),
+    split_ratio=(90, 5, 5),
+    seed=0,
+    min_samples=16384,
+    max_samples=None,
+    min_loudness_dbfs=MIN_LOUDNESS_DBFS,
+    skip_silent=True,
+    sample_rate=22050,
+    num_workers=None,
+    download=False,
+    skip_prep=False,
+    max_utterances=None,
+):
+    """Checks and filters the corpus, divides it into splits, writes the manifests.
+
+    With the same options and files as the last time it does nothing.
+
+    Arguments
+    ---------
+    data_folder : str or Path
+        The corpus (the folder with metadata.csv and wavs/), or the folder that holds it under the
+        name LJSpeech-1.1.
+    save_folder : str or Path
+        Where <split>.json and prepare_report.json go.
+    splits : sequence of str
+        Names of the splits.
+    split_ratio : sequence of float
+        The share of each split. A clip's split depends on its id and `seed` only.
+    seed : int
+        Another seed, another division.
+    min_samples, max_samples : int or None
+        Clips that are shorter or longer are dropped.
+    min_loudness_dbfs : float or None
+        Clips whose loudest window of 16384 samples is quieter (RMS) are dropped.
+    skip_silent : bool
+        Whether clips of digital silence are dropped.
+    sample_rate : int
+        The rate that every file has to have, in Hz.
+    num_workers : int or None
+        Files read at a time; None for the number of processors, at most 8.
+    download : bool
+        Whether to fetch the corpus (2.6 GB) into `data_folder` if it is not there.
+    skip_prep : bool
+        Whether to rely on manifests that are there already.
+    max_utterances : int or None
+        Use only so many clips, chosen by a hash of their id.
+
+    Returns
+    -------
+    data_root : Path
+        The corpus folder, which `{data_root}` in the manifests stands for.
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If there is no corpus, or something in it is wrong; the sentence names the file.
+    """
+    data_root = find_ljspeech(data_folder, download)
+    if skip_prep:
+        for name in splits:
+            if not (Path(save_folder) / f"{name}.json").is_file():
+                raise UserError(f"--skip_prep is on, but {save_folder} has no {name}.json")
+        return data_root
+    prepare_manifests(
+        read_metadata(data_root / "metadata.csv"),
+        data_root,
+        save_folder,
+        splits=splits,
+        split_ratio=split_ratio,
+        seed=seed,
+        filters=Filters(min_samples or 1, max_samples, min_loudness_dbfs, skip_silent),
+        sample_rate=sample_rate,
+        num_workers=num_workers,
+        max_utterances=max_utterances,
+    )
+    return data_root
+
+
+def find_ljspeech(data_folder, download=False):
+    """Finds the corpus in or under a folder, and fetches it if asked to.
+
+    Arguments
+    ---------
+    data_folder : str or Path or None
+        The corpus, or the folder that holds it under the name LJSpeech-1.1.
+    download : bool
+        Whether to fetch the corpus into `data_folder` if it is not there.
+
+    Returns
+    -------
+    data_root : Path
+        The folder with metadata.csv and wavs/.
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If there is none.
+    """
+    if data_folder is None or not str(data_folder).strip():
+        raise UserError(
+            "no data folder was given: name a copy of LJSpeech-1.1 with --data_folder FOLDER, or"
+            " have it fetched with --data_folder FOLDER --download true, or run `make demo`, which"
+            " generates a small corpus and trains on it"
+        )
+    folder = Path(data_folder)
+    for candidate in (folder, folder / CORPUS):
+        if (candidate / "metadata.csv").is_file():
+            return candidate
+    if download:
+        archive = download_file(URL, folder / Path(URL).name, SHA256)
+        return unpack_tar(archive, folder, CORPUS)
+    if not folder.is_dir():
+        raise UserError(
+            f"the data folder {folder} does not exist; name the folder of {CORPUS} with"
+            " --data_folder, or fetch the corpus into it with --download true"
+        )
+    raise UserError(
+        f"{folder} holds no {CORPUS} (no metadata.csv in it, nor in {CORPUS}/ under it); name the"
+        " folder of the corpus with --data_folder, or fetch the corpus with --download true"
+    )
+
+
+def read_metadata(file):
+    """Reads metadata.csv: lines of id|text|normalised text, without header or quoting.
+
+    The texts hold quotation marks that mean nothing, so a CSV reader would damage some.
+
+    Arguments
+    ---------
+    file : str or Path
+        The file, UTF-8.
+
+    Returns
+    -------
+    clips : list of Clip
+        With the normalised texts.
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If it is missing, empty or not UTF-8, or a row is wrong (the sentence names the line).
+    """
+    try:
+        # Not splitlines(): it would also split at rare Unicode characters inside a text.
+        lines = Path(file).read_bytes().decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 ({error})") from error
+    clips, seen = [], {}
+    for number, line in enumerate(lines, start=1):
+        line = line.rstrip("\r")
+        if not line.strip():
+            continue
+        fields = line.split("|")
+        if len(fields) != 3:
+            raise UserError(
+                f"{file}, line {number}: expected id|text|normalised text with two pipes, found"
+                f" {len(fields) - 1} pipes"
+            )
+        clip_id, text, normalised = fields
+        if not _CLIP_ID.fullmatch(clip_id):
+            raise UserError(
+                f"{file}, line {number}: {clip_id!r} cannot be an id (letters, digits and - _ .)"
+            )
+        if clip_id in seen:
+            raise UserError(
+                f"{file}, line {number}: the id {clip_id} is on line {seen[clip_id]} already"
+            )
+        seen[clip_id] = number
+        clips.append(Clip(clip_id, f"wavs/{clip_id}.wav", normalised.strip() or text.strip()))
+    if not clips:
+        raise UserError(f"{file} is empty: it lists no clips")
+    return clips
+
+
+def _on_off(word):
+    if word.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+    return word.lower() == "true"
+
+
+def _number_or_none(word):
+    return None if word.lower() == "none" else float(word)
+
+
+@cli_errors()
+def main(arguments=None):
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(
+        description="Prepares LJSpeech-1.1: writes train.json, valid.json and test.json.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--data_folder", help="the corpus, or the folder that holds LJSpeech-1.1/")
+    parser.add_argument("--save_folder", required=True, help="where the manifests go")
+    parser.add_argument(
+        "--splits", nargs="+", default=["train", "valid", "test"], help="names of the splits"
+    )
+    parser.add_argument(
+        "--split_ratio", nargs="+", type=float, default=[90, 5, 5], help="share of each split"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the division into splits")
+    parser.add_argument("--min_samples", type=int, default=16384, help="drop shorter clips")
+    parser.add_argument("--max_samples", type=int, help="drop longer clips")
+    parser.add_argument(
+        "--min_loudness_dbfs",
+        type=_number_or_none,
+        default=MIN_LOUDNESS_DBFS,
+        help="drop quieter clips, or none (default: %(default)s)",
+    )
+    parser.add_argument("--skip_silent", type=_on_off, default=True, help="true or false")
+    parser.add_argument("--sample_rate", type=int, default=22050, help="in Hz")
+    parser.add_argument("--num_workers", type=int, help="files read at a time")
+    parser.add_argument("--max_utterances", type=int, help="use only so many clips")
+    parser.add_argument(
+        "--download", type=_on_off, default=False, help="true: fetch the corpus if it is missing"
+    )
+    options = vars(parser.parse_args(arguments))
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    prepare_ljspeech(**options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
