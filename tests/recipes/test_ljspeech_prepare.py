@@ -104,7 +104,8 @@ def test_metadata_is_no_csv(tmp_path):
     """Quotation marks mean nothing, and rare Unicode line separators belong to the text."""
     file = tmp_path / "metadata.csv"
     file.write_bytes(
-        'LJ1|"Open|"Open quote\r\nLJ2|a\x85b|a\u2028b\nLJ3|só "x"|só "x"\nLJ4|only text|\n\n'.encode()
+        'LJ1|"Open|"Open quote\r\nLJ2|a\x85b|a\u2028b\n'
+        'LJ3|só "x"|só "x"\nLJ4|only text|\n\n'.encode()
     )
     texts = [(clip.id, clip.text) for clip in read_metadata(file)]
     assert texts == [
