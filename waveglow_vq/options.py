@@ -1,0 +1,42 @@
+"""Options that select among named values.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from waveglow_vq.errors import UserError
+
+
+def choose(option, value, choices, override=None):
+    """``choices[value]``, unless it is overridden.
+
+    Arguments
+    ---------
+    option : str
+        Name of the option, for the error.
+    value : str
+        What the user chose.
+    choices : dict
+        What each choice stands for.
+    override : object
+        Taken in place of the choice if it is not None.
+
+    Raises
+    ------
+    UserError
+        A sentence that lists the choices, where there is no such value.
+
+    Example
+    -------
+    >>> choose("size", "tiny", {"tiny": 6, "base": 12})
+    6
+    >>> choose("size", "tiny", {"tiny": 6, "base": 12}, override=8)
+    8
+    >>> choose("size", "huge", {"tiny": 6, "base": 12})
+    Traceback (most recent call last):
+    ...
+    waveglow_vq.errors.UserError: size: 'huge' is not one of tiny, base
+    """
+    if value not in choices:
+        raise UserError(f"{option}: {value!r} is not one of {', '.join(map(str, choices))}")
+    return choices[value] if override is None else override
