@@ -264,3 +264,16 @@ def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"clip01\.wav .* does not exist, and 1 more"):
         prepare_manifests(clips, tmp_path / "corpus", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_subset_still_has_the_shares_of_the_splits(tmp_path, monkeypatch):
+    """The clips of a subset are chosen independently of the splits they belong to."""
+    monkeypatch.setattr(preparation, "inspect_sound", lambda *_: Sound(50_000, 0.5, -20.0))
+    clips = [Clip(clip_id, f"{clip_id}.wav", "text") for clip_id in IDS[:400]]
+    for clip in clips:
+        (tmp_path / clip.file).touch()
+    report = prepare_manifests(
+        clips, tmp_path, tmp_path / "out", SPLITS, (50, 25, 25), max_utterances=100
+    )
+    sizes = [report["splits"][name]["clips"] for name in SPLITS]
+    assert sum(sizes) == 100 and min(sizes) >= 15
