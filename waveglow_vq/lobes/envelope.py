@@ -14,11 +14,12 @@ Authors
 import math
 from typing import NamedTuple
 
+from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.flows import at_least_fp32, interpolate_frames
+
 import numpy as np
 import torch
 from torch import nn
-
-from waveglow_vq.lobes.flows import at_least_fp32, interpolate_frames
 
 
 class Predictor(NamedTuple):
@@ -116,19 +117,27 @@ class MelPredictor(nn.Module):
         tilt_above_bands_db=0.0,
     ):
         super().__init__()
-        if features.hop_length % updates_per_frame:
-            raise ValueError("updates_per_frame must divide the hop")
+        if order < 1:
+            raise UserError(f"order: {order}; the envelope needs at least 1 predictor coefficient")
+        if updates_per_frame < 1 or features.hop_length % updates_per_frame:
+            raise UserError(
+                f"updates_per_frame: {updates_per_frame} does not divide the hop of "
+                f"{features.hop_length} samples"
+            )
         self.order = order
         self.block = features.hop_length // updates_per_frame
         self.updates_per_frame = updates_per_frame
         self.hop_length = features.hop_length
-        bank = features.filter_bank.double().numpy()
+        bank = features.filter_bank.double().cpu().numpy()
         bins = bank.shape[1]
-        centres = bank.argmax(axis=1).astype(float)
         weights = bank.sum(axis=1)
-        centroid = (bank * np.arange(bins)).sum(axis=1) / weights
+        if not weights.all():
+            raise UserError(
+                f"n_mels: {features.n_mels} bands are too many for an n_fft of {features.n_fft}; "
+                "the envelope cannot use bands that are empty"
+            )
         # A band one or two bins wide has its peak on a bin, its centroid between bins.
-        centres = centroid
+        centres = (bank * np.arange(bins)).sum(axis=1) / weights
         matrix = np.stack(
             [np.interp(np.arange(bins), centres, row) for row in np.eye(len(centres))], axis=1
         )
@@ -148,10 +157,12 @@ class MelPredictor(nn.Module):
         self.register_buffer("lag_window", torch.from_numpy(lag_window), persistent=False)
 
     def _apply(self, fn, recurse=True):
-        # .half() or .float() must not lower these; devices without fp64 are not supported.
+        # .half() or .float() must not round these, only .to(device) may move them; devices
+        # without fp64 are not supported.
+        exact = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
-        for name in ("interpolation", "offset", "lag_window"):
-            setattr(self, name, getattr(self, name).double())
+        for name, value in exact.items():
+            setattr(self, name, value.to(getattr(self, name).device))
         return self
 
     def forward(self, log_mel):

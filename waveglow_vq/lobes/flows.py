@@ -156,7 +156,8 @@ class InvertibleConv1x1(nn.Module):
             if context.mask is None:
                 groups = torch.full((x.shape[0],), x.shape[-1], device=x.device)
             else:
-                groups = context.mask.sum(dim=(1, 2))
+                # A mask may be in half precision, which cannot count beyond 2048 or 256.
+                groups = context.mask.sum(dim=(1, 2), dtype=x.dtype)
             return y, per_group * groups.to(x.dtype)
 
     def inverse(self, y, context=FlowContext()):

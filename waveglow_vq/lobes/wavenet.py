@@ -4,11 +4,12 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.flows import FlowContext, frames_to_groups
+
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
-
-from waveglow_vq.lobes.flows import FlowContext, frames_to_groups
 
 
 class WaveNet(nn.Module):
@@ -64,6 +65,8 @@ class WaveNet(nn.Module):
         use_weight_norm=True,
     ):
         super().__init__()
+        if kernel_size % 2 == 0:
+            raise UserError(f"kernel_size: {kernel_size}; it has to be odd")
         normalised = weight_norm if use_weight_norm else (lambda module: module)
         self.channels = channels
         self.kernel_size = kernel_size
