@@ -10,11 +10,11 @@ Authors
 import math
 from typing import NamedTuple
 
+from waveglow_vq.errors import UserError
+
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-from waveglow_vq.errors import UserError
 
 # Log-mels of speech spread by about this much around this value: centred, every layer starts
 # in its working range. Not learned and not measured per corpus, so that models are exchangeable.
@@ -106,7 +106,7 @@ class ResidualStack(nn.Module):
 
     def forward(self, x, mask=None):
         """``[batch, channels, frames]`` to the same; mask as from :func:`frame_mask`."""
-        for wide, narrow in zip(self.wide, self.narrow):
+        for wide, narrow in zip(self.wide, self.narrow, strict=True):
             x = x + narrow(F.gelu(wide(_masked(F.gelu(x), mask))))
         return x
 
@@ -366,7 +366,7 @@ class WaveVQConditioner(nn.Module):
         # Two strides long, so that neighbouring outputs overlap.
         self.down = nn.ModuleList(
             nn.Conv1d(width, channels, 2 * stride, stride, padding=(stride + 1) // 2)
-            for width, stride in zip(widths, strides)
+            for width, stride in zip(widths[:-1], strides, strict=True)
         )
         self.stacks = nn.ModuleList(ResidualStack(channels, layers) for _ in strides)
         self.to_code = nn.Conv1d(channels, quantizer.codebook_dim, 1)
@@ -381,7 +381,7 @@ class WaveVQConditioner(nn.Module):
     def encoder(self, features, lengths=None):
         """Waveforms ``[batch, samples]`` to ``[batch, samples / hop, codebook_dim]``."""
         x = _masked(features[:, None], frame_mask(lengths, features.shape[-1]))
-        for down, stack, stride in zip(self.down, self.stacks, self.strides):
+        for down, stack, stride in zip(self.down, self.stacks, self.strides, strict=True):
             steps = x.shape[-1] // stride
             x = down(F.pad(x, (0, stride)))[..., :steps]
             mask = frame_mask(lengths, steps)

@@ -6,11 +6,11 @@ Authors
 
 from typing import NamedTuple
 
-import torch
-from torch import nn
-
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.waveglow import negative_log_likelihood
+
+import torch
+from torch import nn
 
 
 class ModelOutput(NamedTuple):

@@ -6,9 +6,6 @@ Authors
 
 import math
 
-import torch
-from torch import nn
-
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.envelope import EnvelopeContext, EnvelopeFlow, MelPredictor
 from waveglow_vq.lobes.flows import (
@@ -16,11 +13,15 @@ from waveglow_vq.lobes.flows import (
     FiLM,
     FlowContext,
     InvertibleConv1x1,
+    at_least_fp32,
     interpolate_frames,
     squeeze,
     unsqueeze,
 )
 from waveglow_vq.lobes.wavenet import WaveNet
+
+import torch
+from torch import nn
 
 
 class FlowStep(nn.Module):
@@ -140,7 +141,10 @@ class WaveGlow(nn.Module):
         self.hop = features.hop_length
         self.condition_hop = condition_hop or self.hop
         if self.condition_hop % group_size or self.hop % group_size:
-            raise UserError(f"group_size: {group_size} does not divide the hop {self.hop}")
+            raise UserError(
+                f"group_size: {group_size} does not divide the hop of {self.hop} samples, or that "
+                f"of the condition, {self.condition_hop}"
+            )
         self.group_size = group_size
         self.early_every = early_every
         self.early_size = early_size
@@ -180,6 +184,7 @@ class WaveGlow(nn.Module):
                 film = FiLM(remaining, condition_channels, speaker_channels, log_scale_bound)
             coupling = AffineCoupling(network, kept, log_scale_bound)
             self.steps.append(FlowStep(InvertibleConv1x1(remaining), coupling, film))
+        self.last_channels = remaining
 
     @property
     def history(self):
@@ -238,8 +243,8 @@ class WaveGlow(nn.Module):
         logdet : torch.Tensor
             ``[batch]``.
         """
-        x = wav[:, None]
-        logdet = 0
+        x = at_least_fp32(wav)[:, None]
+        logdet = x.new_zeros(len(x))
         if self.envelope is not None:
             x, logdet = self.envelope(x, EnvelopeContext(log_mel, history, samples))
         x = squeeze(x[:, 0], self.group_size)
@@ -264,7 +269,7 @@ class WaveGlow(nn.Module):
         """
         total = z.shape[-1] * self.group_size
         context = self._flow_context(local, speaker, samples, total)
-        end = z.shape[1] - self.steps[-1].conv.weight.shape[0]
+        end = z.shape[1] - self.last_channels
         x = z[:, end:]
         for k in reversed(range(len(self.steps))):
             x = self.steps[k].inverse(x, context)
