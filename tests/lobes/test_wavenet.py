@@ -17,7 +17,7 @@ def plain_forward(net, x, local, per_frame, speaker=None):
     weight = torch.nn.functional.conv1d
     local = interpolate_frames(local, per_frame)[..., : x.shape[-1]]
     h, skips, channels = net.start(x), 0, net.channels
-    for i, (dilated, out) in enumerate(zip(net.dilated, net.residual_skip)):
+    for i, (dilated, out) in enumerate(zip(net.dilated, net.residual_skip, strict=True)):
         rows = slice(2 * channels * i, 2 * channels * (i + 1))
         u = weight(h, dilated.weight, dilated.bias, padding=dilated.padding, dilation=2**i)
         u = u + weight(local, net.local.weight[rows], net.local.bias[rows])
