@@ -1,0 +1,162 @@
+import math
+import struct
+
+from waveglow_vq.data.audio import (
+    audio_info,
+    read_for_model,
+    read_wav,
+    resample,
+    write_wav,
+)
+from waveglow_vq.errors import UserError
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+RATE = 22050
+
+
+@pytest.fixture
+def tone():
+    return 0.5 * torch.sin(2 * math.pi * 440 * torch.arange(4000) / RATE)
+
+
+def test_sixteen_bit_file_survives_reading_and_writing_exactly(tmp_path):
+    pcm = np.arange(-32768, 32768, dtype=np.int16)
+    soundfile.write(tmp_path / "a.wav", pcm, RATE, subtype="PCM_16")
+    wav = read_wav(tmp_path / "a.wav", RATE)
+    assert wav.dtype == torch.float32 and wav.shape == (65536,)
+    assert write_wav(tmp_path / "b.wav", wav, RATE) == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+def test_overload_is_limited_and_reported(tmp_path, caplog):
+    wav = torch.tensor([0.0, 1.7, -3.0, 0.25])
+    assert write_wav(tmp_path / "loud.wav", wav, RATE) == 2
+    assert "2 of 4 samples" in caplog.text and "3.00" in caplog.text
+    written = read_wav(tmp_path / "loud.wav")
+    # Without a limit 16-bit integers wrap around and change sign.
+    assert written.tolist() == [0.0, 32767 / 32768, -1.0, 0.25]
+
+
+def test_write_makes_folders_and_takes_a_leading_one(tmp_path, tone):
+    write_wav(tmp_path / "new" / "folder" / "a.wav", tone[None], RATE)
+    assert audio_info(tmp_path / "new" / "folder" / "a.wav") == (RATE, 4000, 1)
+    with pytest.raises(ValueError, match=r"\(2, 4000\)"):
+        write_wav(tmp_path / "batch.wav", tone.expand(2, -1), RATE)
+
+
+def test_write_refuses_nan(tmp_path):
+    with pytest.raises(UserError, match="a.wav was not written.*NaN"):
+        write_wav(tmp_path / "a.wav", torch.tensor([0.0, math.nan]), RATE)
+    assert not (tmp_path / "a.wav").exists()
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match="no_such.wav does not exist"):
+        read_wav(tmp_path / "no_such.wav")
+
+
+def test_empty_file(tmp_path):
+    (tmp_path / "empty.wav").touch()
+    with pytest.raises(UserError, match="empty.wav is an empty file"):
+        read_wav(tmp_path / "empty.wav")
+
+
+def test_file_without_samples(tmp_path):
+    soundfile.write(tmp_path / "none.wav", np.zeros(0, dtype=np.int16), RATE)
+    with pytest.raises(UserError, match="none.wav holds no samples"):
+        read_wav(tmp_path / "none.wav")
+
+
+def test_file_of_another_kind(tmp_path):
+    (tmp_path / "text.wav").write_text("this is not sound" * 20)
+    with pytest.raises(UserError, match="text.wav cannot be read as a sound file"):
+        read_wav(tmp_path / "text.wav")
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.999])
+@pytest.mark.parametrize("ext", ["wav", "flac"])
+def test_truncated_file(tmp_path, ext, kept):
+    path = tmp_path / f"cut.{ext}"
+    noise = torch.randn(20000, generator=torch.Generator().manual_seed(0)) / 10
+    soundfile.write(path, noise.numpy(), RATE, subtype="PCM_16")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(UserError, match=f"cut.{ext}"):
+        read_wav(path)
+    with pytest.raises(UserError, match=f"cut.{ext}"):
+        read_for_model(path, RATE)
+
+
+def test_wav_written_to_a_pipe_is_not_truncated(tmp_path, tone):
+    path = tmp_path / "pipe.wav"
+    write_wav(path, tone, RATE)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"data") + 4
+    content[start : start + 4] = struct.pack("<I", 0xFFFFFFFF)
+    path.write_bytes(content)
+    assert len(read_wav(path)) == 4000
+
+
+def test_wav_with_an_odd_chunk_before_the_samples(tmp_path, tone):
+    path = tmp_path / "chunk.wav"
+    write_wav(path, tone, RATE)
+    content = path.read_bytes()
+    start = content.index(b"data")
+    extra = b"note" + struct.pack("<I", 3) + b"abc\0"
+    content = content[:start] + extra + content[start:]
+    path.write_bytes(content)
+    assert len(read_wav(path)) == 4000
+    path.write_bytes(content[:-10])
+    with pytest.raises(UserError, match="10 bytes more"):
+        read_wav(path)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_not_finite(tmp_path, bad):
+    samples = np.zeros(100, dtype=np.float32)
+    samples[40:42] = bad
+    soundfile.write(tmp_path / "bad.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(UserError, match="bad.wav holds 2 samples that are NaN or infinite"):
+        read_wav(tmp_path / "bad.wav")
+
+
+def test_too_short_names_both_lengths(tmp_path, tone):
+    write_wav(tmp_path / "short.wav", tone, RATE)
+    assert len(read_wav(tmp_path / "short.wav", min_samples=4000)) == 4000
+    with pytest.raises(UserError, match="short.wav is too short: 4000 samples.* 4001"):
+        read_wav(tmp_path / "short.wav", min_samples=4001)
+    with pytest.raises(UserError, match="short.wav is too short: 2000 samples at 11025 Hz"):
+        read_for_model(tmp_path / "short.wav", 11025, min_samples=2001)
+
+
+def test_strict_reading_refuses_other_rate_and_stereo(tmp_path):
+    stereo = np.stack([np.full(300, 0.25), np.full(300, -0.75)], axis=1)
+    soundfile.write(tmp_path / "two.wav", stereo, 16000, subtype="PCM_16")
+    with pytest.raises(UserError, match="two.wav.*16000 Hz where 22050 Hz"):
+        read_wav(tmp_path / "two.wav", RATE, mono="mix")
+    with pytest.raises(UserError, match="two.wav has 2 channels"):
+        read_wav(tmp_path / "two.wav", 16000)
+    assert torch.equal(read_wav(tmp_path / "two.wav", mono="mix"), torch.full((300,), -0.25))
+
+
+def test_read_for_model_mixes_and_resamples(tmp_path):
+    time = torch.arange(48000) / 48000
+    left, right = torch.sin(2 * math.pi * 1000 * time), torch.zeros(48000)
+    stereo = torch.stack([left, right], dim=1).numpy()
+    soundfile.write(tmp_path / "two.wav", stereo, 48000, subtype="FLOAT")
+    wav = read_for_model(tmp_path / "two.wav", RATE)
+    expected = 0.5 * torch.sin(2 * math.pi * 1000 * torch.arange(RATE) / RATE)
+    assert len(wav) == RATE
+    assert (wav - expected)[200:-200].abs().max() < 1e-3
+
+
+def test_resampling_keeps_the_passband_and_rejects_aliases():
+    time = torch.arange(48000, dtype=torch.float64) / 48000
+    for hz, low, high in [(9800, 0.97, 1.03), (11800, 0.0, 1e-3), (15000, 0.0, 1e-3)]:
+        tone = torch.sin(2 * math.pi * hz * time).float()
+        out = resample(tone, 48000, RATE)[500:-500]
+        assert low <= float(out.abs().max()) <= high, hz

@@ -1,0 +1,346 @@
+"""Reading, checking, resampling and writing of sound files.
+
+Two ways in: ``read_wav`` is strict and serves training and scoring, where a wrong rate or a second
+channel means that something is wrong with the data; ``read_for_model`` takes whatever a person has
+at hand and brings it to the rate of the model. A problem is one sentence that names the file.
+"""
+
+import logging
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+from waveglow_vq.errors import UserError
+
+import numpy as np
+import soundfile
+import torch
+from torchaudio.functional import resample as torchaudio_resample
+
+logger = logging.getLogger(__name__)
+
+# Sizes that programs put into a WAV header when they write to a pipe and cannot know the length.
+_UNKNOWN_WAV_SIZES = (0, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF)
+
+
+class AudioInfo(NamedTuple):
+    """What the header of a sound file says.
+
+    Arguments
+    ---------
+    sample_rate : int
+        In Hz.
+    num_samples : int
+        Samples per channel.
+    num_channels : int
+        1 for mono.
+    """
+
+    sample_rate: int
+    num_samples: int
+    num_channels: int
+
+
+def audio_info(path):
+    """Reads the header of a sound file and checks that the file is whole.
+
+    Arguments
+    ---------
+    path : str or Path
+        Any format that libsndfile reads (WAV, FLAC, OGG, ...).
+
+    Returns
+    -------
+    AudioInfo
+
+    Raises
+    ------
+    UserError
+        If the file is missing, empty, not a sound file, or cut off.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "tone.wav")
+    >>> _ = write_wav(path, torch.zeros(100), 22050)
+    >>> audio_info(path)
+    AudioInfo(sample_rate=22050, num_samples=100, num_channels=1)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is not a file.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is an empty file (0 bytes).")
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be read as a sound file: {error}") from error
+    missing = _missing_wav_bytes(path)
+    if missing:
+        raise UserError(
+            f"{path} is truncated: its header promises {missing} bytes more than the file has; "
+            "copy or download it again."
+        )
+    if info.frames == 0:
+        raise UserError(f"{path} holds no samples.")
+    return AudioInfo(info.samplerate, info.frames, info.channels)
+
+
+def read_wav(path, sample_rate=None, mono="require", min_samples=1):
+    """Reads one channel of sound as it is, and refuses what does not fit.
+
+    Arguments
+    ---------
+    path : str or Path
+        The sound file.
+    sample_rate : int or None
+        Rate in Hz that the file must have; ``None`` accepts any.
+    mono : str
+        ``"require"`` refuses more than one channel; ``"mix"`` averages the channels.
+    min_samples : int
+        The least length in samples.
+
+    Returns
+    -------
+    torch.Tensor
+        Samples, float32 [N]; full scale is 1.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, empty, unreadable, cut off, at another rate, too short, holds NaN
+        or infinity, or has several channels where one is required.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "tone.wav")
+    >>> _ = write_wav(path, torch.full((100,), 0.5), 22050)
+    >>> read_wav(path, sample_rate=22050)[:3]
+    tensor([0.5000, 0.5000, 0.5000])
+    """
+    return read_wav_and_rate(path, sample_rate, mono, min_samples)[0]
+
+
+def read_wav_and_rate(path, sample_rate=None, mono="require", min_samples=1):
+    """The same as ``read_wav``, and returns the rate of the file too.
+
+    Arguments
+    ---------
+    path : str or Path
+        The sound file.
+    sample_rate : int or None
+        Rate in Hz that the file must have; ``None`` accepts any.
+    mono : str
+        ``"require"`` or ``"mix"``.
+    min_samples : int
+        The least length in samples.
+
+    Returns
+    -------
+    wav : torch.Tensor
+        Samples, float32 [N].
+    sample_rate : int
+        In Hz.
+
+    Raises
+    ------
+    UserError
+        As ``read_wav``.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "tone.wav")
+    >>> _ = write_wav(path, torch.zeros(100), 16000)
+    >>> wav, rate = read_wav_and_rate(path)
+    >>> wav.shape, rate
+    (torch.Size([100]), 16000)
+    """
+    if mono not in ("require", "mix"):
+        raise ValueError(f"mono is {mono!r}: choose 'require' or 'mix'.")
+    info = audio_info(path)
+    if sample_rate is not None and info.sample_rate != sample_rate:
+        raise UserError(
+            f"{path} has a sample rate of {info.sample_rate} Hz where {sample_rate} Hz is "
+            "expected; resample it first."
+        )
+    if mono == "require" and info.num_channels != 1:
+        raise UserError(
+            f"{path} has {info.num_channels} channels where one is expected; "
+            "mix it down to mono first."
+        )
+    if info.num_samples < min_samples:
+        raise UserError(
+            f"{path} is too short: {info.num_samples} samples where at least "
+            f"{min_samples} are needed."
+        )
+    try:
+        samples, _ = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be decoded: {error}") from error
+    if len(samples) != info.num_samples:
+        raise UserError(
+            f"{path} is truncated: its header promises {info.num_samples} samples, "
+            f"{len(samples)} could be read; copy or download it again."
+        )
+    if not np.isfinite(samples).all():
+        count = int((~np.isfinite(samples)).sum())
+        raise UserError(f"{path} holds {count} samples that are NaN or infinite.")
+    samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    return torch.from_numpy(np.ascontiguousarray(samples)), info.sample_rate
+
+
+def read_for_model(path, sample_rate, min_samples=1):
+    """Reads any sound file as a model wants it: one channel, at the rate of the model.
+
+    Arguments
+    ---------
+    path : str or Path
+        The sound file, at any rate and with any number of channels.
+    sample_rate : int
+        Rate of the model in Hz.
+    min_samples : int
+        The least length in samples, counted at the rate of the model.
+
+    Returns
+    -------
+    torch.Tensor
+        Samples, float32 [N].
+
+    Raises
+    ------
+    UserError
+        If the file is missing, empty, unreadable, cut off, too short, or holds NaN or infinity.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "tone.wav")
+    >>> _ = write_wav(path, torch.zeros(480), 48000)
+    >>> read_for_model(path, 24000).shape
+    torch.Size([240])
+    """
+    wav, file_rate = read_wav_and_rate(path, mono="mix")
+    wav = resample(wav, file_rate, sample_rate)
+    if len(wav) < min_samples:
+        raise UserError(
+            f"{path} is too short: {len(wav)} samples at {sample_rate} Hz where at least "
+            f"{min_samples} are needed."
+        )
+    return wav
+
+
+def resample(wav, rate_in, rate_out):
+    """Band-limited resampling by a long windowed sinc (Kaiser window, 64 zero crossings).
+
+    The defaults of torchaudio let what lies close above the new Nyquist frequency alias back
+    at about -20 dB; these settings reject it far below what speech recordings contain.
+
+    Arguments
+    ---------
+    wav : torch.Tensor
+        Samples [..., N].
+    rate_in, rate_out : int
+        Rates in Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        [..., ceil(N * rate_out / rate_in)].
+
+    Example
+    -------
+    >>> resample(torch.zeros(2, 441), 44100, 22050).shape
+    torch.Size([2, 221])
+    """
+    if rate_in == rate_out:
+        return wav
+    return torchaudio_resample(
+        wav,
+        rate_in,
+        rate_out,
+        lowpass_filter_width=64,
+        rolloff=0.9476,
+        resampling_method="sinc_interp_kaiser",
+        beta=14.77,
+    )
+
+
+def write_wav(path, wav, sample_rate):
+    """Writes 16-bit PCM; what exceeds full scale is limited and reported in the log.
+
+    Rounds to the grid of ``read_wav`` (multiples of 1/32768), so that a 16-bit file that is read
+    and written again is the same file.
+
+    Arguments
+    ---------
+    path : str or Path
+        Where to write; missing folders are made.
+    wav : torch.Tensor
+        Samples [N] or [1, N], full scale is 1.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    int
+        How many samples were limited.
+
+    Raises
+    ------
+    UserError
+        If the samples hold NaN or infinity.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "clip.wav")
+    >>> write_wav(path, torch.tensor([0.0, 0.5, 1.5]), 22050)
+    1
+    >>> read_wav(path)
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    wav = torch.as_tensor(wav).detach().cpu().float()
+    if wav.ndim == 2 and wav.shape[0] == 1:
+        wav = wav[0]
+    if wav.ndim != 1:
+        raise ValueError(f"write_wav wants samples [N] or [1, N], got {tuple(wav.shape)}.")
+    if not torch.isfinite(wav).all():
+        raise UserError(f"{path} was not written: the samples hold NaN or infinity.")
+    limited = int((wav.abs() > 1.0).sum())
+    if limited:
+        logger.warning(
+            "%s: %d of %d samples exceed full scale (peak %.2f) and were limited.",
+            path,
+            limited,
+            len(wav),
+            float(wav.abs().max()),
+        )
+    pcm = (wav * 32768.0).round().clamp(-32768, 32767).to(torch.int16)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(str(path), pcm.numpy(), sample_rate, subtype="PCM_16")
+    return limited
+
+
+def _missing_wav_bytes(path):
+    """How many bytes of its data chunk a WAV file lacks; 0 for whole files and other formats.
+
+    libsndfile reads a WAV file that was cut off without complaint, as a shorter one.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        header = file.read(12)
+        if len(header) < 12 or header[:4] != b"RIFF" or header[8:] != b"WAVE":
+            return 0
+        while True:
+            chunk = file.read(8)
+            if len(chunk) < 8:
+                return 0
+            name, length = struct.unpack("<4sI", chunk)
+            if name == b"data":
+                if length in _UNKNOWN_WAV_SIZES:
+                    return 0
+                return max(0, file.tell() + length - size)
+            # Chunks are padded to an even number of bytes.
+            file.seek(length + length % 2, 1)
