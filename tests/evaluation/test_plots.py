@@ -1,0 +1,117 @@
+import sys
+
+from waveglow_vq.data.features import LogMel
+from waveglow_vq.errors import UserError
+from waveglow_vq.evaluation import plots
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("matplotlib", reason="needs pip install waveglow-vq[metrics]")
+
+from tests.evaluation.signals import RATE, speech_like  # noqa: E402
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Every figure that is saved, for a look at what was drawn."""
+    saved = []
+    save = plots._save
+
+    def spy(figure, path):
+        saved.append(figure)
+        return save(figure, path)
+
+    monkeypatch.setattr(plots, "_save", spy)
+    return saved
+
+
+@pytest.mark.parametrize("scale", ["mel", "linear"])
+def test_comparison_shares_axes_and_colours(tmp_path, figures, scale):
+    wav = speech_like(1.0)
+    signals = {"recording": wav, "reconstruction": 0.1 * wav[:-5000]}
+    path = plots.spectrogram_comparison(
+        tmp_path / "new" / "a.png", signals, LogMel(), scale, title="both"
+    )
+    assert path.read_bytes().startswith(b"\x89PNG")
+    rows = [axes for axes in figures[0].axes if axes.images]
+    assert [axes.get_title(loc="left") for axes in rows] == ["recording", "reconstruction"]
+    first, second = (axes.images[0] for axes in rows)
+    assert first.get_clim() == second.get_clim()
+    assert rows[0].get_xlim() == rows[1].get_xlim()
+    # A tenth of the amplitude is 20 dB less on the common scale.
+    inner = np.s_[:, 5:-30]
+    first, second = np.asarray(first.get_array()), np.asarray(second.get_array())
+    difference = first[:, : second.shape[1]] - second
+    assert np.median(difference[inner]) == pytest.approx(20, abs=0.1)
+    assert rows[-1].get_xlabel() == "time [s]" and "kHz" in rows[0].get_ylabel()
+
+
+@pytest.mark.parametrize("scale", ["mel", "linear"])
+def test_ticks_stand_where_a_tone_shows(tmp_path, figures, scale):
+    for khz in (2, 4):
+        tone = torch.sin(2 * torch.pi * 1000 * khz * torch.arange(RATE) / RATE)
+        plots.spectrogram_comparison(tmp_path / "a.png", {"tone": tone}, LogMel(), scale)
+        axes = figures[-1].axes[0]
+        row = axes.images[0].get_array().mean(axis=1).argmax() + 0.5
+        labels = [label.get_text() for label in axes.get_yticklabels()]
+        tick = axes.get_yticks()[labels.index(str(khz))]
+        assert abs(tick - row) <= 1
+
+
+def test_comparison_takes_log_mels(tmp_path, figures):
+    features, wav = LogMel(), speech_like(0.5)
+    signals = {"recording": wav, "log-mel": features(wav[None])[0]}
+    plots.spectrogram_comparison(tmp_path / "a.png", signals, features)
+    first, second = (axes.images[0].get_array() for axes in figures[0].axes if axes.images)
+    assert np.allclose(first, second)
+
+
+def test_comparison_refuses_nonsense(tmp_path):
+    with pytest.raises(ValueError, match="'bark'"):
+        plots.spectrogram_comparison(tmp_path / "a.png", {"a": torch.zeros(4096)}, LogMel(), "bark")
+    with pytest.raises(ValueError, match="at least one"):
+        plots.spectrogram_comparison(tmp_path / "a.png", {}, LogMel())
+    with pytest.raises(ValueError, match="samples"):
+        plots.spectrogram_comparison(
+            tmp_path / "a.png", {"a": torch.zeros(80, 9)}, LogMel(), "linear"
+        )
+
+
+@pytest.mark.parametrize(
+    "counts,words",
+    [
+        ([7, 7, 7, 7], "4 of 4 used, perplexity 4.0 (100 %)"),
+        ([9, 0, 0, 0], "1 of 4 used, perplexity 1.0 (25 %)"),
+        ([0, 5, 0, 5], "2 of 4 used, perplexity 2.0 (50 %)"),
+        ([0, 0, 0, 0], "0 of 4 used, perplexity 0.0 (0 %)"),
+    ],
+)
+def test_code_usage_states_the_perplexity(tmp_path, figures, counts, words):
+    path = plots.code_usage(tmp_path / "codes.png", torch.tensor(counts))
+    assert path.stat().st_size > 1000
+    assert words in figures[0].axes[0].get_title()
+
+
+def test_codes_are_sorted(tmp_path, figures):
+    plots.code_usage(tmp_path / "codes.png", [1, 6, 0, 3])
+    heights = figures[0].axes[0].patches[0].get_data().values
+    assert heights.tolist() == pytest.approx([60, 30, 10, 0])
+
+
+def test_pyplot_is_not_touched(tmp_path):
+    import matplotlib
+
+    before = matplotlib.rcParams["backend"] if "matplotlib.pyplot" in sys.modules else None
+    plots.code_usage(tmp_path / "codes.png", [1, 2])
+    if before is None:
+        assert "matplotlib.pyplot" not in sys.modules
+    else:
+        assert matplotlib.pyplot.get_fignums() == []
+
+
+def test_missing_matplotlib_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(UserError, match="matplotlib: pip install"):
+        plots.code_usage(tmp_path / "codes.png", [1, 2])

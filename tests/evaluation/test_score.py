@@ -1,0 +1,194 @@
+import json
+import math
+import subprocess
+import sys
+
+from waveglow_vq.data.audio import resample, write_wav
+from waveglow_vq.errors import UserError
+from waveglow_vq.evaluation.score import METRICS, format_table, main, score_folders, score_pair
+
+import pytest
+import torch
+
+from tests.evaluation.signals import RATE, speech_like
+
+
+@pytest.fixture(scope="module")
+def wav():
+    return speech_like(1.0)
+
+
+@pytest.fixture
+def folders(tmp_path, wav):
+    """A folder of two recordings, one of them in a subfolder, and a function that makes others."""
+
+    def make(name, change, rate=RATE):
+        for number, path in enumerate(["a.wav", "sub/b.wav"]):
+            write_wav(tmp_path / name / path, change(speech_like(1.0, seed=number)), rate)
+        return tmp_path / name
+
+    return make("recordings", lambda wav: wav), make
+
+
+def test_copy_scores_exactly_zero_in_everything(wav):
+    for align in (False, True):
+        for level_match in (False, True):
+            scores = score_pair(wav, wav.clone(), RATE, align, level_match)
+            assert [scores[name] for name in METRICS] == [0.0] * len(METRICS)
+            assert scores["delay_samples"] == 0 and scores["gain"] == 1.0
+
+
+@pytest.mark.parametrize("delay", [37, -300])
+def test_shift_ruins_the_score_only_without_alignment(wav, delay):
+    shifted = torch.cat([torch.zeros(delay), wav]) if delay > 0 else wav[-delay:]
+    plain = score_pair(wav, shifted, RATE)
+    assert plain["log_mel_l1"] > 0.05 and plain["spectral_convergence"] > 0.03
+    aligned = score_pair(wav, shifted, RATE, align=True)
+    assert [aligned[name] for name in METRICS] == [0.0] * len(METRICS)
+    assert aligned["delay_samples"] == delay
+    assert aligned["length_difference_samples"] == delay
+    assert score_pair(wav, shifted, RATE, align=True, max_shift_samples=20)["log_mel_l1"] > 0
+
+
+def test_gain_ruins_the_score_only_without_level_matching(wav):
+    assert score_pair(wav, 0.25 * wav, RATE)["log_mel_l1"] > 1
+    matched = score_pair(wav, 0.25 * wav, RATE, level_match=True)
+    assert [matched[name] for name in METRICS] == [0.0] * len(METRICS)
+    assert matched["gain"] == 4.0
+
+
+def test_both_options_together_leave_the_noise(wav):
+    noise = torch.randn(len(wav), generator=torch.Generator().manual_seed(0))
+    noisy = wav + 0.003 * noise
+    here = score_pair(wav, noisy, RATE, level_match=True)
+    moved = torch.cat([torch.zeros(500), 0.5 * noisy])
+    there = score_pair(wav, moved, RATE, align=True, level_match=True)
+    for name in METRICS:
+        assert there[name] == pytest.approx(here[name], rel=0.02, abs=1e-3), name
+
+
+def test_too_short(wav):
+    with pytest.raises(UserError, match="the estimate is too short.*2000 samples"):
+        score_pair(wav, wav[:2000], RATE)
+
+
+def test_folder_against_itself(folders):
+    recordings, _ = folders
+    results = score_folders(recordings, recordings)
+    assert sorted(results["files"]) == ["a", "sub/b"]
+    assert set(results["mean"]) == set(METRICS)
+    assert all(value == 0.0 for value in results["mean"].values())
+    assert results["settings"]["sample_rate"] == RATE
+
+
+def test_mean_is_the_mean_of_the_files_and_skips_what_is_undefined(folders):
+    recordings, make = folders
+    noisy = make("noisy", lambda wav: wav + 0.01 * torch.randn(len(wav)))
+    results = score_folders(recordings, noisy)
+    for name in METRICS:
+        values = [scores[name] for scores in results["files"].values()]
+        assert results["mean"][name] == pytest.approx(sum(values) / 2) and min(values) >= 0
+    silent = make("silent", torch.zeros_like)
+    results = score_folders(recordings, silent)
+    assert math.isnan(results["mean"]["log_f0_rmse"])
+    assert "-" in format_table(results).splitlines()[-1].split()
+    write_wav(silent / "a.wav", speech_like(1.0), RATE)
+    assert score_folders(recordings, silent)["mean"]["log_f0_rmse"] == 0.0
+
+
+def test_missing_counterparts_are_reported(folders, wav):
+    recordings, make = folders
+    other = make("other", lambda wav: wav)
+    (other / "sub" / "b.wav").unlink()
+    write_wav(other / "c.wav", wav, RATE)
+    results = score_folders(recordings, other)
+    assert list(results["files"]) == ["a"]
+    assert results["missing_estimates"] == ["sub/b"] and results["missing_references"] == ["c"]
+    table = format_table(results)
+    assert "1 recording without a reconstruction, left out: sub/b" in table
+    assert "1 reconstruction without a recording, left out: c" in table
+
+
+def test_lengths_are_cut_and_reported(folders):
+    recordings, make = folders
+    longer = make("longer", lambda wav: torch.cat([wav, torch.zeros(200)]))
+    results = score_folders(recordings, longer)
+    assert results["mean"]["log_mel_l1"] == 0.0
+    assert results["files"]["a"]["length_difference_samples"] == 200
+    assert "2 of 2 pairs differ in length, by +200 to +200" in format_table(results)
+
+
+def test_other_rate_is_refused_or_resampled(folders):
+    recordings, make = folders
+    slow = make("slow", lambda wav: resample(wav, RATE, 16000), 16000)
+    with pytest.raises(UserError, match="a.wav.*16000 Hz, but 22050 Hz.*--resample"):
+        score_folders(recordings, slow)
+    results = score_folders(recordings, slow, allow_resampling=True)
+    # All but what lies above 8 kHz is back.
+    assert 0 < results["mean"]["spectral_convergence"] < 0.1
+    results = score_folders(recordings, slow, sample_rate=16000, allow_resampling=True)
+    assert results["settings"]["sample_rate"] == 16000
+
+
+def test_bad_folders(folders, tmp_path, wav):
+    recordings, _ = folders
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        score_folders(recordings, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty holds no .wav files"):
+        score_folders(recordings, tmp_path / "empty")
+    with pytest.raises(UserError, match="holds no .flac files; choose others with --ext"):
+        score_folders(recordings, recordings, ext="flac")
+    write_wav(tmp_path / "foreign" / "z.wav", wav, RATE)
+    with pytest.raises(UserError, match="no .wav file of the same name.*has a, the second z"):
+        score_folders(recordings, tmp_path / "foreign")
+    write_wav(tmp_path / "short" / "a.wav", wav[:1000], RATE)
+    with pytest.raises(UserError, match="a.wav is too short to be scored: 1000 samples"):
+        score_folders(recordings, tmp_path / "short")
+
+
+def test_command_prints_a_table_and_writes_json(folders, tmp_path, capsys):
+    recordings, make = folders
+    moved = make("moved", lambda wav: 0.5 * torch.cat([torch.zeros(37), wav]))
+    out = tmp_path / "results" / "scores.json"
+    main([str(recordings), str(moved), "--align", "--level_match", "--json", str(out)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[0] == "file" and lines[0].split()[-2:] == ["delay", "gain"]
+    assert [line.split()[0] for line in lines[1:4]] == ["a", "sub/b", "mean"]
+    assert lines[1].split()[-2] == "37"
+    results = json.loads(out.read_text())
+    assert results["files"]["a"]["delay_samples"] == 37
+    # Rounding to 16 bits at half the level is all that is left.
+    assert results["mean"]["spectral_convergence"] < 1e-3
+
+
+def test_undefined_measures_are_null_in_json(folders, tmp_path, capsys):
+    recordings, make = folders
+    out = tmp_path / "scores.json"
+    main([str(recordings), str(make("silent", torch.zeros_like)), "--json", str(out)])
+    assert "NaN" not in out.read_text()
+    assert json.loads(out.read_text())["mean"]["log_f0_rmse"] is None
+
+
+@pytest.mark.parametrize(
+    "options,sentence",
+    [
+        (["--max_shift", "-1"], "--max_shift is -1"),
+        (["--sample_rate", "0"], "--sample_rate is 0"),
+        (["--json", "/dev/null/scores.json"], "--json /dev/null/scores.json cannot be written"),
+    ],
+)
+def test_bad_options(folders, capsys, options, sentence):
+    recordings, _ = folders
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(recordings), str(recordings), *options])
+    assert exit_info.value.code == 2
+    assert f"error: {sentence}" in capsys.readouterr().err
+
+
+def test_module_runs_as_a_command_without_traceback(tmp_path):
+    command = [sys.executable, "-m", "waveglow_vq.evaluation.score", "nowhere", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == "error: nowhere is not a folder"
+    assert "Traceback" not in done.stderr

