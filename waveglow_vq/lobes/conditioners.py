@@ -98,6 +98,8 @@ class ResidualStack(nn.Module):
 
     def __init__(self, channels, layers, kernel_size=3):
         super().__init__()
+        if kernel_size % 2 == 0:
+            raise UserError(f"kernel_size: {kernel_size}; it has to be odd")
         self.wide = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2)
             for _ in range(layers)
@@ -278,7 +280,7 @@ class MelVQConditioner(nn.Module):
         code_lengths = relative_code_lengths(lengths, frames, self.stride)
         return self.quantizer.encode(self.encoder(features, lengths), code_lengths)
 
-    def decode(self, indices, frames=None):
+    def decode(self, indices, frames=None, lengths=None):
         """Code indices ``[batch, codes]``, -1 where padded, to a :class:`Condition`.
 
         Arguments
@@ -287,10 +289,12 @@ class MelVQConditioner(nn.Module):
             Codes.
         frames : int
             Log-mel frames to decode; ``codes * stride`` where None.
+        lengths : torch.Tensor
+            Relative lengths in frames, ``[batch]``, as they were given to :meth:`encode`. Where
+            None, all frames of the codes that are not padding count.
         """
         frames = frames or indices.shape[1] * self.stride
-        lengths = None
-        if bool((indices < 0).any()):
+        if lengths is None and bool((indices < 0).any()):
             lengths = (indices >= 0).sum(1) * self.stride / frames
             lengths = lengths.clamp(max=1.0)
         local, log_mel = self.decoder(self.quantizer.decode(indices), frames, lengths)
@@ -407,11 +411,10 @@ class WaveVQConditioner(nn.Module):
         """Waveforms to code indices ``[batch, codes]``; -1 where padded."""
         return self.quantizer.encode(self.encoder(features, lengths), lengths)
 
-    def decode(self, indices, frames=None):
+    def decode(self, indices, frames=None, lengths=None):
         """Code indices ``[batch, codes]`` to a :class:`Condition`; see
-        :meth:`MelVQConditioner.decode`."""
-        lengths = None
-        if bool((indices < 0).any()):
+        :meth:`MelVQConditioner.decode`. The codes say how many frames there are."""
+        if lengths is None and bool((indices < 0).any()):
             lengths = (indices >= 0).sum(1) / indices.shape[1]
         local, log_mel = self.decoder(self.quantizer.decode(indices), lengths)
         return Condition(local, self.hop, None, log_mel)

@@ -7,6 +7,7 @@ Authors
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.flows import at_least_fp32
 from waveglow_vq.lobes.waveglow import negative_log_likelihood
 
 import torch
@@ -84,6 +85,16 @@ class WaveGlowVQ(nn.Module):
             raise UserError(
                 f"condition_hop: the vocoder expects {vocoder.condition_hop} samples per frame of "
                 f"its condition, the conditioner makes one every {conditioner.hop}"
+            )
+        if conditioner.channels != vocoder.condition_channels:
+            raise UserError(
+                f"condition_channels: the vocoder expects {vocoder.condition_channels}, the "
+                f"conditioner makes {conditioner.channels}"
+            )
+        if vocoder.envelope is not None and getattr(conditioner, "mel_head", True) is None:
+            raise UserError(
+                "mel_head: prior envelope needs a log-mel, and codes of waves have none without "
+                "the head that predicts it; set mel_head, or prior to white"
             )
         self.conditioner = conditioner
         self.vocoder = vocoder
@@ -192,7 +203,9 @@ class WaveGlowVQ(nn.Module):
                 log_mel = crop_frames(log_mel, log_mel.shape[-1], None, wav_lens)
         if log_mel is not None and not self.envelope_gradient:
             log_mel = log_mel.detach()
-        z, logdet = self.vocoder(wav, local, log_mel, speaker, samples, history)
+        # Where nothing is padded nobody has to look, which on a GPU would mean to wait.
+        padded = samples if wav_lens is not None else None
+        z, logdet = self.vocoder(wav, local, log_mel, speaker, padded, history)
         return z, logdet, samples
 
     def sample(self, condition, lengths=None, speaker=None, sigma=1.0, generator=None):
@@ -240,7 +253,7 @@ def draw_noise(like, channels, groups, generator=None):
     Arguments
     ---------
     like : torch.Tensor
-        Gives batch size and device.
+        Gives batch size, device and, at least fp32, the type.
     channels, groups : int
         Shape.
     generator : torch.Generator, int or None
@@ -254,7 +267,7 @@ def draw_noise(like, channels, groups, generator=None):
         # Without a generator of its own, drawn where it is needed; else where it lives.
         device = like.device if source is None else source.device
         items.append(torch.randn(groups, channels, generator=source, device=device))
-    return torch.stack(items).transpose(1, 2).to(like.device)
+    return torch.stack(items).transpose(1, 2).to(like.device, at_least_fp32(like).dtype)
 
 
 def crop_frames(x, frames, starts=None, lengths=None):

@@ -145,6 +145,7 @@ class WaveGlow(nn.Module):
                 f"group_size: {group_size} does not divide the hop of {self.hop} samples, or that "
                 f"of the condition, {self.condition_hop}"
             )
+        self.condition_channels = condition_channels
         self.group_size = group_size
         self.early_every = early_every
         self.early_size = early_size
