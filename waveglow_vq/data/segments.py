@@ -4,13 +4,12 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import math
+from waveglow_vq.data.audio import audio_info
+from waveglow_vq.errors import UserError
 
 import soundfile
 import torch
 from torch.nn import functional as F
-
-from waveglow_vq.errors import UserError
 
 # Half the distance between neighbouring values of 16-bit samples.
 HALF_STEP = 0.5 / 32768
@@ -47,7 +46,7 @@ class SegmentReader:
     min_loudness_dbfs : float
         A segment less loud than this is drawn again.
     attempts : int
-        Draws before the loudest one so far is taken.
+        Draws before the whole file is searched for where there is sound.
 
     Example
     -------
@@ -97,28 +96,23 @@ class SegmentReader:
             SpeechBrain's padding; ``start``, the frame of ``mel`` on which ``wav`` begins.
         """
         hop = self.features.hop_length
-        info = sound_info(path, self.features.sample_rate)
-        # Frames whose whole hop lies within the file, and the one after them.
-        frames = info.frames // hop + 1
-        if frames <= self.segment_frames:
+        samples = check_sound(path, self.features.sample_rate)
+        least = max(self.segment_frames * hop, self.features.margin + 1)
+        if samples < least:
             raise UserError(
-                f"{path}: {info.frames} samples are fewer than a training segment of "
-                f"{self.segment_frames * hop}; filter the corpus by length or lower segment_frames"
+                f"{path}: {samples} samples are fewer than the {least} of a training segment; "
+                "filter the corpus by length or lower segment_frames"
             )
-        loudest = -math.inf
+        # Frames whose whole hop lies within the file, and the one after them.
+        frames = samples // hop + 1
         for _ in range(self.attempts):
-            begin = _random_below(frames - self.segment_frames)
-            position = begin * hop
-            wav, offset = _read(
-                path, position - self.history, position + self.segment_frames * hop, info.frames
-            )
-            wav = dequantise(wav)
-            wav = F.pad(wav, (offset, 0))
-            loudness = 10 * math.log10(wav[self.history :].square().mean().item())
-            if loudness > loudest:
-                loudest, chosen, chosen_begin = loudness, wav, begin
+            chosen_begin = _random_below(frames - self.segment_frames)
+            chosen, loudness = self._segment(path, chosen_begin, samples)
             if loudness >= self.min_loudness_dbfs:
                 break
+        else:
+            chosen_begin = self._audible_begin(path, frames, samples)
+            chosen, _ = self._segment(path, chosen_begin, samples)
         context = min(self.context_frames, frames)
         lowest = max(0, chosen_begin + self.segment_frames + 1 - context)
         highest = min(chosen_begin, frames - context)
@@ -126,9 +120,30 @@ class SegmentReader:
         return {
             "wav": chosen[self.history :],
             "history": chosen[: self.history],
-            "mel": self._mel_crop(path, first, context, info.frames),
+            "mel": self._mel_crop(path, first, context, samples),
             "start": chosen_begin - first,
         }
+
+    def _segment(self, path, begin, samples):
+        """History and segment that begin on frame ``begin``, dequantised, and the loudness of the
+        segment in dBFS. Before the utterance there are zeros, as the envelope flow has it."""
+        position, hop = begin * self.features.hop_length, self.features.hop_length
+        end = position + self.segment_frames * hop
+        wav, missing = _read(path, position - self.history, end, samples)
+        wav = F.pad(dequantise(wav), (missing, 0))
+        return wav, _dbfs(wav[self.history :].square().mean())
+
+    def _audible_begin(self, path, frames, samples):
+        """Looks through a file in which sound is rare: one of the frames on which a segment that
+        is loud enough begins, or the loudest."""
+        hop = self.features.hop_length
+        wav, _ = _read(path, 0, samples, samples)
+        energy = wav[: samples // hop * hop].double().square().view(-1, hop).mean(dim=1)
+        loudness = _dbfs(energy.unfold(0, self.segment_frames, 1).mean(dim=1))
+        audible = (loudness >= self.min_loudness_dbfs).nonzero().flatten()
+        if len(audible):
+            return int(audible[_random_below(len(audible))])
+        return int(loudness.argmax())
 
     def _mel_crop(self, path, first, count, samples):
         """Frames of the utterance's log-mel ``[count, n_mels]``, from the slice they depend on."""
@@ -158,42 +173,48 @@ def read_utterance(path, features, generator=None):
         ``wav``, dequantised and cut to whole hops; ``mel`` ``[1 + samples // hop, n_mels]`` of
         the utterance as it is on disk.
     """
-    info = sound_info(path, features.sample_rate)
-    if info.frames <= features.n_fft:
-        raise UserError(f"{path}: {info.frames} samples are too short for a log-mel")
-    wav, _ = _read(path, 0, info.frames, info.frames)
+    samples = check_sound(path, features.sample_rate)
+    if samples <= features.n_fft:
+        raise UserError(f"{path}: {samples} samples are too short for a log-mel")
+    wav, _ = _read(path, 0, samples, samples)
     mel = features(wav[None])[0].T
-    wav = wav[: info.frames // features.hop_length * features.hop_length]
+    wav = wav[: samples // features.hop_length * features.hop_length]
     return {"wav": dequantise(wav, generator), "mel": mel}
 
 
-def sound_info(path, sample_rate):
-    """Header of a mono sound file at the given rate; a clear error for any other."""
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as sound ({error})") from None
-    if info.channels != 1:
-        raise UserError(f"{path}: has {info.channels} channels; training needs mono files")
-    if info.samplerate != sample_rate:
+def check_sound(path, sample_rate):
+    """Number of samples of a whole mono sound file at the given rate; a clear error for any
+    other."""
+    info = audio_info(path)
+    if info.num_channels != 1:
+        raise UserError(f"{path}: has {info.num_channels} channels; training needs mono files")
+    if info.sample_rate != sample_rate:
         raise UserError(
-            f"{path}: is at {info.samplerate} Hz, the model at {sample_rate} Hz; prepare the "
+            f"{path}: is at {info.sample_rate} Hz, the model at {sample_rate} Hz; prepare the "
             "corpus anew or set sample_rate"
         )
-    return info
+    return info.num_samples
 
 
 def _read(path, start, end, samples):
     """Samples ``[max(start, 0), min(end, samples))`` and how many are missing before them."""
     missing = max(0, -start)
     begin = max(start, 0)
-    wav, _ = soundfile.read(path, min(end, samples) - begin, begin, dtype="float32")
+    try:
+        wav, _ = soundfile.read(str(path), min(end, samples) - begin, begin, dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{path}: cannot be decoded, perhaps it is truncated ({error})") from None
     if len(wav) != min(end, samples) - begin:
         raise UserError(f"{path}: is truncated; its header promises {samples} samples")
     wav = torch.from_numpy(wav)
     if not torch.isfinite(wav).all():
         raise UserError(f"{path}: holds values that are not finite; repair or remove the file")
     return wav, missing
+
+
+def _dbfs(mean_square):
+    """Level of a mean square of samples in dB relative to full scale; finite for silence."""
+    return 10 * mean_square.clamp_min(1e-30).log10()
 
 
 def _random_below(limit):
