@@ -1,0 +1,239 @@
+import math
+
+from waveglow_vq.data import segments
+from waveglow_vq.data.features import LogMel
+from waveglow_vq.data.segments import HALF_STEP, SegmentReader, dequantise, read_utterance
+from waveglow_vq.errors import UserError
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+RATE, HOP = 22050, 256
+
+
+def speech_like(samples, seed=0):
+    """Noise that changes from hop to hop, so that no two places look alike."""
+    generator = np.random.default_rng(seed)
+    loudness = generator.uniform(0.02, 0.3, samples // HOP + 1).repeat(HOP)[:samples]
+    return (loudness * generator.standard_normal(samples)).clip(-1, 1)
+
+
+@pytest.fixture
+def utterance(tmp_path):
+    path = tmp_path / "utterance.wav"
+    soundfile.write(path, speech_like(60 * HOP + 77), RATE, subtype="PCM_16")
+    return path
+
+
+def on_disk(path):
+    return torch.from_numpy(soundfile.read(path, dtype="float32")[0])
+
+
+def whole_mel(path):
+    return LogMel()(on_disk(path)[None])[0].T
+
+
+def place(item, path):
+    """Where the item's mel begins within the utterance's mel, found by its values."""
+    mel, count = whole_mel(path), len(item["mel"])
+    errors = [
+        (mel[first : first + count] - item["mel"]).abs().max()
+        for first in range(len(mel) - count + 1)
+    ]
+    return int(torch.tensor(errors).argmin()), min(errors).item()
+
+
+def draws(monkeypatch, *fractions):
+    """Replaces chance: the draws are at these fractions of what is possible."""
+    queue = list(fractions)
+    monkeypatch.setattr(
+        segments, "_random_below", lambda limit: min(int(queue.pop(0) * limit), limit - 1)
+    )
+
+
+# The segment at the start, within, and at the very end, and so the mel around it.
+@pytest.mark.parametrize("where", [0.0, 0.02, 0.5, 0.97, 1.0])
+@pytest.mark.parametrize("around", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("context_frames", [5, 24, 61, 100])
+def test_item_is_cut_out_of_its_utterance(utterance, monkeypatch, where, around, context_frames):
+    draws(monkeypatch, where, around)
+    reader = SegmentReader(LogMel(), 4, context_frames, history=300)
+    item = reader(utterance)
+    first, error = place(item, utterance)
+    assert error < 1e-5
+    assert item["mel"].shape == (min(context_frames, 61), 80)
+    # Consistent: the segment and the frame behind it lie within the mel.
+    assert 0 <= item["start"] <= len(item["mel"]) - 4 - 1
+    begin = first + item["start"]
+    assert begin == min(int(where * 57), 56)
+    wav = torch.nn.functional.pad(on_disk(utterance), (300, 0))
+    expected = wav[begin * HOP : begin * HOP + 300 + 4 * HOP]
+    found = torch.cat([item["history"], item["wav"]])
+    assert item["wav"].shape == (4 * HOP,) and item["history"].shape == (300,)
+    assert (found - expected).abs().max() <= HALF_STEP * 1.01
+    if begin == 0:
+        assert not item["history"].any()
+
+
+def test_dequantised_by_one_step(utterance, monkeypatch):
+    draws(monkeypatch, 0.5, 0.5)
+    item = SegmentReader(LogMel(), 16, 40)(utterance)
+    begin = sum((place(item, utterance)[0], item["start"])) * HOP
+    noise = (item["wav"] - on_disk(utterance)[begin : begin + 16 * HOP]) / HALF_STEP
+    assert noise.abs().max() <= 1.01
+    # Uniform: variance 1 / 3.
+    assert noise.mean().abs() < 0.05 and abs(noise.var().item() - 1 / 3) < 0.03
+    assert torch.equal(
+        dequantise(torch.zeros(9), torch.Generator().manual_seed(1)),
+        dequantise(torch.zeros(9), torch.Generator().manual_seed(1)),
+    )
+
+
+def test_all_places_are_drawn(utterance):
+    torch.manual_seed(0)
+    reader = SegmentReader(LogMel(), 56, 58)
+    items = [reader(utterance) for _ in range(60)]
+    begins = {place(item, utterance)[0] + item["start"] for item in items}
+    assert begins == {0, 1, 2, 3, 4}
+    assert {item["start"] for item in items} == {0, 1}
+
+
+def test_reproducible_by_seed(utterance):
+    reader = SegmentReader(LogMel(), 4, 20, history=50)
+    torch.manual_seed(3)
+    first, second = reader(utterance), reader(utterance)
+    torch.manual_seed(3)
+    again = reader(utterance)
+    assert first["start"] == again["start"]
+    for key in ("wav", "history", "mel"):
+        assert torch.equal(first[key], again[key])
+    assert not torch.equal(first["wav"], second["wav"])
+
+
+@pytest.mark.parametrize("audible_hop", [0, 700, 1399])
+def test_never_silent_where_there_is_sound(tmp_path, audible_hop):
+    """Sound in 1 of 1400 hops: chance alone would not find it in ten draws."""
+    wav = np.zeros(1400 * HOP)
+    wav[audible_hop * HOP : (audible_hop + 1) * HOP] = 2 * speech_like(HOP)
+    soundfile.write(tmp_path / "a.wav", wav, RATE)
+    torch.manual_seed(0)
+    reader = SegmentReader(LogMel(), 4, 20)
+    for _ in range(5):
+        assert reader(tmp_path / "a.wav")["wav"].square().mean() > 1e-4
+
+
+def test_silent_file_gives_finite_noise(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(40 * HOP), RATE)
+    item = SegmentReader(LogMel(), 4, 20)(tmp_path / "a.wav")
+    assert 0 < item["wav"].abs().max() <= HALF_STEP
+    assert torch.isfinite(item["mel"]).all()
+
+
+def test_file_of_exactly_one_segment(tmp_path):
+    soundfile.write(tmp_path / "a.wav", speech_like(4 * HOP), RATE, subtype="PCM_16")
+    item = SegmentReader(LogMel(), 4, 20, history=50)(tmp_path / "a.wav")
+    assert item["wav"].shape == (4 * HOP,) and item["mel"].shape == (5, 80)
+    assert item["start"] == 0 and not item["history"].any()
+    assert place(item, tmp_path / "a.wav")[1] < 1e-5
+
+
+def test_reads_flac(tmp_path, utterance):
+    soundfile.write(tmp_path / "a.flac", soundfile.read(utterance)[0], RATE, subtype="PCM_16")
+    item = SegmentReader(LogMel(), 4, 20)(tmp_path / "a.flac")
+    assert place(item, utterance)[1] < 1e-5
+
+
+def write_short(path):
+    soundfile.write(path, speech_like(15 * HOP), RATE)
+
+
+def write_stereo(path):
+    soundfile.write(path, np.stack([speech_like(40 * HOP)] * 2, axis=1), RATE)
+
+
+def write_wrong_rate(path):
+    soundfile.write(path, speech_like(40 * HOP), 16000)
+
+
+def write_truncated(path):
+    soundfile.write(path, speech_like(400 * HOP), RATE)
+    path.write_bytes(path.read_bytes()[:50000])
+
+
+def write_truncated_flac(path):
+    soundfile.write(path, speech_like(400 * HOP), RATE, format="FLAC")
+    path.write_bytes(path.read_bytes()[:20000])
+
+
+def write_nan(path):
+    wav = speech_like(40 * HOP)
+    wav[::100] = math.nan
+    soundfile.write(path, wav, RATE, subtype="FLOAT")
+
+
+def write_no_sound(path):
+    path.write_text("this is no sound file")
+
+
+def write_empty(path):
+    path.write_bytes(b"")
+
+
+def write_no_samples(path):
+    soundfile.write(path, np.zeros(0), RATE)
+
+
+def write_nothing(path):
+    pass
+
+
+@pytest.mark.parametrize(
+    "write,message",
+    [
+        (write_short, "3840 samples are fewer than the 4096"),
+        (write_stereo, "2 channels"),
+        (write_wrong_rate, "16000 Hz"),
+        (write_truncated, "truncated"),
+        (write_truncated_flac, "truncated"),
+        (write_nan, "not finite"),
+        (write_no_sound, "cannot be read"),
+        (write_empty, "empty"),
+        (write_no_samples, "no samples"),
+        (write_nothing, "does not exist"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, write, message):
+    path = tmp_path / "bad.wav"
+    write(path)
+    torch.manual_seed(0)
+    reader = SegmentReader(LogMel(), 16, 20, min_loudness_dbfs=-200.0)
+    with pytest.raises(UserError, match=rf"bad\.wav.*{message}"):
+        for _ in range(20):  # a segment reads only a part of its file
+            reader(path)
+    if write is not write_short:
+        with pytest.raises(UserError, match=rf"bad\.wav.*{message}"):
+            read_utterance(path, LogMel())
+
+
+def test_a_file_too_short_for_a_frame_of_the_mel_is_named(tmp_path):
+    soundfile.write(tmp_path / "bad.wav", speech_like(2 * HOP), RATE)
+    with pytest.raises(UserError, match="bad.wav.*512 samples are fewer than the 513"):
+        SegmentReader(LogMel(), 1, 2)(tmp_path / "bad.wav")
+    with pytest.raises(UserError, match="bad.wav.*512 samples are too short"):
+        read_utterance(tmp_path / "bad.wav", LogMel())
+
+
+def test_context_has_to_hold_the_frame_behind_the_segment():
+    with pytest.raises(UserError, match="context_frames: 16"):
+        SegmentReader(LogMel(), 16, 16)
+
+
+def test_read_utterance(utterance):
+    item = read_utterance(utterance, LogMel(), torch.Generator().manual_seed(0))
+    again = read_utterance(utterance, LogMel(), torch.Generator().manual_seed(0))
+    assert item["wav"].shape == (60 * HOP,) and item["mel"].shape == (61, 80)
+    assert torch.equal(item["wav"], again["wav"])
+    assert (item["wav"] - on_disk(utterance)[: 60 * HOP]).abs().max() <= HALF_STEP * 1.01
+    torch.testing.assert_close(item["mel"], whole_mel(utterance), rtol=0, atol=0)
