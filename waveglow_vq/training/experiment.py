@@ -1,0 +1,126 @@
+"""The command line of a recipe: SpeechBrain's own, with its pitfalls turned into sentences.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import contextlib
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+from waveglow_vq.errors import UserError
+
+import ruamel.yaml
+import speechbrain as sb
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from speechbrain.utils.run_opts import RunOptions
+
+
+def parse_arguments(arguments):
+    """SpeechBrain's ``parse_arguments`` for people.
+
+    Arguments
+    ---------
+    arguments : list of str
+        The command line, without the program's name.
+
+    Returns
+    -------
+    hparams_file : str
+    run_opts : RunOptions
+    overrides : str
+        As from ``speechbrain.parse_arguments``.
+
+    Raises
+    ------
+    UserError
+        For what SpeechBrain accepts and then gets wrong: an abbreviated run option (parsed, then
+        ignored), and a value with an equals sign (cut in two).
+
+    Example
+    -------
+    >>> parse_arguments(["vq.yaml", "--prec", "bf16"])
+    Traceback (most recent call last):
+    ...
+    waveglow_vq.errors.UserError: --prec: write the option in full (--precision)
+    """
+    run_options = [name for name in RunOptions().as_dict() if name != "overridden_args"]
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if "=" in (value if argument.startswith("--") else argument):
+            raise UserError(f"{argument}: a value with an equals sign cannot be given here")
+        if argument.startswith("--") and name[2:] not in run_options:
+            full = [f"--{option}" for option in run_options if option.startswith(name[2:])]
+            if full:
+                raise UserError(f"{name}: write the option in full ({' or '.join(full)})")
+    return sb.parse_arguments(arguments)
+
+
+def load_hparams(hparams_file, overrides):
+    """Builds what a recipe's YAML describes.
+
+    Arguments
+    ---------
+    hparams_file : str
+        Path of the YAML file.
+    overrides : str
+        What the command line replaces.
+
+    Returns
+    -------
+    hparams : dict
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or an option that it does not have.
+    """
+    if not Path(hparams_file).is_file():
+        raise UserError(f"{hparams_file}: no such hyperparameter file")
+    yaml = ruamel.yaml.YAML()
+    try:
+        replaced = yaml.load(overrides) or {}
+    except ruamel.yaml.YAMLError as error:
+        raise UserError(f"the options cannot be read as YAML: {error}") from None
+    with open(hparams_file, encoding="utf-8") as stream:
+        # As round-trip YAML, which keeps tags as they are and builds nothing.
+        known = yaml.load(resolve_references(stream).read())
+    _check_options(replaced, known, hparams_file)
+    with open(hparams_file, encoding="utf-8") as stream:
+        return load_hyperpyyaml(stream, overrides)
+
+
+def _check_options(replaced, known, where):
+    """HyperPyYAML refuses unknown options, but adds unknown ones inside of a mapping, where
+    nothing would ever read them."""
+    for name, value in replaced.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), list(known), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(known)}"
+            raise UserError(f"{name} is not an option of {where}; {hint}")
+        if isinstance(value, Mapping) and isinstance(known[name], Mapping):
+            _check_options(value, known[name], f"{name} in {where}")
+
+
+@contextlib.contextmanager
+def worker_errors():
+    """Gives back the sentence of a `UserError` that was raised in a data loader's process, which
+    torch wraps into a traceback.
+
+    Example
+    -------
+    >>> with worker_errors():
+    ...     raise UserError("Caught UserError in DataLoader worker process 0.\\n  ...\\n"
+    ...                     "waveglow_vq.errors.UserError: a.wav: is truncated")
+    Traceback (most recent call last):
+    ...
+    waveglow_vq.errors.UserError: a.wav: is truncated
+    """
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        if not message.startswith("Caught UserError"):
+            raise
+        raise UserError(message.rsplit("UserError: ", 1)[-1].strip()) from None

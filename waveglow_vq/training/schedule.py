@@ -1,0 +1,102 @@
+"""The learning rate over a run.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from waveglow_vq.errors import UserError
+
+import torch
+from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
+
+
+@register_checkpoint_hooks
+class WarmupHoldHalve:
+    """Rises linearly, stays, then is halved again and again, smoothly, until the end.
+
+    For optimizer step n (from 0) of N planned ones, with progress p = n / N:
+
+        rate = learning_rate * min(1, (n + 1) / warmup_steps)                       p <= halve_from
+        rate = ... * 0.5 ** (halvings * (p - halve_from) / (1 - halve_from))        p >  halve_from
+
+    With a limit in time, progress is whichever is greater of steps / planned steps and training
+    seconds / allowed seconds, so that a run that has to end early still ends with a low rate.
+
+    Steps and seconds are part of a checkpoint; the plan is not, so that a run that is resumed with
+    more epochs follows the longer plan from where it stands.
+
+    Arguments
+    ---------
+    learning_rate : float
+        The highest rate.
+    warmup_steps : int
+        Optimizer steps until it is reached.
+    halve_from : float
+        Share of the plan after which halving begins, in [0, 1].
+    halvings : float
+        How often the rate has been halved at the end; 0 for a constant rate.
+    max_minutes : float
+        The limit in minutes of training (validation not counted), or None.
+
+    Example
+    -------
+    >>> schedule = WarmupHoldHalve(0.8, warmup_steps=4, halve_from=0.5, halvings=3)
+    >>> schedule.planned_steps = 40
+    >>> [round(schedule.rate(step), 3) for step in (0, 1, 3, 20, 30, 40)]
+    [0.2, 0.4, 0.8, 0.8, 0.283, 0.1]
+    """
+
+    def __init__(self, learning_rate, warmup_steps=0, halve_from=0.5, halvings=4, max_minutes=None):
+        if learning_rate <= 0:
+            raise UserError(f"learning_rate: {learning_rate}; it has to be positive")
+        if not 0 <= halve_from <= 1:
+            raise UserError(f"halve_from: {halve_from}; it is a share of the run, from 0 to 1")
+        if max_minutes is not None and max_minutes <= 0:
+            raise UserError(f"max_minutes: {max_minutes}; it has to be positive, or null")
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+        self.halve_from = halve_from
+        self.halvings = halvings
+        self.max_minutes = max_minutes
+        self.planned_steps = None
+        self.steps = 0
+        self.seconds = 0.0
+
+    @property
+    def time_share(self):
+        """Share of the allowed time that has passed; 0 without a limit."""
+        return 0.0 if self.max_minutes is None else self.seconds / (60 * self.max_minutes)
+
+    def rate(self, step, time_share=0.0):
+        """The rate of optimizer step ``step`` (from 0)."""
+        progress = time_share
+        if self.planned_steps:
+            progress = max(progress, step / self.planned_steps)
+        rate = self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if progress > self.halve_from:
+            late = (min(progress, 1.0) - self.halve_from) / (1 - self.halve_from)
+            rate *= 0.5 ** (self.halvings * late)
+        return rate
+
+    def apply(self, optimizer):
+        """Sets the rate of the step that comes next."""
+        rate = self.rate(self.steps, self.time_share)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def advance(self, seconds=0.0):
+        """Counts a step and the time since the last."""
+        self.steps += 1
+        self.seconds += seconds
+
+    @mark_as_saver
+    def save(self, path):
+        """Writes what a resumed run needs."""
+        torch.save({"steps": self.steps, "seconds": self.seconds}, path)
+
+    @mark_as_loader
+    def load(self, path, end_of_epoch=False):
+        """Reads it again."""
+        state = torch.load(path, weights_only=True)
+        self.steps, self.seconds = state["steps"], state["seconds"]
