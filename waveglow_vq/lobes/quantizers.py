@@ -12,6 +12,9 @@ Fifty et al., "Restructuring vector quantization with the rotation trick", 2024
 (arXiv:2410.06424).
 """
 
+import inspect
+
+from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.quantizer_base import (
     Quantizer,
     QuantizerOutput,
@@ -23,7 +26,7 @@ from waveglow_vq.lobes.quantizer_statistics import all_reduce_sum
 import torch
 from torch import nn
 
-__all__ = ["EMAQuantizer", "QuantizerOutput", "SoftEMQuantizer"]
+__all__ = ["EMAQuantizer", "QuantizerOutput", "SoftEMQuantizer", "build_quantizer"]
 
 
 class SoftEMQuantizer(Quantizer):
@@ -241,3 +244,32 @@ class EMAQuantizer(Quantizer):
         self.codebook[rows] = frames
         self.cluster_size[rows] = 1.0
         self.cluster_sum[rows] = frames
+
+
+def build_quantizer(codebook_update, **options):
+    """The quantiser with the given codebook update, for YAML that switches between them.
+
+    Arguments
+    ---------
+    codebook_update : str
+        "soft_em" or "ema".
+    **options : dict
+        Arguments of :class:`SoftEMQuantizer` and :class:`EMAQuantizer`; what only the other one
+        knows is left out.
+
+    Example
+    -------
+    >>> build_quantizer("ema", codebook_size=16, codebook_dim=4, temperature="relative")
+    EMAQuantizer(codebook_size=16, codebook_dim=4, estimator=ste, initialization=data, \
+restart_after=50)
+    """
+    require_choice("codebook_update", codebook_update, ("soft_em", "ema"))
+    chosen, other = SoftEMQuantizer, EMAQuantizer
+    if codebook_update == "ema":
+        chosen, other = other, chosen
+    known = inspect.signature(chosen).parameters
+    foreign = [name for name in options if name not in known]
+    for name in foreign:
+        if name not in inspect.signature(other).parameters:
+            raise UserError(f"{name}: no quantiser has an option of this name")
+    return chosen(**{name: value for name, value in options.items() if name in known})
