@@ -1,1 +1,7 @@
 """Using a trained model: loading an exported folder, vocoding, coding."""
+
+from waveglow_vq.inference.codec import SpeechCodec
+from waveglow_vq.inference.interface import ExportedModel, load_export
+from waveglow_vq.inference.vocoder import WaveGlowVocoder
+
+__all__ = ["ExportedModel", "SpeechCodec", "WaveGlowVocoder", "load_export"]

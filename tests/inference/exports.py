@@ -1,0 +1,91 @@
+"""Tiny models with the presets that users train, and their exports, for the tests."""
+
+from pathlib import Path
+
+from waveglow_vq.data.features import LogMel
+from waveglow_vq.training.export import export_model
+
+import torch
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+
+PRESETS = Path(__file__).resolve().parents[2] / "hparams"
+INTERFACES = {"mel": "WaveGlowVocoder", "mel_vq": "SpeechCodec", "wav_vq": "SpeechCodec"}
+
+# As a recipe has it: paths, a seed and an optimizer around the preset.
+RECIPE = """\
+seed: 1234
+__set_seed: !apply:speechbrain.utils.seed_everything [!ref <seed>]
+data_folder: !PLACEHOLDER
+output_folder: !ref <data_folder>/results/<seed>
+save_folder: !ref <output_folder>/save
+size: tiny
+learning_rate: 0.002
+sampling_sigma: 0.9
+preset: !include:{presets}/{preset}.yaml
+    size: !ref <size>
+    conditioner_channels: 16
+{overrides}
+    flow:
+        flows: 3
+        layers: 2
+        channels: 8
+        early_every: 2
+        envelope: {{order: 16, updates_per_frame: 2}}
+model: !ref <preset[model]>
+features: !ref <preset[contract][features]>
+modules:
+    model: !ref <model>
+opt_class: !name:torch.optim.Adam
+    lr: !ref <learning_rate>
+checkpointer: !new:speechbrain.utils.checkpoints.Checkpointer
+    checkpoints_dir: !ref <save_folder>
+    recoverables:
+        model: !ref <model>
+"""
+
+
+def flattened_recipe(folder, preset, **overrides):
+    """What a run saves as hyperparams.yaml; its paths are below ``folder``."""
+    if preset != "mel":
+        overrides = {"codebook_size": 32, "codebook_dim": 16, "initialization": None} | overrides
+    lines = "".join(f"    {k}: {v}\n" for k, v in overrides.items() if v is not None)
+    path = Path(folder) / f"{preset}.yaml"
+    path.write_text(RECIPE.format(presets=PRESETS, preset=preset, overrides=lines), "utf-8")
+    with open(path, encoding="utf-8") as file:
+        flat = resolve_references(file, {"data_folder": str(folder)}).read()
+    return f"# Generated from:\n# {path}\n{flat}"
+
+
+def trained_model(text):
+    """A model whose layers all do something, and whose codes lie in its encoder's outputs."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = load_hyperpyyaml(text)["model"]
+        for parameter in model.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    if model.quantizer is not None:
+        wav = speech_like(8192)[None]
+        with torch.no_grad():
+            vectors = model.conditioner.encoder(
+                wav if model.conditioner.input == "wav" else LogMel()(wav)
+            )[0]
+        size = model.quantizer.codebook_size
+        model.quantizer.set_codebook(vectors[torch.linspace(0, len(vectors) - 1, size).long()])
+    return model.eval()
+
+
+def speech_like(samples, seed=0):
+    """Noise bursts of varying loudness, ``[samples]``."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(samples, generator=generator)
+    loudness = 0.02 + 0.1 * torch.sin(torch.arange(samples) / 900.0).square()
+    return noise * loudness
+
+
+def export_tiny(folder, preset, name="export", **overrides):
+    """Exports a tiny model; returns the folder of the export and the model."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = flattened_recipe(folder, preset, **overrides)
+    model = trained_model(text)
+    return export_model(text, model, folder / name, INTERFACES[preset]), model

@@ -1,0 +1,204 @@
+"""From waveforms to discrete codes and back.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+
+from waveglow_vq.data.audio import write_wav
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.interface import ExportedModel, fill_padding, relative_lengths
+
+import torch
+
+
+class SpeechCodec(ExportedModel):
+    """A trained encoder, quantiser and WaveGlow: speech to codes and codes to speech.
+
+    Noise comes from ``generator``: a seed, a ``torch.Generator``, or None for torch's global
+    source. An item's codes, and with a seed its waveform, are those it would have alone. A
+    recording is processed as a whole, and the memory that takes grows in proportion to its
+    length.
+
+    Arguments
+    ---------
+    *args, **kwargs
+        As for ``speechbrain.inference.interfaces.Pretrained``; ``from_hparams`` gives them.
+
+    Example
+    -------
+    >>> from waveglow_vq.data.features import LogMel
+    >>> from waveglow_vq.lobes.conditioners import MelVQConditioner
+    >>> from waveglow_vq.lobes.model import WaveGlowVQ
+    >>> from waveglow_vq.lobes.quantizers import SoftEMQuantizer
+    >>> from waveglow_vq.lobes.waveglow import WaveGlow
+    >>> features = LogMel()
+    >>> conditioner = MelVQConditioner(features, SoftEMQuantizer(32, 16), stride=2, channels=16)
+    >>> flows = WaveGlow(features, 16, flows=2, layers=2, channels=8, envelope={"order": 16})
+    >>> model = WaveGlowVQ(conditioner, flows)
+    >>> codec = SpeechCodec(modules={"model": model, "features": features}, hparams={})
+    >>> codec.code_rate, codec.bits_per_second
+    (43.06640625, 215.33203125)
+    >>> codes = codec.encode_batch(torch.randn(2, 5120) * 0.1, torch.tensor([1.0, 0.5]))
+    >>> codes.shape, codes[1, 6:].tolist()
+    (torch.Size([2, 11]), [-1, -1, -1, -1, -1])
+    >>> codec.decode_batch(codes, generator=0).shape
+    torch.Size([2, 1, 5632])
+    """
+
+    def check_model(self):
+        """A codec has a quantiser."""
+        if self.mods.model.quantizer is None:
+            raise UserError(
+                "the model has no codes: load it with waveglow_vq.inference.WaveGlowVocoder, "
+                "not with SpeechCodec."
+            )
+
+    @property
+    def codebook_size(self):
+        """Number of codes K; codes are 0 ... K - 1."""
+        return self.mods.model.quantizer.codebook_size
+
+    @property
+    def samples_per_code(self):
+        """Samples of waveform for each code."""
+        return self.mods.model.conditioner.samples_per_code
+
+    @property
+    def code_rate(self):
+        """Codes per second."""
+        return self.sample_rate / self.samples_per_code
+
+    @property
+    def bits_per_second(self):
+        """Bit rate if every code costs log2(codebook_size) bits."""
+        return self.code_rate * math.log2(self.codebook_size)
+
+    @torch.no_grad()
+    def encode_batch(self, wavs, wav_lens=None):
+        """Waveforms to codes.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            ``[B, N]`` at the model's rate.
+        wav_lens : torch.Tensor
+            Relative lengths in (0, 1], or samples of each item, ``[B]``; None: nothing is padded.
+
+        Returns
+        -------
+        torch.Tensor
+            int64 ``[B, T]``, -1 where padded. Enough codes that decoding covers every sample.
+
+        Raises
+        ------
+        UserError
+            If the waveforms are of another shape, too short, or hold NaN.
+        """
+        wavs, counts = self._checked_wavs(wavs, wav_lens)
+        conditioner = self.mods.model.conditioner
+        with self.inference_ctx:
+            if conditioner.input == "mel":
+                log_mels, frames = self._log_mels(wavs, counts)
+                return conditioner.encode(log_mels, relative_lengths(frames, log_mels.shape[-1]))
+            # As in training, whole frames of the features' hop.
+            hop = self.mods.features.hop_length
+            counts = (counts + hop - 1) // hop * hop
+            wavs = torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1]))
+            return conditioner.encode(wavs, relative_lengths(counts, wavs.shape[1]))
+
+    def encode_file(self, path):
+        """The codes, int64 ``[T]``, of a sound file at any rate, mono or not."""
+        return self.encode_batch(self.load_audio(path)[None])[0]
+
+    @torch.no_grad()
+    def decode_batch(self, codes, sigma=None, generator=None):
+        """Codes to waveforms.
+
+        Arguments
+        ---------
+        codes : torch.Tensor
+            int64 ``[B, T]``, -1 where padded; padding is at the end only.
+        sigma : float
+            Standard deviation of the noise, the sampling temperature; None: the export's.
+        generator : int or torch.Generator
+            A seed or a source of noise.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[B, 1, T * samples_per_code]``, zero where padded.
+
+        Raises
+        ------
+        UserError
+            If the codes are of another shape, empty, or not of this codebook.
+        """
+        codes, counts = self._checked_codes(codes)
+        total = codes.shape[1] * self.samples_per_code
+        codes, whole = self._whole_frames(codes, counts)
+        with self.inference_ctx:
+            condition = self.mods.model.conditioner.decode(codes)
+            frames = whole * (condition.local.shape[-1] // codes.shape[1])
+            waveforms = self._sample(condition, frames, sigma, generator)
+        return fill_padding(waveforms[..., :total], counts * self.samples_per_code, 0.0)
+
+    def reconstruct_file(self, path, output_path=None, sigma=None, generator=None):
+        """Encodes a sound file and decodes it again.
+
+        Arguments
+        ---------
+        path : str or Path
+            The sound file, at any rate, mono or not.
+        output_path : str or Path
+            Where to write the result (16-bit WAV at the model's rate); None: nowhere.
+        sigma, generator
+            As for :meth:`decode_batch`.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[1, N]`` at the model's rate, as long as the recording.
+        """
+        result = self.forward(self.load_audio(path)[None], sigma=sigma, generator=generator)[0]
+        if output_path is not None:
+            write_wav(output_path, result, self.sample_rate)
+        return result
+
+    def forward(self, wavs, wav_lens=None, sigma=None, generator=None):
+        """Waveforms ``[B, N]`` to codes and back to waveforms ``[B, 1, N]``."""
+        codes = self.encode_batch(wavs, wav_lens)
+        wavs, counts = self._checked_wavs(wavs, wav_lens)
+        decoded = self.decode_batch(codes, sigma, generator)[..., : wavs.shape[1]]
+        return fill_padding(decoded, counts, 0.0)
+
+    def _checked_codes(self, codes):
+        """Codes on the device, and how many each item has, ``[B]``."""
+        codes = torch.as_tensor(codes).to(self.device)
+        if codes.dim() != 2 or 0 in codes.shape:
+            raise UserError(f"codes: expected [batch, codes], got {list(codes.shape)}")
+        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+            raise UserError(f"codes: expected whole numbers, got {codes.dtype}")
+        codes = codes.long()
+        if int(codes.min()) < -1 or int(codes.max()) >= self.codebook_size:
+            raise UserError(
+                f"codes: they lie between {int(codes.min())} and {int(codes.max())}, but this "
+                f"model has codes 0 to {self.codebook_size - 1}, and -1 for padding"
+            )
+        counts = (codes >= 0).sum(1)
+        if int(counts.min()) == 0:
+            raise UserError("codes: an item of the batch has no codes, only padding")
+        at_end = torch.arange(codes.shape[1], device=codes.device) < counts[:, None]
+        if not bool((at_end == (codes >= 0)).all()):
+            raise UserError("codes: padding (-1) has to be at the end of an item, not within it")
+        return codes, counts
+
+    def _whole_frames(self, codes, counts):
+        """Repeats the last code of items that end within a frame of the features, as the
+        prediction of a log-mel from several codes needs all of them."""
+        per_frame = max(1, self.mods.features.hop_length // self.samples_per_code)
+        whole = (counts + per_frame - 1) // per_frame * per_frame
+        index = torch.arange(int(whole.max()), device=codes.device).expand(len(codes), -1)
+        filled = codes.gather(1, torch.minimum(index, counts[:, None] - 1))
+        return filled.masked_fill(index >= whole[:, None], -1), whole

@@ -1,0 +1,276 @@
+"""What the interfaces of exported models share: strict offline loading, checks, the noise source.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+from pathlib import Path
+
+from waveglow_vq.data.audio import read_for_model
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, read_export_header
+
+import torch
+from speechbrain.inference.interfaces import Pretrained
+from speechbrain.utils.fetching import FetchSource
+
+
+class ExportedModel(Pretrained):
+    """A model that training exported. The subclasses say what it does.
+
+    ``modules`` are ``model`` (:class:`~waveglow_vq.lobes.model.WaveGlowVQ`) and ``features``
+    (:class:`~waveglow_vq.data.features.LogMel`); ``hparams`` may name the ``interface`` that the
+    export is for, ``sampling_sigma`` and ``speakers``.
+    """
+
+    MODULES_NEEDED = ["model", "features"]
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for name in self.MODULES_NEEDED:
+            if name not in self.mods:
+                raise UserError(f"modules: '{name}' is missing; {type(self).__name__} needs it.")
+        self.check_model()
+
+    @classmethod
+    def from_hparams(cls, source, hparams_file=HPARAMS_FILE, **kwargs):
+        """Loads an export folder, offline and strictly.
+
+        The YAML of an export names the Python classes that it builds: load exports from people
+        you trust only. Weights are read without executing code.
+
+        Arguments
+        ---------
+        source : str or Path or FetchSource
+            The export folder. The hub is asked only where a
+            ``speechbrain.utils.fetching.FetchSource`` says so explicitly: a misspelt path is an
+            error, not a download.
+        hparams_file : str
+            Name of the YAML file in it.
+        **kwargs : dict
+            As for any SpeechBrain interface, for instance ``run_opts={"device": "cuda"}``. A
+            ``savedir`` is not used for a local folder, which is read where it is.
+
+        Returns
+        -------
+        ExportedModel
+
+        Raises
+        ------
+        UserError
+            If the folder is missing, incomplete, damaged, or an export for another interface.
+        """
+        _check_device(kwargs.get("run_opts"))
+        if not isinstance(source, FetchSource):
+            header = read_export_header(source, hparams_file)
+            _check_interface(cls, header["interface"], source)
+            if header.get("speakers") is not None and not (Path(source) / LABELS_FILE).is_file():
+                raise UserError(f"{source} has no {LABELS_FILE}: the speaker labels are missing.")
+            # A file of the same name that an earlier model left in savedir would be preferred.
+            kwargs["savedir"] = None
+            source = str(source)
+        return super().from_hparams(source, hparams_file=hparams_file, **kwargs)
+
+    def check_model(self):
+        """Raises a UserError if this interface cannot use the model; overridden."""
+
+    @property
+    def sample_rate(self):
+        """Rate of the waveforms in Hz."""
+        return self.mods.features.sample_rate
+
+    @property
+    def speakers(self):
+        """Labels of the speakers in the order of their numbers; empty for one speaker."""
+        encoder = getattr(self.hparams, "speakers", None)
+        return [] if encoder is None else [encoder.ind2lab[i] for i in range(len(encoder))]
+
+    @property
+    def min_samples(self):
+        """The least length of a waveform in samples: what the log-mel's reflection needs."""
+        return self.mods.features.margin + 1
+
+    def load_audio(self, path, savedir=None):
+        """Reads a sound file at any rate, mono or not, as the model wants it.
+
+        Arguments
+        ---------
+        path : str or Path
+            The sound file.
+        savedir : str
+            Not used: files are local.
+
+        Returns
+        -------
+        torch.Tensor
+            Samples at the model's rate, float32 ``[N]``.
+
+        Raises
+        ------
+        UserError
+            If the file is missing, damaged, too short, or holds NaN.
+        """
+        return read_for_model(path, self.sample_rate, self.min_samples).to(self.device)
+
+    def _checked_wavs(self, wavs, wav_lens):
+        """Waveforms ``[B, N]`` with zeros where padded, and the samples of each, ``[B]``."""
+        wavs = torch.as_tensor(wavs).to(self.device, torch.float32)
+        if wavs.dim() == 3 and wavs.shape[1] == 1:
+            wavs = wavs[:, 0]
+        if wavs.dim() != 2 or not wavs.shape[0]:
+            raise UserError(f"wavs: expected [batch, samples], got {list(wavs.shape)}")
+        counts = item_counts("wav_lens", wav_lens, *wavs.shape).to(self.device)
+        if int(counts.min()) < self.min_samples:
+            raise UserError(
+                f"wavs: the shortest has {int(counts.min())} samples where at least "
+                f"{self.min_samples} are needed"
+            )
+        wavs = fill_padding(wavs, counts, 0.0)
+        if not bool(torch.isfinite(wavs).all()):
+            raise UserError("wavs: the samples hold NaN or infinity")
+        return wavs, counts
+
+    def _log_mels(self, wavs, counts):
+        """Log-mels ``[B, n_mels, T]`` and the frames of each. An item's frames at its end see the
+        reflection of its own samples, never the padding of its batch."""
+        features = self.mods.features
+        if bool((counts == wavs.shape[1]).all()):
+            log_mels = features(wavs)
+            frames = torch.full_like(counts, log_mels.shape[-1])
+            return log_mels, frames
+        lengths = counts.tolist()
+        items = [features(wav[None, :n])[0].T for wav, n in zip(wavs, lengths, strict=True)]
+        frames = torch.tensor([len(item) for item in items], device=wavs.device)
+        padded = torch.nn.utils.rnn.pad_sequence(
+            items, batch_first=True, padding_value=math.log(features.floor)
+        )
+        return padded.transpose(1, 2), frames
+
+    def _sample(self, condition, counts, sigma, generator):
+        """Draws waveforms ``[B, 1, N]`` from a condition, ``counts`` frames of each item."""
+        waveforms = self.mods.model.sample(
+            condition,
+            relative_lengths(counts, condition.local.shape[-1]),
+            sigma=self._checked_sigma(sigma),
+            generator=_checked_generator(generator),
+        )
+        return waveforms[:, None]
+
+    def _checked_sigma(self, sigma):
+        if sigma is None:
+            sigma = getattr(self.hparams, "sampling_sigma", 1.0)
+        if not (0 <= sigma < math.inf):
+            raise UserError(f"sigma: {sigma}; it has to be a number of at least 0")
+        return float(sigma)
+
+
+def load_export(source, **kwargs):
+    """Loads an export folder with the interface that it names.
+
+    Arguments
+    ---------
+    source : str or Path
+        The export folder.
+    **kwargs : dict
+        As for :meth:`ExportedModel.from_hparams`.
+
+    Returns
+    -------
+    ExportedModel
+        A ``WaveGlowVocoder``, a ``SpeechCodec``, ...
+
+    Raises
+    ------
+    UserError
+        As :meth:`ExportedModel.from_hparams`.
+    """
+    return find_interface(read_export_header(source)["interface"]).from_hparams(source, **kwargs)
+
+
+def find_interface(name):
+    """The class of ``waveglow_vq.inference`` with this name."""
+    from waveglow_vq import inference  # it imports this module
+
+    found = getattr(inference, name, None)
+    if not (isinstance(found, type) and issubclass(found, ExportedModel)):
+        raise UserError(
+            f"interface: {name!r} is not an interface of this version of waveglow-vq; install a "
+            "newer one to load the export."
+        )
+    return found
+
+
+def item_counts(option, lengths, batch, total):
+    """Frames or samples of each item of a padded batch.
+
+    Arguments
+    ---------
+    option : str
+        Name of the argument, for the error.
+    lengths : torch.Tensor or list
+        ``[batch]``. Whole numbers count; fractions in (0, 1] are relative to ``total``, as
+        SpeechBrain's lengths are. None: nothing is padded.
+    batch, total : int
+        Shape of the padded batch.
+
+    Returns
+    -------
+    torch.Tensor
+        int64 ``[batch]``.
+
+    Example
+    -------
+    >>> item_counts("mel_lens", torch.tensor([50, 100]), 2, 100)
+    tensor([ 50, 100])
+    >>> item_counts("wav_lens", torch.tensor([0.5, 1.0]), 2, 100)
+    tensor([ 50, 100])
+    """
+    if lengths is None:
+        return torch.full((batch,), total)
+    counts = torch.as_tensor(lengths).detach().cpu().flatten()
+    if counts.shape != (batch,):
+        raise UserError(f"{option}: {counts.numel()} lengths for a batch of {batch}")
+    if counts.is_floating_point():
+        # A relative length of 1 and a count of 1 look alike; a batch of one-frame items is
+        # not what anybody decodes.
+        counts = counts.double()
+        counts = (counts * total if bool((counts <= 1).all()) else counts).round()
+    if not bool(((counts >= 1) & (counts <= total)).all()):
+        raise UserError(f"{option}: {lengths} does not fit a batch that is {total} long")
+    return counts.long()
+
+
+def relative_lengths(counts, total):
+    """Relative lengths ``[B]`` in fp64 (fp32 cannot tell the samples of long recordings apart),
+    or None where nothing is padded."""
+    return None if bool((counts == total).all()) else counts.double() / total
+
+
+def fill_padding(x, counts, value):
+    """Sets what lies behind the first ``counts`` steps, on the last dimension, to ``value``."""
+    padding = torch.arange(x.shape[-1], device=x.device) >= counts.to(x.device)[:, None]
+    return x.masked_fill(padding if x.dim() == 2 else padding[:, None], value)
+
+
+def _checked_generator(generator):
+    if generator is None or isinstance(generator, torch.Generator):
+        return generator
+    if isinstance(generator, bool) or not hasattr(generator, "__index__"):
+        raise UserError(f"generator: {generator!r} is neither a seed nor a torch.Generator")
+    return int(generator)
+
+
+def _check_interface(cls, name, source):
+    # A subclass of the named interface loads it too.
+    if name not in (known.__name__ for known in cls.__mro__):
+        raise UserError(
+            f"{source} is an export for {name}, not for {cls.__name__}: load it with "
+            f"waveglow_vq.inference.{name}.from_hparams."
+        )
+
+
+def _check_device(run_opts):
+    device = run_opts.get("device") if isinstance(run_opts, dict) else None
+    if device and str(device).startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device: {device} was asked for, but torch finds no CUDA device here.")
