@@ -199,6 +199,10 @@ class MelVQConditioner(nn.Module):
         Residual blocks at code rate, and as many at frame rate.
     kernel_size : int
         Taps of the convolutions.
+    normalize_vectors : bool
+        Whether every vector is brought to zero mean and unit variance before it is quantised
+        (layer normalisation without parameters). The codes then need not chase the encoder's
+        scale, which lets encoder and flows be trained at one high learning rate.
 
     Example
     -------
@@ -222,6 +226,7 @@ class MelVQConditioner(nn.Module):
         encoder_layers=2,
         decoder_layers=2,
         kernel_size=3,
+        normalize_vectors=True,
     ):
         super().__init__()
         if stride < 1:
@@ -234,6 +239,7 @@ class MelVQConditioner(nn.Module):
         self.before = ResidualStack(channels, encoder_layers, kernel_size)
         self.down = nn.Conv1d(channels, channels, stride, stride)
         self.after = ResidualStack(channels, encoder_layers, kernel_size)
+        self.normalize_vectors = normalize_vectors
         self.to_code = nn.Conv1d(channels, quantizer.codebook_dim, 1)
         self.quantizer = quantizer
         self.from_code = nn.Conv1d(quantizer.codebook_dim, channels, 1)
@@ -251,7 +257,7 @@ class MelVQConditioner(nn.Module):
         x = _masked(self.before(x, mask), mask)
         x = self.down(F.pad(x, (0, -frames % self.stride)))
         x = self.after(x, code_mask(lengths, frames, self.stride))
-        return self.to_code(F.gelu(x)).transpose(1, 2)
+        return _vectors(self.to_code(F.gelu(x)), self.normalize_vectors)
 
     def decoder(self, quantized, frames, lengths=None):
         """Codes' vectors ``[batch, codes, codebook_dim]`` to the local condition and the predicted
@@ -314,6 +320,12 @@ def code_mask(lengths, frames, stride):
     return frame_mask(relative_code_lengths(lengths, frames, stride), math.ceil(frames / stride))
 
 
+def _vectors(x, normalize):
+    """``[batch, codebook_dim, codes]`` to what is quantised, ``[batch, codes, codebook_dim]``."""
+    x = x.transpose(1, 2)
+    return F.layer_norm(x.float(), x.shape[-1:]) if normalize else x
+
+
 class WaveVQConditioner(nn.Module):
     """Quantised codes of the raw waveform as the condition: the published setting, in which two
     strides of 8 give a code every 64 samples. Kept for comparison: such codes carry phase, pitch
@@ -333,6 +345,8 @@ class WaveVQConditioner(nn.Module):
         Residual blocks behind every stride, and in the decoder.
     mel_head : bool
         Whether to predict the log-mel from the codes; ``prior: envelope`` needs it.
+    normalize_vectors : bool
+        As in :class:`MelVQConditioner`; not part of the published setting.
 
     Example
     -------
@@ -355,6 +369,7 @@ class WaveVQConditioner(nn.Module):
         channels=128,
         layers=2,
         mel_head=False,
+        normalize_vectors=False,
     ):
         super().__init__()
         self.hop = self.samples_per_code = math.prod(strides)
@@ -373,6 +388,7 @@ class WaveVQConditioner(nn.Module):
             for width, stride in zip(widths[:-1], strides, strict=True)
         )
         self.stacks = nn.ModuleList(ResidualStack(channels, layers) for _ in strides)
+        self.normalize_vectors = normalize_vectors
         self.to_code = nn.Conv1d(channels, quantizer.codebook_dim, 1)
         self.quantizer = quantizer
         self.from_code = nn.Conv1d(quantizer.codebook_dim, channels, 1)
@@ -390,7 +406,7 @@ class WaveVQConditioner(nn.Module):
             x = down(F.pad(x, (0, stride)))[..., :steps]
             mask = frame_mask(lengths, steps)
             x = _masked(stack(x, mask), mask)
-        return self.to_code(F.gelu(x)).transpose(1, 2)
+        return _vectors(self.to_code(F.gelu(x)), self.normalize_vectors)
 
     def decoder(self, quantized, lengths=None):
         """Codes' vectors to the local condition and the predicted log-mel or None."""
