@@ -80,7 +80,7 @@ def test_weights_that_would_execute_code(copy, tmp_path):
             return created.mkdir, ()
 
     with open(copy / "model.ckpt", "wb") as file:
-        pickle.dump({"weight": Bomb()}, file)
+        pickle.dump({"weight": Bomb()}, file, protocol=2)
     refuses(copy, str(copy / "model.ckpt"), "cannot be read")
     assert not created.exists()
 

@@ -272,5 +272,6 @@ def _check_interface(cls, name, source):
 
 def _check_device(run_opts):
     device = run_opts.get("device") if isinstance(run_opts, dict) else None
+    device = getattr(run_opts, "device", device)
     if device and str(device).startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device: {device} was asked for, but torch finds no CUDA device here.")

@@ -24,7 +24,8 @@ class WaveGlowVocoder(ExportedModel):
 
     Noise comes from ``generator``: a seed, a ``torch.Generator``, or None for torch's global
     source. A seed gives every item of a batch the waveform it would have alone. A waveform is
-    processed as a whole, and the memory that takes grows in proportion to its length.
+    processed as a whole, in memory in proportion to its length: some 10 MB per second of speech
+    for size tiny, more for wider models.
 
     Arguments
     ---------
