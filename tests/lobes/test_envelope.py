@@ -2,14 +2,13 @@ import math
 
 from waveglow_vq.data.features import LogMel
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.block_filters import BLOCKS_AT_ONCE, filter_blocks
 from waveglow_vq.lobes.envelope import (
-    BLOCKS_AT_ONCE,
     EnvelopeContext,
     EnvelopeFlow,
     MelPredictor,
     Predictor,
     all_pole,
-    filter_blocks,
     levinson_durbin,
     prediction_error,
 )

@@ -15,6 +15,7 @@ import math
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.block_filters import filter_blocks, recursive_filter_blocks
 from waveglow_vq.lobes.flows import at_least_fp32, interpolate_frames
 
 import numpy as np
@@ -218,21 +219,8 @@ def prediction_error(wav, predictor, history=None):
     return error.flatten(1)
 
 
-def filter_blocks(spans, taps):
-    """Correlates every span with its own taps by FFT: ``[..., n]`` and ``[..., m]`` give
-    ``[..., n - m + 1]``."""
-    size, keep = spans.shape[-1], spans.shape[-1] - taps.shape[-1] + 1
-    product = torch.fft.rfft(spans) * torch.fft.rfft(taps, n=size).conj()
-    return torch.fft.irfft(product, n=size)[..., :keep]
-
-
 def all_pole(error, predictor, history=None):
     """x_n = g_{t(n)} e_n - sum_k a_{t(n),k} x_{n-k}, the inverse of :func:`prediction_error`.
-
-    The predictor holds for a block, so a block is a linear map of its own errors and of the
-    ``order`` samples before it: x = H (g e - C x_before) with H the Toeplitz matrix of the
-    impulse response. The maps of all blocks are made in parallel; only two products of a small
-    matrix and a vector per block are left to do in sequence.
 
     Arguments
     ---------
@@ -249,50 +237,13 @@ def all_pole(error, predictor, history=None):
         ``[batch, samples]``.
     """
     batch, samples = error.shape
-    block, order = predictor.block, predictor.coefficients.shape[-1]
-    blocks = samples // block
-    state = error.new_zeros(batch, order) if history is None else history.to(error.dtype)
-    outputs = []
-    # In portions of blocks, so that memory does not grow with the length of the utterance.
-    for first in range(0, blocks, BLOCKS_AT_ONCE):
-        last = min(first + BLOCKS_AT_ONCE, blocks)
-        gain = predictor.log_gain[:, first:last].exp().to(error.dtype)
-        driven = error[:, first * block : last * block].unflatten(-1, (-1, block))
-        driven = (driven * gain[..., None])[..., None]
-        past, response = _block_maps(predictor.coefficients[:, first:last].to(error.dtype), block)
-        for i in range(last - first):
-            out = torch.baddbmm(driven[:, i], past[:, i], state[..., None], alpha=-1)
-            out = (response[:, i] @ out)[..., 0]
-            outputs.append(out)
-            state = torch.cat([state, out], dim=-1)[:, -order:]
-    return torch.cat(outputs, dim=-1)
-
-
-BLOCKS_AT_ONCE = 256
-
-
-def _block_maps(coefficients, block):
-    """For every block, what the ``order`` samples before it contribute to its prediction,
-    ``[..., block, order]``, and the lower-triangular Toeplitz matrix of the impulse response of
-    1 / A, ``[..., block, block]``."""
-    order = coefficients.shape[-1]
-    ones = torch.ones_like(coefficients[..., :1])
-    # Row n of the band holds a_P ... a_1, 1 in columns n ... n + P.
-    band = _shifted_rows(torch.cat([coefficients.flip(-1), ones], dim=-1), block)
-    past, present = band.split([order, block], dim=-1)
-    impulse = torch.zeros_like(present[..., :1])
-    impulse[..., 0, :] = 1
-    response = torch.linalg.solve_triangular(present, impulse, upper=False, unitriangular=True)
-    response = _shifted_rows(response[..., 0].flip(-1), block)[..., block - 1 :]
-    return past, response
-
-
-def _shifted_rows(row, rows):
-    """``[..., n]`` to ``[..., rows, n - 1 + rows]``: row i is ``row`` moved i to the right."""
-    width = row.shape[-1] + rows - 1
-    padded = torch.nn.functional.pad(row, (0, rows))
-    repeated = padded[..., None, :].expand(*row.shape[:-1], rows, width + 1).flatten(-2)
-    return repeated[..., : rows * width].unflatten(-1, (rows, width))
+    blocks, order = samples // predictor.block, predictor.coefficients.shape[-1]
+    gain = predictor.log_gain[:, :blocks].exp().to(error.dtype)
+    driven = (error.unflatten(-1, (blocks, predictor.block)) * gain[..., None]).flatten(1)
+    if history is None:
+        history = error.new_zeros(batch, order)
+    coefficients = predictor.coefficients[:, :blocks].to(error.dtype)
+    return recursive_filter_blocks(driven, coefficients, history.to(error.dtype))
 
 
 class EnvelopeFlow(nn.Module):
