@@ -63,6 +63,9 @@ def assert_items_equal_themselves_alone(conditioner, items, length_of, code_leng
         if alone.quantized is not None:
             codes = code_length_of(item)
             assert alone.quantized.indices.shape == (1, codes)
+            # The codes hide small differences, the vectors before them do not.
+            vectors = conditioner.encoder(batch, lengths)[b, :codes]
+            same(vectors, conditioner.encoder(item)[0], atol=1e-12)
             indices = both.quantized.indices[b]
             assert torch.equal(indices[:codes], alone.quantized.indices[0])
             assert (indices[codes:] == -1).all()

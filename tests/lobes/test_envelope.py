@@ -104,30 +104,66 @@ def test_predictors_are_stable(order):
         assert np.abs(np.roots([1.0, *a])).max() < 1.0
 
 
-@pytest.mark.parametrize("order", [5, 16, 20])
-@pytest.mark.parametrize("with_history", [True, False])
-def test_both_directions_equal_plain_loops(order, with_history):
-    block, blocks = 16, 4
-    predictor = Predictor(
-        0.1 * random_tensor(2, blocks, order, seed=1), random_tensor(2, blocks, seed=2), block
-    )
-    x = random_tensor(2, block * blocks, seed=3)
-    history = random_tensor(2, order, seed=4) if with_history else None
-    expected_error, expected_x = torch.zeros_like(x), torch.zeros_like(x)
-    for b in range(2):
+def plain_loops(x, predictor, history):
+    """Both directions as the docstring of the flow states them, sample by sample."""
+    (batch, samples), order = x.shape, predictor.coefficients.shape[-1]
+    error, drawn = torch.zeros_like(x), torch.zeros_like(x)
+    for b in range(batch):
         before = [0.0] * order if history is None else history[b].tolist()
-        speech, drawn = before + x[b].tolist(), list(before)
-        for n in range(x.shape[1]):
-            a = predictor.coefficients[b, n // block]
-            gain = math.exp(predictor.log_gain[b, n // block])
-            past = sum(float(a[k]) * speech[order + n - 1 - k] for k in range(order))
-            expected_error[b, n] = (speech[order + n] + past) / gain
-            past = sum(float(a[k]) * drawn[order + n - 1 - k] for k in range(order))
-            drawn.append(gain * float(x[b, n]) - past)
-            expected_x[b, n] = drawn[-1]
+        speech, made, coefficients = before + x[b].tolist(), list(before), None
+        for n in range(samples):
+            if n % predictor.block == 0:
+                coefficients = predictor.coefficients[b, n // predictor.block].tolist()
+                gain = math.exp(predictor.log_gain[b, n // predictor.block])
+            last = order + n - 1
+            past = sum(a * speech[last - k] for k, a in enumerate(coefficients))
+            error[b, n] = (speech[order + n] + past) / gain
+            past = sum(a * made[last - k] for k, a in enumerate(coefficients))
+            made.append(gain * x[b, n].item() - past)
+            drawn[b, n] = made[-1]
+    return error, drawn
+
+
+def any_predictor(batch, blocks, order, block):
+    coefficients = random_tensor(batch, blocks, order, seed=1) * 0.5 / order
+    return Predictor(coefficients, random_tensor(batch, blocks, seed=2), block)
+
+
+# Blocks of one step of the recursion and of several, one of a prime number of samples; orders
+# below, at and above the block; more items than blocks are taken at once.
+@pytest.mark.parametrize(
+    "batch,blocks,order,block",
+    [
+        (2, 4, 5, 16),
+        (2, 4, 16, 16),
+        (2, 4, 20, 16),
+        (1, 3, 10, 128),
+        (1, 3, 100, 96),
+        (1, 2, 3, 67),
+        (BLOCKS_AT_ONCE + 1, 3, 3, 4),
+    ],
+)
+@pytest.mark.parametrize("with_history", [True, False])
+def test_both_directions_equal_plain_loops(batch, blocks, order, block, with_history):
+    predictor = any_predictor(batch, blocks, order, block)
+    x = random_tensor(batch, block * blocks, seed=3)
+    history = random_tensor(batch, order, seed=4) if with_history else None
+    expected_error, expected_x = plain_loops(x, predictor, history)
     error = prediction_error(x, predictor, history)
     torch.testing.assert_close(error, expected_error, rtol=0, atol=1e-10)
     torch.testing.assert_close(all_pole(x, predictor, history), expected_x, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("blocks,order,block", [(3, 4, 8), (3, 12, 8), (2, 70, 128)])
+def test_gradients_of_the_recursion(blocks, order, block):
+    a, log_gain, _ = any_predictor(2, blocks, order, block)
+    e, history = random_tensor(2, blocks * block, seed=3), random_tensor(2, order, seed=4)
+
+    def recursion(e, a, log_gain, history):
+        return all_pole(e, Predictor(a, log_gain, block), history)
+
+    inputs = [tensor.requires_grad_() for tensor in (e, a, log_gain, history)]
+    assert torch.autograd.gradcheck(recursion, inputs, fast_mode=True)
 
 
 def test_filter_blocks_equals_unfold_and_multiply():
