@@ -49,7 +49,9 @@ def make_datasets(hparams, data_root):
 @cli_errors()
 def main(arguments=None):
     """The command line; returns the Brain."""
-    hparams_file, run_opts, overrides = parse_arguments(arguments or sys.argv[1:])
+    hparams_file, run_opts, overrides = parse_arguments(
+        sys.argv[1:] if arguments is None else arguments
+    )
     ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides)
     # Before anything is written: is there a corpus at all?

@@ -42,6 +42,11 @@ class WaveGlowBrain(sb.Brain):
                 "as 1e9 to clip nothing)"
             )
         if self.optimizer_step_limit is not None:
+            # SpeechBrain hands it on as the text that stood on the command line.
+            if not str(self.optimizer_step_limit).isdigit():
+                raise UserError(
+                    f"optimizer_step_limit: {self.optimizer_step_limit}; it is a number of steps"
+                )
             self.optimizer_step_limit = int(self.optimizer_step_limit)
         _require("matplotlib", "the pictures of samples", "pip install waveglow-vq[train]")
         self.model = hparams["model"]
@@ -261,7 +266,7 @@ class WaveGlowBrain(sb.Brain):
         wanted = self.hparams.samples_per_epoch
         if stage == sb.Stage.TEST:
             wanted = self.hparams.test_samples
-        for name, wav, wav_len, mel, mel_len in zip(batch.id, *batch.wav, *batch.mel):
+        for name, wav, wav_len, mel, mel_len in zip(batch.id, *batch.wav, *batch.mel, strict=True):
             if len(self.kept) >= wanted or not if_main_process():
                 return
             samples = int((wav_len * len(wav)).round())

@@ -50,7 +50,9 @@ class EpochMeans:
         device = next(iter(self.sums.values())).device
         values = list(self.sums.values()) + [torch.as_tensor(self.weight, device=device)]
         totals = all_reduce_sum(torch.stack([value.double() for value in values])).tolist()
-        return {name: total / totals[-1] for name, total in zip(self.sums, totals)}
+        return {
+            name: total / totals[-1] for name, total in zip(self.sums, totals[:-1], strict=True)
+        }
 
 
 def reconstruct(model, wav, mel, sigma=1.0, seed=0):

@@ -73,8 +73,9 @@ class WarmupHoldHalve:
         if self.planned_steps:
             progress = max(progress, step / self.planned_steps)
         rate = self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup_steps))
+        progress = min(progress, 1.0)
         if progress > self.halve_from:
-            late = (min(progress, 1.0) - self.halve_from) / (1 - self.halve_from)
+            late = (progress - self.halve_from) / (1 - self.halve_from)
             rate *= 0.5 ** (self.halvings * late)
         return rate
 

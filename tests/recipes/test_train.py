@@ -1,0 +1,413 @@
+"""The LJSpeech recipe from the command line to the export, with models that are too small to
+learn anything."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import waveglow_vq  # noqa: F401  (before speechbrain)
+from waveglow_vq.lobes.quantizers import EMAQuantizer, SoftEMQuantizer
+from waveglow_vq.training.brain import VALID_LOSS
+
+import pytest
+import torch
+import train
+
+RECIPE = Path(train.__file__).parent
+SMALL_FLOW = "flow: {flows: 2, layers: 2, channels: 8, envelope: {order: 16}}"
+SMALL = SMALL_FLOW + ", conditioner_channels: 16"
+SMALL_CODES = SMALL + ", codebook_dim: 8"
+SMALL_VQ = SMALL_CODES + ", codebook_size: 16"
+
+
+@pytest.fixture(scope="module")
+def manifests(demo_corpus, tmp_path_factory):
+    """Made once: the runs of this file share them."""
+    from ljspeech_prepare import prepare_ljspeech
+
+    folder = tmp_path_factory.mktemp("manifests")
+    prepare_ljspeech(demo_corpus, folder, split_ratio=(60, 20, 20))
+    return folder
+
+
+@pytest.fixture
+def command(demo_corpus, manifests, tmp_path):
+    """Builds a command line that takes a second or two."""
+
+    def build(yaml, *options, preset=SMALL, output=tmp_path / "run"):
+        quick = {
+            "data_folder": demo_corpus,
+            "output_folder": output,
+            "manifest_folder": manifests,
+            "skip_prep": True,
+            "size": "tiny",
+            "number_of_epochs": 3,
+            "segments_per_epoch": 12,
+            "batch_size": 4,
+            "num_workers": 0,
+            "warmup_steps": 2,
+            "max_valid_utterances": 1,
+            "samples_per_epoch": 0,
+            "test_samples": 0,
+            "preset": f"{{{preset}}}",
+        }
+        arguments = [str(RECIPE / "hparams" / f"{yaml}.yaml"), "--device", "cpu"]
+        options = [str(option) for option in options]
+        given = {option for option in options if option.startswith("--")}
+        for name, value in quick.items():
+            if f"--{name}" not in given:
+                arguments += [f"--{name}", str(value)]
+        return [*arguments, "--noprogressbar", *options]
+
+    return build
+
+
+def run(arguments):
+    return train.main(arguments)
+
+
+def log_lines(brain):
+    return Path(brain.hparams.train_log).read_text("utf-8").splitlines()
+
+
+def weights(brain):
+    return {name: value.clone() for name, value in brain.model.state_dict().items()}
+
+
+def assert_same_weights(first, second):
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+# ---- every switch trains
+
+
+@pytest.mark.parametrize(
+    ("yaml", "options", "preset"),
+    [
+        ("mel", ["--prior", "white"], "use_film: True, use_weight_norm: False"),
+        ("mel", ["--condition_geometry", "group", "--precision", "bf16"], ""),
+        ("mel", ["--condition_geometry", "sample"], "sigma: 0.7"),
+        ("vq", ["--precision", "bf16"], "estimator: rotation"),
+        ("vq", ["--use_averaging", "False"], "codebook_update: ema, estimator: rotation"),
+        ("vq", ["--prior", "white"], "temperature: fixed, use_film: True"),
+        ("vq_wav", [], ""),
+        ("vq_wav", ["--prior", "envelope"], "codebook_update: ema, initialization: data"),
+    ],
+)
+def test_switches_train(command, yaml, options, preset):
+    small = SMALL if yaml == "mel" else SMALL_VQ
+    brain = run(command(yaml, "--debug", *options, preset=", ".join(filter(None, [small, preset]))))
+    for name, parameter in brain.model.named_parameters():
+        assert torch.isfinite(parameter).all(), name
+        # Where no gradient arrives, DistributedDataParallel would stop.
+        assert brain.optimizer.state.get(parameter), f"{name} is never trained"
+    results = json.loads((Path(brain.hparams.output_folder) / "test_results.json").read_text())
+    assert all(abs(value) < float("inf") for value in results.values())
+    assert (Path(brain.hparams.output_folder) / "export" / "hyperparams.yaml").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("yaml", ["mel", "vq", "vq_wav"])
+@pytest.mark.parametrize(
+    ("options", "preset"),
+    [
+        ([], ""),
+        (["--prior", "white"], ""),
+        (["--prior", "envelope"], ""),
+        (["--condition_geometry", "frame"], ""),
+        (["--condition_geometry", "group"], ""),
+        (["--condition_geometry", "sample"], ""),
+        ([], "use_film: True"),
+        ([], "use_weight_norm: False"),
+        ([], "codebook_update: soft_em"),
+        ([], "codebook_update: ema"),
+        ([], "estimator: ste"),
+        ([], "estimator: rotation"),
+        ([], "temperature: relative"),
+        ([], "temperature: fixed"),
+        ([], "envelope_gradient: False"),
+        (["--precision", "bf16"], ""),
+        (["--batch_size", "2", "--grad_accumulation_factor", "2"], ""),
+        (["--use_averaging", "False"], ""),
+        (["--average_checkpoints", "2"], ""),
+        (["--use_tensorboard", "True", "--num_workers", "1"], ""),
+    ],
+)
+def test_every_switch_trains_at_full_tiny_size(command, yaml, options, preset):
+    if yaml == "mel" and preset.split(":")[0] in (
+        "codebook_update",
+        "estimator",
+        "temperature",
+        "envelope_gradient",
+    ):
+        pytest.skip("there are no codes")
+    brain = run(command(yaml, "--debug", *options, preset=preset))
+    assert all(torch.isfinite(value).all() for value in brain.model.parameters())
+
+
+def test_switches_build_what_they_say(command):
+    brain = run(command("vq", "--debug", preset=SMALL_VQ + ", codebook_update: ema"))
+    assert isinstance(brain.model.quantizer, EMAQuantizer)
+    assert len(brain.model.vocoder.steps) == 2
+    assert brain.model.vocoder.envelope.order == 16
+
+
+# ---- what a run leaves
+
+
+def test_a_run_leaves_what_the_readme_promises(command):
+    options = ["--samples_per_epoch", 1, "--test_samples", 1, "--use_tensorboard", True]
+    preset = SMALL_VQ + ", code_stride: 2"
+    brain = run(command("vq", *options, "--number_of_epochs", 1, preset=preset))
+    assert isinstance(brain.model.quantizer, SoftEMQuantizer)
+    folder = Path(brain.hparams.output_folder)
+    for file in ("hyperparams.yaml", "train_log.txt", "test_results.json", "export/model.ckpt"):
+        assert (folder / file).is_file(), file
+    sample = next((folder / "samples").glob("*.png")).stem
+    assert (folder / "samples" / f"{sample}.wav").is_file()
+    assert len(list((folder / "samples" / "epoch_0001").iterdir())) == 3
+    assert list((folder / "tensorboard").iterdir())
+    epoch, test = log_lines(brain)
+    for name in ("nll", "mel_l1", "codebook", "commitment", "loss", "used_codes", "perplexity"):
+        assert f"train {name}: " in epoch and f"valid {name}: " in epoch
+    for name in ("learning_rate", "train segments_per_second", "train bits_per_second"):
+        assert f"{name}: " in epoch
+    results = json.loads((folder / "test_results.json").read_text())
+    assert {"nll", "log_mel_l1", "mel_cepstral_distortion", "real_time_factor"} <= results.keys()
+    # 22050 / 256 / 2 codes of 4 bits in a second.
+    assert results["bits_per_second"] == pytest.approx(172.265625)
+
+
+def test_the_averaged_weights_are_evaluated_and_exported(command):
+    brain = run(command("mel"))
+    exported = torch.load(
+        Path(brain.hparams.output_folder) / "export" / "model.ckpt", weights_only=True
+    )
+    assert_same_weights(exported, brain.averaged.module.state_dict())
+    own = brain.model.state_dict()
+    assert any(not torch.equal(exported[name], own[name]) for name in own)
+
+
+def test_checkpoints_can_be_averaged_afterwards(command):
+    brain = run(command("mel", "--average_checkpoints", 2))
+    found = brain.checkpointer.find_checkpoints(max_num_checkpoints=2)
+    saved = [torch.load(one.paramfiles["model"], weights_only=True) for one in found]
+    assert len(saved) == 2
+    exported = torch.load(
+        Path(brain.hparams.output_folder) / "export" / "model.ckpt", weights_only=True
+    )
+    for name, value in exported.items():
+        if value.is_floating_point():
+            assert torch.allclose(value, (saved[0][name] + saved[1][name]) / 2, atol=1e-6), name
+
+
+def test_training_lowers_the_loss(command):
+    options = ["--number_of_epochs", 2, "--segments_per_epoch", 60, "--prior", "white"]
+    brain = run(command("mel", *options, "--use_averaging", False))
+    losses = [float(line.split("valid loss: ")[1].split(",")[0]) for line in log_lines(brain)[:2]]
+    assert losses[1] < losses[0] - 0.1
+
+
+def test_codes_restart_during_training(command):
+    preset = SMALL_CODES + ", codebook_size: 64, restart_after: 1"
+    brain = run(command("vq", "--batch_size", 1, preset=preset))
+    restarted = [line.split("restarted_codes: ")[1].split(" ")[0] for line in log_lines(brain)[:3]]
+    assert max(map(float, restarted)) > 0
+
+
+def test_weights_are_kept_from_gradients_that_are_not_finite(command, monkeypatch):
+    objectives = train.LJSpeechBrain.compute_objectives
+
+    def sometimes_infinite(self, predictions, batch, stage):
+        loss = objectives(self, predictions, batch, stage)
+        return loss * float("inf") if stage == train.sb.Stage.TRAIN and self.step == 2 else loss
+
+    monkeypatch.setattr(train.LJSpeechBrain, "compute_objectives", sometimes_infinite)
+    brain = run(command("mel"))
+    assert all(torch.isfinite(value).all() for value in brain.model.parameters())
+
+
+# ---- resuming
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_at(monkeypatch, step):
+    """Lets a run die after so many optimizer steps."""
+    batch_end = train.LJSpeechBrain.on_fit_batch_end
+
+    def dying(self, *arguments):
+        batch_end(self, *arguments)
+        if self.hparams.schedule.steps == step:
+            raise Interrupted
+
+    monkeypatch.setattr(train.LJSpeechBrain, "on_fit_batch_end", dying)
+
+
+@pytest.mark.parametrize("yaml", ["mel", "vq"])
+def test_a_resumed_run_equals_an_uninterrupted_one(command, monkeypatch, tmp_path, yaml):
+    preset = SMALL if yaml == "mel" else SMALL_VQ
+    straight = run(command(yaml, preset=preset, output=tmp_path / "straight"))
+    broken = command(yaml, preset=preset, output=tmp_path / "broken")
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        interrupt_at(patch, step=8)  # of 9; 3 make an epoch
+        run(broken)
+    resumed = run(broken)
+    assert resumed.hparams.schedule.steps == straight.hparams.schedule.steps == 9
+    assert_same_weights(weights(straight), weights(resumed))
+    assert_same_weights(straight.averaged.state_dict(), resumed.averaged.state_dict())
+
+    def without_speed(line):
+        return [part for part in line.split(", ") if "segments_per_second" not in part]
+
+    for ours, theirs in zip(log_lines(straight), log_lines(resumed), strict=True):
+        assert without_speed(ours) == without_speed(theirs)
+
+
+def test_a_run_resumes_inside_of_an_epoch(command, monkeypatch):
+    arguments = command(
+        "mel", "--ckpt_interval_minutes", 0, "--ckpt_interval_steps", 1, "--number_of_epochs", 2
+    )
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        interrupt_at(patch, step=5)  # the second of the second epoch: saved is the first
+        run(arguments)
+    seen = []
+    with monkeypatch.context() as patch:
+        batch_end = train.LJSpeechBrain.on_fit_batch_end
+
+        def noting(self, *rest):
+            rate = self.optimizer.param_groups[0]["lr"]
+            seen.append((self.step, self.hparams.schedule.steps, rate))
+            batch_end(self, *rest)
+
+        patch.setattr(train.LJSpeechBrain, "on_fit_batch_end", noting)
+        brain = run(arguments)
+    rate = brain.hparams.schedule.rate
+    assert [(step, steps) for step, steps, _ in seen] == [(2, 4), (3, 5)]
+    assert [r for _, _, r in seen] == pytest.approx([rate(4), rate(5)])
+
+
+def test_a_finished_run_is_only_evaluated_again(command):
+    first = run(command("mel"))
+    again = run(command("mel"))
+    assert_same_weights(weights(first), weights(again))
+    assert len(log_lines(again)) == len(log_lines(first)) == 5
+    evaluated = run(command("mel", "--test_only"))
+    assert_same_weights(weights(first), weights(evaluated))
+
+
+def test_training_ends_in_time(command):
+    brain = run(command("mel", "--max_minutes", 1e-6, "--number_of_epochs", 100))
+    assert brain.hparams.schedule.steps == 1
+    assert brain.optimizer.param_groups[0]["lr"] == pytest.approx(
+        brain.hparams.schedule.rate(1, time_share=1.0)
+    )
+    assert (Path(brain.hparams.output_folder) / "export").is_dir()
+
+
+def test_checkpoints_hold_plain_numbers(command):
+    brain = run(command("mel", "--number_of_epochs", 1))
+    meta = brain.checkpointer.find_checkpoint(min_key=VALID_LOSS).meta
+    assert type(meta[VALID_LOSS]) is float
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(command, tmp_path):
+    arguments = command("mel", "--number_of_epochs", 200, preset=SMALL)
+    process = subprocess.Popen([sys.executable, str(RECIPE / "train.py"), *arguments])
+    saved = tmp_path / "run" / "save"
+    while process.poll() is None and len(list(saved.glob("CKPT*/CKPT.yaml"))) < 2:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    lines = (tmp_path / "run" / "train_log.txt").read_text("utf-8").splitlines()
+    epochs = len(lines) + 1
+    brain = run(command("mel", "--number_of_epochs", epochs, preset=SMALL))
+    assert brain.hparams.schedule.steps == 3 * epochs
+
+
+# ---- several processes
+
+
+@pytest.mark.slow
+def test_two_processes_train(command, tmp_path):
+    arguments = command("vq", "--distributed_backend", "gloo", preset=SMALL_VQ)
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        + [str(RECIPE / "train.py"), *arguments],
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    lines = (tmp_path / "run" / "train_log.txt").read_text("utf-8").splitlines()
+    # 12 segments are 3 batches of 4 alone, and 2 for each of two.
+    assert len(lines) == 4 and "steps: 6," in lines[2]
+    assert (tmp_path / "run" / "export" / "model.ckpt").is_file()
+
+
+# ---- mistakes
+
+
+def error_of(capsys, arguments):
+    with pytest.raises(SystemExit) as exit_info:
+        run(arguments)
+    assert exit_info.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+def test_without_data_it_names_the_three_ways_on(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    error = error_of(capsys, [str(RECIPE / "hparams" / "vq.yaml"), "--size", "tiny"])
+    for way in ("--data_folder", "--download true", "make demo"):
+        assert way in error
+    assert not list(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--data_folder", "/nowhere"], "/nowhere"),
+        (["--size", "huge"], "tiny, small, base, nvidia256"),
+        (["--learnig_rate", 1], "learning_rate"),
+        (["--max_grad_norm", -1], "max_grad_norm"),
+        (["--segment_frames", 5000], "--segment_frames"),
+        (["--averaging_decay", 2], "averaging_decay"),
+        (["--test_only"], "no checkpoint"),
+        (["--optimizer_step_limit", "many"], "optimizer_step_limit"),
+    ],
+)
+def test_mistakes_are_answered_in_one_sentence(capsys, command, options, named):
+    assert named in error_of(capsys, command("mel", *options))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_damaged_files_are_named(capsys, command, demo_corpus, tmp_path, num_workers):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(demo_corpus, copy)
+    for file in (copy / "wavs").iterdir():
+        file.write_bytes(file.read_bytes()[:3000])
+    arguments = command("mel", "--data_folder", copy, "--num_workers", num_workers)
+    error = error_of(capsys, arguments)
+    assert str(copy / "wavs") in error and "Traceback" not in error
+
+
+def test_a_loss_that_stays_infinite_ends_with_advice(capsys, command, monkeypatch):
+    objectives = train.LJSpeechBrain.compute_objectives
+    monkeypatch.setattr(
+        train.LJSpeechBrain,
+        "compute_objectives",
+        lambda self, *rest: objectives(self, *rest) * float("nan"),
+    )
+    error = error_of(capsys, command("mel", "--segments_per_epoch", 40))
+    assert "not finite" in error and "--learning_rate" in error
