@@ -7,6 +7,8 @@ from waveglow_vq.lobes.quantizer_statistics import (
     choose_spread_frames,
     distinct_codes,
     merged_codes,
+    move_idle_codes,
+    participating_dimensions,
     squared_distances,
 )
 from waveglow_vq.lobes.quantizers import EMAQuantizer, SoftEMQuantizer
@@ -196,7 +198,8 @@ def test_relative_temperature_is_the_formula_in_units_of_the_data():
     frames, codes = x[0], quantizer.codebook.detach()
     distances = (frames[:, None] - codes).square().sum(-1)
     deviation = (frames - frames.mean(0)).square().sum(1).mean()
-    beta = 2.0 / distances.amin(1).mean()
+    errors = frames - codes[distances.argmin(1)]
+    beta = 2.0 * participating_dimensions(errors) / (2 * distances.amin(1).mean())
     q = torch.softmax(-beta * distances, dim=1)
     sum(output.losses.values()).backward()
     gradient = -2 * beta * (q[..., None] * (frames[:, None] - codes)).mean(0)
@@ -402,11 +405,54 @@ def test_normal_initialization_is_left_alone():
 
 def test_spread_frames_cover_the_clusters():
     draw = clusters(count=64, dim=16, subspace=8, noise=0.05)
-    chosen, distances = choose_spread_frames(draw(512), 64)
+    chosen, distances, gains = choose_spread_frames(draw(512), 64)
+    assert (gains >= 0).all() and gains[0] > gains[-1]
     assert chosen.shape == (64, 16) and distances.shape == (64,)
     frames = draw(2000)
     nearest = squared_distances(frames, chosen).amin(1)
     assert (nearest > 1.0).double().mean() < 0.02
+
+
+def test_dimensions_of_a_spread():
+    weights = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0])
+    for scale in (1e-6, 1.0, 1e6):
+        frames = scale * torch.randn(4000, 5) * weights
+        assert float(participating_dimensions(frames)) == pytest.approx(3.0, abs=0.1)
+    # Few frames do not hide the dimensions that they cannot fill.
+    few = torch.stack([participating_dimensions(torch.randn(40, 64)) for _ in range(50)])
+    assert 45 < few.mean() <= 64
+    assert float(participating_dimensions(torch.zeros(10, 5))) <= 5.0
+
+
+def test_idle_codes_move_where_they_are_missed():
+    centres = 10 * torch.eye(6)
+    frames = centres.repeat(50, 1) + 0.1 * torch.randn(300, 6)
+    # The last centre has no code, the first has two: they share its frames, so none is dead.
+    codes = torch.cat([centres[:1] + 0.05 * torch.randn(2, 6), centres[1:5]])
+    rows, places = move_idle_codes(frames, codes, limit=3)
+    assert rows.tolist() in ([0], [1])
+    assert (places - centres[5]).norm() < 1.0
+    # With a code for each there is nothing to gain, and noise alone is no reason to move.
+    rows, places = move_idle_codes(frames, centres, limit=3)
+    assert len(rows) == 0 and places.shape == (0, 6)
+    noise = torch.randn(400, 16)
+    codes = torch.stack([part.mean(0) for part in noise.split(50)])
+    assert len(move_idle_codes(noise, codes, limit=4)[0]) <= 1
+
+
+@BOTH
+def test_shared_clusters_are_given_up_for_missed_ones(quantizer_class):
+    centres = 10 * torch.eye(8)
+    quantizer = quantizer_class(8, 8, initialization="normal", restart_after=10)
+    quantizer.set_codebook(torch.cat([centres[:4], centres[:4] + 0.1 * torch.randn(4, 8)]))
+    # Beyond what dead and merged codes explain: no cluster loses all its codes meanwhile.
+    train(
+        quantizer,
+        lambda n: centres[torch.randint(8, (n,))] + 0.3 * torch.randn(n, 8),
+        steps=100,
+    )
+    nearest = squared_distances(centres, quantizer.codebook.detach()).amin(1)
+    assert (nearest < 20.0).all()
 
 
 def test_ema_codes_do_not_shrink_after_initialization():
@@ -549,7 +595,7 @@ def test_learns_with_a_moving_encoder(quantizer_class, estimator):
     quantizer = quantizer_class(16, 4, estimator=estimator)
     parameters = [p for m in (encoder, decoder, quantizer) for p in m.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-2)
-    for _ in range(300):
+    for _ in range(150):
         x = draw(128)
         output = quantizer(encoder(x)[None])
         error = (decoder(output.quantized[0]) - x).square().mean()

@@ -11,6 +11,7 @@ from waveglow_vq.lobes.quantizer_statistics import (
     choose_spread_frames,
     distinct_codes,
     merged_codes,
+    move_idle_codes,
     perplexity,
     squared_distances,
 )
@@ -239,12 +240,13 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def after_optimizer_step(self, optimizer=None):
-        """Restarts dead and merged codes. Call it after every optimizer step: a parameter may
+        """Restarts dead, merged and idle codes. Call it after every optimizer step: a parameter may
         not be replaced inside `forward`, where the graph still needs it.
 
-        Dead is a code that no frame has chosen for `restart_after` training steps. Merged, looked
-        for every `restart_after` steps, is one that lies on another. They move to recent encoder
-        outputs where codes are missing.
+        Dead is a code that no frame has chosen for `restart_after` training steps. Merged is one
+        that lies on another, idle one that would do more good elsewhere (`move_idle_codes`); both
+        are looked for every `restart_after` steps. They move to recent encoder outputs where
+        codes are missing.
 
         Arguments
         ---------
@@ -260,22 +262,14 @@ class Quantizer(nn.Module):
             return 0
         if int(self.filled) < self.codebook_size or self._recent_frames is None:
             return 0
-        restart = self.unused_steps >= self.restart_after
-        frames, _, deviation = self.recent_totals.tolist()
-        tolerance = MERGE_TOLERANCE * math.sqrt(deviation / frames) if frames > 0 else 0.0
-        if int(self.steps) % self.restart_after == 0:
-            restart |= merged_codes(self.codebook, tolerance)
-        rows = restart.nonzero()[:, 0]
-        if not len(rows):
+        # The codebook is the same everywhere, the recent frames are not: the first process decides.
+        rows, places = self._find_restarts()
+        count = broadcast_from_first(torch.tensor(len(rows), device=places.device))
+        if not int(count):
             return 0
-        # The first process chooses for all. A frame that lies on a code would only merge again.
-        chosen, distances = choose_spread_frames(
-            self._recent_frames, len(rows), self.codebook[~restart].to(self._recent_frames.dtype)
-        )
-        choice = broadcast_from_first(torch.cat([chosen, distances[:, None]], dim=1).contiguous())
-        useful = choice[:, -1] > tolerance**2
-        rows = rows[useful]
-        self._set_rows(rows, choice[useful, :-1].to(self.codebook.dtype), optimizer)
+        rows = broadcast_from_first(_resized(rows, int(count)))
+        places = broadcast_from_first(_resized(places, int(count)))
+        self._set_rows(rows, places, optimizer)
         self.unused_steps[rows] = 0
         return len(rows)
 
@@ -325,7 +319,7 @@ class Quantizer(nn.Module):
             return
         wanted = min(self.codebook_size - filled, max(1, len(frames) // FRAMES_PER_NEW_CODE))
         count = int(broadcast_from_first(torch.tensor(wanted, device=frames.device)))
-        chosen, _ = choose_spread_frames(frames, count, self.codebook[:filled].to(frames.dtype))
+        chosen, _, _ = choose_spread_frames(frames, count, self.codebook[:filled].to(frames.dtype))
         chosen = broadcast_from_first(chosen.contiguous())
         rows = torch.arange(filled, filled + count, device=frames.device)
         self._set_rows(rows, chosen.to(self.codebook.dtype))
@@ -349,9 +343,38 @@ class Quantizer(nn.Module):
             frames = torch.cat([frames, older])
         self._recent_frames = frames.clone()
 
+    def _find_restarts(self):
+        """Rows [M] of the codes to be replaced, and their places [M, D] by the recent frames."""
+        recent = self._recent_frames.to(self.codebook.dtype)
+        codebook = self.codebook.detach()
+        restart = self.unused_steps >= self.restart_after
+        due = int(self.steps) % self.restart_after == 0
+        frames, _, deviation = self.recent_totals.tolist()
+        tolerance = MERGE_TOLERANCE * math.sqrt(deviation / frames) if frames > 0 else 0.0
+        if due:
+            restart |= merged_codes(codebook, tolerance)
+        rows = restart.nonzero()[:, 0]
+        places = codebook[:0]
+        if len(rows):
+            places, distances, _ = choose_spread_frames(recent, len(rows), codebook[~restart])
+            # A frame that lies on a code would only merge again.
+            useful = distances > tolerance**2
+            rows, places = rows[useful], places[useful]
+        elif due and self.codebook_size > 1:
+            limit = max(1, self.codebook_size // 16)
+            rows, places = move_idle_codes(recent, codebook, limit)
+        return rows, places
+
     def _relative(self, squared, deviation):
         """A squared distance in units of the data's own mean squared deviation."""
         return squared / deviation
+
+
+def _resized(tensor, count):
+    """A contiguous tensor of `count` rows to receive another process's, or the same one's own."""
+    return (
+        tensor.contiguous() if len(tensor) == count else tensor.new_empty(count, *tensor.shape[1:])
+    )
 
 
 def estimate(frames, chosen, estimator):

@@ -21,7 +21,7 @@ from waveglow_vq.lobes.quantizer_base import (
     require_choice,
     require_number,
 )
-from waveglow_vq.lobes.quantizer_statistics import all_reduce_sum
+from waveglow_vq.lobes.quantizer_statistics import all_reduce_sum, participating_dimensions
 
 import torch
 from torch import nn
@@ -45,12 +45,16 @@ class SoftEMQuantizer(Quantizer):
     With a fixed beta this works in a window of scale only. Where beta d2 is small, all
     responsibilities are equal and the codes merge into one point; where it is large, they are
     one-hot and unused codes stay unused. With `temperature="relative"` everything is therefore
-    measured by the data: beta is divided by the mean squared distance of the frames to their
-    nearest codes, the commitment by the mean squared deviation of the frames, and the optimizer
-    moves the codes in units of the data's standard deviation s per dimension (the gradient of the
-    codebook is multiplied by s, and so is the step that the optimizer took, in
-    `after_optimizer_step`; that equals learning e / s). The same learning rate then serves data of
-    any scale.
+    measured by the data:
+
+    - beta is multiplied by d / (2 m), with the mean squared distance m of the frames to their
+      nearest codes and the number d of dimensions over which these errors spread: 1 is the
+      temperature of a mixture of Gaussians with just these errors;
+    - the commitment is divided by the mean squared deviation of the frames;
+    - the optimizer moves the codes in units of the data's standard deviation s per dimension: the
+      codebook's gradient is multiplied by s, and so is the optimizer's step, in
+      `after_optimizer_step`. That equals learning e / s, so that one learning rate serves data
+      of any scale.
 
     Arguments
     ---------
@@ -74,7 +78,7 @@ class SoftEMQuantizer(Quantizer):
         as many as a forward holds at most, until it is full. "normal": standard normal.
     restart_after : int
         Training steps without use after which a code is dead and restarts, and the interval at
-        which merged codes are looked for; 0 switches both off.
+        which merged and idle codes are looked for; 0 switches all of these off.
 
     Example
     -------
@@ -93,7 +97,7 @@ class SoftEMQuantizer(Quantizer):
         codebook_size,
         codebook_dim,
         temperature="relative",
-        beta=4.0,
+        beta=1.0,
         commitment_weight=0.25,
         codebook_weight=1.0,
         estimator="ste",
@@ -137,7 +141,9 @@ class SoftEMQuantizer(Quantizer):
         beta = self.beta
         if self.temperature == "relative":
             # Frames that are codes, as just after initialisation, would freeze the temperature.
-            beta = self.beta * totals[0] / torch.maximum(totals[1], 0.01 * totals[2])
+            nearest = torch.maximum(totals[1], 0.01 * totals[2]) / totals[0]
+            dimensions = participating_dimensions(frames - codebook.detach()[indices])
+            beta = self.beta * dimensions / (2 * nearest)
         scaled = self._without_unfilled(beta * distances.detach())
         responsibilities = torch.softmax(-scaled, dim=1)
         loss = (responsibilities * beta * distances).sum(dim=1).mean()
