@@ -6,6 +6,7 @@ Authors
 
 import contextlib
 import difflib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,13 @@ import ruamel.yaml
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from speechbrain.utils.run_opts import RunOptions
+
+
+# SpeechBrain warns, whenever its train loggers are imported, that it cannot save figures without
+# torchvision; nothing here saves figures with it.
+logging.getLogger("speechbrain.utils.train_logger").addFilter(
+    lambda record: "torchvision" not in record.getMessage()
+)
 
 
 def parse_arguments(arguments):

@@ -1,0 +1,160 @@
+"""A speech codec in minutes: generates a corpus, trains on it, reconstructs clips it has not seen.
+
+    python demo.py --output demo_output
+
+It runs the commands that a user would run, each in a process of its own: the generator, train.py
+with hparams/vq.yaml, and this file again (--only_report), which knows nothing but the export.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from waveglow_vq.errors import UserError, cli_errors
+
+HERE = Path(__file__).resolve().parent
+# For four minutes of speech, a model and a batch with which three minutes go far.
+TRAINING = {
+    "size": "tiny",
+    "split_ratio": "[80, 8, 12]",
+    "number_of_epochs": 1000,  # max_minutes ends the training
+    "segments_per_epoch": 1024,
+    "batch_size": 4,
+    "max_valid_utterances": 2,
+    "samples_per_epoch": 0,
+    "test_samples": 0,  # scored below, from the export
+    "warmup_steps": 50,
+    "halve_from": 0.5,
+    "averaging_decay": 0.99,
+}
+
+
+def main(arguments=None):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--output", default="demo_output", help="folder for everything")
+    parser.add_argument(
+        "--minutes", type=float, default=3.0, help="of training (default: %(default)s)"
+    )
+    parser.add_argument("--utterances", type=int, default=64, help="of the generated corpus")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    parser.add_argument(
+        "--train_option",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further options of train.py",
+    )
+    parser.add_argument("--only_report", action="store_true", help="the run is there: report it")
+    options = parser.parse_args(arguments)
+    with cli_errors():
+        output = Path(options.output).resolve()
+        if options.only_report:
+            report(output, options.device)
+        else:
+            run_all(output, options)
+
+
+def run_all(output, options):
+    """Corpus, training, report."""
+    begin = time.monotonic()
+    corpus, run = output / "corpus", output / "run"
+    call(
+        "generating a corpus",
+        ["-m", "waveglow_vq.data.demo_corpus", corpus, "--utterances", options.utterances],
+    )
+    chosen = {**TRAINING, **dict(option.split("=", 1) for option in options.train_option)}
+    arguments = [HERE / "train.py", HERE / "hparams" / "vq.yaml", "--noprogressbar"]
+    arguments += ["--device", options.device, "--data_folder", corpus, "--output_folder", run]
+    arguments += ["--max_minutes", options.minutes]
+    for name, value in chosen.items():
+        arguments += [f"--{name}", value]
+    call(f"training for {options.minutes:g} minutes", arguments)
+    call(
+        "reconstructing clips that were not trained on",
+        [__file__, "--output", output, "--device", options.device, "--only_report"],
+    )
+    print(f"All of it took {(time.monotonic() - begin) / 60:.1f} minutes.")
+
+
+def call(what, arguments):
+    """Runs Python, shows the command, and stops if it fails."""
+    command = [sys.executable, *map(str, arguments)]
+    print(f"\n== {what}\n{shlex.join(command)}\n", flush=True)
+    # Threads that spin while they wait slow down everything beside them.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    if subprocess.run(command, env=environment, check=False).returncode:
+        raise UserError(f"{what} failed; its message is above")
+
+
+def report(output, device):
+    """Loads the export, reconstructs the test clips, scores them and draws them."""
+    from waveglow_vq.data.audio import read_for_model, write_wav
+    from waveglow_vq.data.features import LogMel
+    from waveglow_vq.evaluation.plots import spectrogram_comparison
+    from waveglow_vq.evaluation.score import format_table, score_folders
+    from waveglow_vq.inference import SpeechCodec
+
+    run = output / "run"
+    codec = SpeechCodec.from_hparams(source=str(run / "export"), run_opts={"device": device})
+    manifest = json.loads((run / "manifests" / "test.json").read_text("utf-8"))
+    recordings, reconstructions = output / "recordings", output / "reconstructions"
+    computing, seconds, pictures = 0.0, 0.0, {}
+    for name, entry in sorted(manifest.items()):
+        path = entry["wav"].replace("{data_root}", str(output / "corpus"))
+        recording = read_for_model(path, codec.sample_rate)
+        write_wav(recordings / f"{name}.wav", recording, codec.sample_rate)
+        begin = time.perf_counter()
+        wav = codec.reconstruct_file(path, reconstructions / f"{name}.wav", generator=0)
+        computing += time.perf_counter() - begin
+        seconds += wav.shape[-1] / codec.sample_rate
+        if not pictures:
+            pictures = {f"{name}: recording": recording, "from its codes": wav.flatten().cpu()}
+    spectrogram_comparison(
+        output / "spectrograms.png",
+        pictures,
+        LogMel(sample_rate=codec.sample_rate),
+        title=f"{codec.bits_per_second:.0f} bit/s",
+    )
+    scores = score_folders(recordings, reconstructions)
+    measured = json.loads((run / "test_results.json").read_text("utf-8"))
+    figures = {
+        "negative log-likelihood [nats per sample]": measured["nll"],
+        "log-mel L1": scores["mean"]["log_mel_l1"],
+        "mel-cepstral distortion [dB]": scores["mean"]["mel_cepstral_distortion"],
+        f"codes used of {codec.codebook_size}": measured["used_codes"],
+        "perplexity of the codes": measured["perplexity"],
+        "bits per second": codec.bits_per_second,
+        "real-time factor (seconds to compute a second)": computing / seconds,
+    }
+    width = max(map(len, figures))
+    table = "\n".join(f"{name:<{width}}  {value:10.3f}" for name, value in figures.items())
+    text = f"{len(manifest)} test clips, {seconds:.0f} seconds\n\n{table}\n\n{format_table(scores)}"
+    (output / "figures.txt").write_text(text + "\n", "utf-8")
+    (output / "figures.json").write_text(
+        json.dumps({"figures": figures, "scores": scores}, indent=2) + "\n", "utf-8"
+    )
+    print(text)
+    print(f"\nIn {output}:")
+    for place, what in (
+        ("recordings/", "the test clips"),
+        ("reconstructions/", "the same from their codes"),
+        ("spectrograms.png", "both of one clip"),
+        ("figures.txt, figures.json", "the tables above"),
+        ("run/export/", "the model, for SpeechCodec.from_hparams(source=...)"),
+        ("run/train_log.txt", "the training, epoch by epoch"),
+        ("corpus/", "the generated corpus"),
+    ):
+        print(f"  {place:<27}{what}")
+
+
+if __name__ == "__main__":
+    main()
