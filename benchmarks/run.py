@@ -1,0 +1,37 @@
+"""The measurements behind the tables of the README. Without options: speed.
+
+    python benchmarks/run.py
+    python benchmarks/run.py --only quantizer
+    python benchmarks/run.py --only prior --data_folder /data/LJSpeech-1.1 --minutes 30
+
+Everything after the name of a measurement goes to its own script, which explains itself by --help.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+
+from waveglow_vq.errors import UserError, cli_errors
+
+MEASUREMENTS = {
+    "speed": "speed",
+    "quantizer": "quantizer_synthetic",
+    "prior": "prior_comparison",
+}
+
+
+@cli_errors()
+def main(arguments=None):
+    """The command line."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    name = "speed"
+    if arguments[:1] == ["--only"]:
+        name, arguments = (arguments[1] if len(arguments) > 1 else ""), arguments[2:]
+    if name not in MEASUREMENTS:
+        raise UserError(f"--only: {name!r} is not one of {', '.join(MEASUREMENTS)}")
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    return importlib.import_module(MEASUREMENTS[name]).main(arguments)
+
+
+if __name__ == "__main__":
+    main()
