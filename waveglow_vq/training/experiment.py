@@ -17,7 +17,6 @@ import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from speechbrain.utils.run_opts import RunOptions
 
-
 # SpeechBrain warns, whenever its train loggers are imported, that it cannot save figures without
 # torchvision; nothing here saves figures with it.
 logging.getLogger("speechbrain.utils.train_logger").addFilter(
