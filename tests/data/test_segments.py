@@ -237,3 +237,14 @@ def test_read_utterance(utterance):
     assert torch.equal(item["wav"], again["wav"])
     assert (item["wav"] - on_disk(utterance)[: 60 * HOP]).abs().max() <= HALF_STEP * 1.01
     torch.testing.assert_close(item["mel"], whole_mel(utterance), rtol=0, atol=0)
+
+
+def test_segment_is_off_the_edges_of_its_context_where_the_utterance_goes_on(utterance):
+    reader = SegmentReader(LogMel(), segment_frames=4, context_frames=24)
+    frames = soundfile.info(str(utterance)).frames // HOP + 1
+    for begin in range(frames - 4):
+        for _ in range(5):
+            first, count = reader._context(begin, frames)
+            assert 0 <= first <= begin and begin + 5 <= first + count <= frames
+            assert first == 0 or begin - first >= 8
+            assert first + count == frames or first + count - (begin + 5) >= 8

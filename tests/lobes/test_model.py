@@ -151,7 +151,9 @@ def test_segment_with_history_is_the_crop_of_the_utterance(options):
     features = tiny_features()
     vocoder = {"group_size": 4, "layers": 2, "channels": 6, "early_every": 1, "early_size": 1}
     vocoder = WaveGlow(features, 8, envelope={"order": 40}, **{**vocoder, "flows": 2, **options})
-    model = randomised(WaveGlowVQ(MelConditioner(features, layers=0), vocoder), 0.2).eval()
+    model = randomised(
+        WaveGlowVQ(MelConditioner(features, 8, layers=1, kernel_size=1), vocoder), 0.2
+    ).eval()
     wav, mel, *_ = utterances(20, 20)
     whole, _, samples = model.to_noise(wav, mel, model.conditioner(mel))
     assert samples.tolist() == [320, 320]
@@ -348,3 +350,7 @@ def test_bad_options():
         build("wav_vq", mel_head=False)
     with pytest.raises(UserError, match="condition_channels: .* 9, .* 7"):
         build(condition_channels=9)
+    raw = MelConditioner(tiny_features(), layers=0)
+    film = WaveGlow(tiny_features(), raw.channels, group_size=4, flows=1, layers=1, use_film=True)
+    with pytest.raises(UserError, match="use_film"):
+        WaveGlowVQ(raw, film)

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 # Half the distance between neighbouring values of 16-bit samples.
 HALF_STEP = 0.5 / 32768
+# Frames of log-mel that a segment is given on either side where there is room.
+EDGE_FRAMES = 8
 
 
 def dequantise(wav, generator=None):
@@ -113,16 +115,25 @@ class SegmentReader:
         else:
             chosen_begin = self._audible_begin(path, frames, samples)
             chosen, _ = self._segment(path, chosen_begin, samples)
-        context = min(self.context_frames, frames)
-        lowest = max(0, chosen_begin + self.segment_frames + 1 - context)
-        highest = min(chosen_begin, frames - context)
-        first = lowest + _random_below(highest - lowest + 1)
+        first, context = self._context(chosen_begin, frames)
         return {
             "wav": chosen[self.history :],
             "history": chosen[: self.history],
             "mel": self._mel_crop(path, first, context, samples),
             "start": chosen_begin - first,
         }
+
+    def _context(self, begin, frames):
+        """First frame and number of frames of the log-mel around a segment that begins on
+        ``begin``: anywhere, but off its edges, where the utterance goes on and the conditioner
+        would see zeros instead."""
+        context = min(self.context_frames, frames)
+        needed = self.segment_frames + 1
+        margin = min(EDGE_FRAMES, (context - needed) // 2)
+        lowest = max(0, begin + needed + margin - context)
+        highest = min(begin - margin, frames - context)
+        lowest, highest = min(lowest, frames - context), max(highest, 0)
+        return lowest + _random_below(highest - lowest + 1), context
 
     def _segment(self, path, begin, samples):
         """History and segment that begin on frame ``begin``, dequantised, and the loudness of the

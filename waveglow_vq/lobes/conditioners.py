@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.flows import at_least_fp32
 
 import torch
 from torch import nn
@@ -267,9 +268,7 @@ class MelVQConditioner(nn.Module):
         x = self.up(F.gelu(x))[..., :frames]
         mask = frame_mask(lengths, frames)
         x = F.gelu(_masked(self.fine(x, mask), mask))
-        # fp32 whatever autocast says: the envelope's exponent magnifies rounding.
-        log_mel = self.mel_head(x).float() * LOG_MEL_SCALE + LOG_MEL_MEAN
-        return x, log_mel
+        return x, _predicted_log_mel(self.mel_head, x)
 
     def forward(self, features, lengths=None):
         """Log-mel ``[batch, n_mels, frames]`` to a :class:`Condition`; lengths are relative."""
@@ -320,10 +319,17 @@ def code_mask(lengths, frames, stride):
     return frame_mask(relative_code_lengths(lengths, frames, stride), math.ceil(frames / stride))
 
 
+def _predicted_log_mel(head, x):
+    """The head's log-mel in natural units; fp32 whatever autocast says, since the envelope's
+    exponent magnifies rounding."""
+    with torch.autocast(x.device.type, enabled=False):
+        return head(at_least_fp32(x)) * LOG_MEL_SCALE + LOG_MEL_MEAN
+
+
 def _vectors(x, normalize):
     """``[batch, codebook_dim, codes]`` to what is quantised, ``[batch, codes, codebook_dim]``."""
     x = x.transpose(1, 2)
-    return F.layer_norm(x.float(), x.shape[-1:]) if normalize else x
+    return F.layer_norm(at_least_fp32(x), x.shape[-1:]) if normalize else x
 
 
 class WaveVQConditioner(nn.Module):
@@ -414,7 +420,7 @@ class WaveVQConditioner(nn.Module):
         x = F.gelu(_masked(self.stack(self.from_code(quantized.transpose(1, 2)), mask), mask))
         log_mel = None
         if self.mel_head is not None:
-            log_mel = self.mel_head(x).float() * LOG_MEL_SCALE + LOG_MEL_MEAN
+            log_mel = _predicted_log_mel(self.mel_head, x)
         return x, log_mel
 
     def forward(self, features, lengths=None):

@@ -96,6 +96,11 @@ class WaveGlowVQ(nn.Module):
                 "mel_head: prior envelope needs a log-mel, and codes of waves have none without "
                 "the head that predicts it; set mel_head, or prior to white"
             )
+        if vocoder.use_film and getattr(conditioner, "network", True) is None:
+            raise UserError(
+                "use_film: log-mels as they are, far from zero, make a conditional affine flow "
+                "diverge; set conditioner_layers to 1 or more, or use_film to False"
+            )
         self.conditioner = conditioner
         self.vocoder = vocoder
         self.sigma = sigma

@@ -147,6 +147,7 @@ class WaveGlow(nn.Module):
             )
         self.condition_channels = condition_channels
         self.group_size = group_size
+        self.use_film = use_film
         self.early_every = early_every
         self.early_size = early_size
         self.condition_geometry = condition_geometry
