@@ -38,6 +38,7 @@ def make_datasets(hparams, data_root):
         segment_frames=hparams["segment_frames"],
         context_frames=hparams["context_frames"],
         min_loudness_dbfs=hparams["min_segment_dbfs"],
+        random_shift=hparams["random_shift"],
     )
     valid = utterance_dataset(
         manifests / "valid.json", data_root, features, hparams["max_valid_utterances"]

@@ -1,3 +1,4 @@
+import functools
 import math
 
 from waveglow_vq.data import segments
@@ -18,6 +19,9 @@ def speech_like(samples, seed=0):
     generator = np.random.default_rng(seed)
     loudness = generator.uniform(0.02, 0.3, samples // HOP + 1).repeat(HOP)[:samples]
     return (loudness * generator.standard_normal(samples)).clip(-1, 1)
+
+
+unshifted = functools.partial(SegmentReader, random_shift=False)
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def draws(monkeypatch, *fractions):
 @pytest.mark.parametrize("context_frames", [5, 24, 61, 100])
 def test_item_is_cut_out_of_its_utterance(utterance, monkeypatch, where, around, context_frames):
     draws(monkeypatch, where, around)
-    reader = SegmentReader(LogMel(), 4, context_frames, history=300)
+    reader = unshifted(LogMel(), 4, context_frames, history=300)
     item = reader(utterance)
     first, error = place(item, utterance)
     assert error < 1e-5
@@ -79,7 +83,7 @@ def test_item_is_cut_out_of_its_utterance(utterance, monkeypatch, where, around,
 
 def test_dequantised_by_one_step(utterance, monkeypatch):
     draws(monkeypatch, 0.5, 0.5)
-    item = SegmentReader(LogMel(), 16, 40)(utterance)
+    item = unshifted(LogMel(), 16, 40)(utterance)
     begin = sum((place(item, utterance)[0], item["start"])) * HOP
     noise = (item["wav"] - on_disk(utterance)[begin : begin + 16 * HOP]) / HALF_STEP
     assert noise.abs().max() <= 1.01
@@ -93,7 +97,7 @@ def test_dequantised_by_one_step(utterance, monkeypatch):
 
 def test_all_places_are_drawn(utterance):
     torch.manual_seed(0)
-    reader = SegmentReader(LogMel(), 56, 58)
+    reader = unshifted(LogMel(), 56, 58)
     items = [reader(utterance) for _ in range(60)]
     begins = {place(item, utterance)[0] + item["start"] for item in items}
     assert begins == {0, 1, 2, 3, 4}
@@ -101,7 +105,7 @@ def test_all_places_are_drawn(utterance):
 
 
 def test_reproducible_by_seed(utterance):
-    reader = SegmentReader(LogMel(), 4, 20, history=50)
+    reader = unshifted(LogMel(), 4, 20, history=50)
     torch.manual_seed(3)
     first, second = reader(utterance), reader(utterance)
     torch.manual_seed(3)
@@ -119,21 +123,21 @@ def test_never_silent_where_there_is_sound(tmp_path, audible_hop):
     wav[audible_hop * HOP : (audible_hop + 1) * HOP] = 2 * speech_like(HOP)
     soundfile.write(tmp_path / "a.wav", wav, RATE)
     torch.manual_seed(0)
-    reader = SegmentReader(LogMel(), 4, 20)
+    reader = unshifted(LogMel(), 4, 20)
     for _ in range(5):
         assert reader(tmp_path / "a.wav")["wav"].square().mean() > 1e-4
 
 
 def test_silent_file_gives_finite_noise(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(40 * HOP), RATE)
-    item = SegmentReader(LogMel(), 4, 20)(tmp_path / "a.wav")
+    item = unshifted(LogMel(), 4, 20)(tmp_path / "a.wav")
     assert 0 < item["wav"].abs().max() <= HALF_STEP
     assert torch.isfinite(item["mel"]).all()
 
 
 def test_file_of_exactly_one_segment(tmp_path):
     soundfile.write(tmp_path / "a.wav", speech_like(4 * HOP), RATE, subtype="PCM_16")
-    item = SegmentReader(LogMel(), 4, 20, history=50)(tmp_path / "a.wav")
+    item = unshifted(LogMel(), 4, 20, history=50)(tmp_path / "a.wav")
     assert item["wav"].shape == (4 * HOP,) and item["mel"].shape == (5, 80)
     assert item["start"] == 0 and not item["history"].any()
     assert place(item, tmp_path / "a.wav")[1] < 1e-5
@@ -141,7 +145,7 @@ def test_file_of_exactly_one_segment(tmp_path):
 
 def test_reads_flac(tmp_path, utterance):
     soundfile.write(tmp_path / "a.flac", soundfile.read(utterance)[0], RATE, subtype="PCM_16")
-    item = SegmentReader(LogMel(), 4, 20)(tmp_path / "a.flac")
+    item = unshifted(LogMel(), 4, 20)(tmp_path / "a.flac")
     assert place(item, utterance)[1] < 1e-5
 
 
@@ -208,7 +212,7 @@ def test_bad_files_are_named(tmp_path, write, message):
     path = tmp_path / "bad.wav"
     write(path)
     torch.manual_seed(0)
-    reader = SegmentReader(LogMel(), 16, 20, min_loudness_dbfs=-200.0)
+    reader = unshifted(LogMel(), 16, 20, min_loudness_dbfs=-200.0)
     with pytest.raises(UserError, match=rf"bad\.wav.*{message}"):
         for _ in range(20):  # a segment reads only a part of its file
             reader(path)
@@ -220,14 +224,14 @@ def test_bad_files_are_named(tmp_path, write, message):
 def test_a_file_too_short_for_a_frame_of_the_mel_is_named(tmp_path):
     soundfile.write(tmp_path / "bad.wav", speech_like(2 * HOP), RATE)
     with pytest.raises(UserError, match="bad.wav.*512 samples are fewer than the 513"):
-        SegmentReader(LogMel(), 1, 2)(tmp_path / "bad.wav")
+        unshifted(LogMel(), 1, 2)(tmp_path / "bad.wav")
     with pytest.raises(UserError, match="bad.wav.*512 samples are too short"):
         read_utterance(tmp_path / "bad.wav", LogMel())
 
 
 def test_context_has_to_hold_the_frame_behind_the_segment():
     with pytest.raises(UserError, match="context_frames: 16"):
-        SegmentReader(LogMel(), 16, 16)
+        unshifted(LogMel(), 16, 16)
 
 
 def test_read_utterance(utterance):
@@ -240,7 +244,7 @@ def test_read_utterance(utterance):
 
 
 def test_segment_is_off_the_edges_of_its_context_where_the_utterance_goes_on(utterance):
-    reader = SegmentReader(LogMel(), segment_frames=4, context_frames=24)
+    reader = unshifted(LogMel(), segment_frames=4, context_frames=24)
     frames = soundfile.info(str(utterance)).frames // HOP + 1
     for begin in range(frames - 4):
         for _ in range(5):
@@ -248,3 +252,26 @@ def test_segment_is_off_the_edges_of_its_context_where_the_utterance_goes_on(utt
             assert 0 <= first <= begin and begin + 5 <= first + count <= frames
             assert first == 0 or begin - first >= 8
             assert first + count == frames or first + count - (begin + 5) >= 8
+
+
+def test_shifted_item_is_cut_out_of_the_shifted_utterance(utterance, tmp_path, monkeypatch):
+    """As if the samples before the shift were not in the file."""
+    shift, shifted = 100, tmp_path / "shifted.wav"
+    soundfile.write(shifted, soundfile.read(utterance)[0][shift:], RATE, subtype="PCM_16")
+    for where in (0.0, 0.5, 1.0):
+        draws(monkeypatch, shift / HOP, where, 0.5)
+        item = SegmentReader(LogMel(), 4, 24, history=300)(utterance)
+        draws(monkeypatch, where, 0.5)
+        expected = unshifted(LogMel(), 4, 24, history=300)(shifted)
+        assert item["start"] == expected["start"]
+        assert (item["mel"] - expected["mel"]).abs().max() < 1e-5
+        for key in ("wav", "history"):
+            assert (item[key] - expected[key]).abs().max() <= 2.01 * HALF_STEP
+
+
+def test_shifts_differ(utterance):
+    torch.manual_seed(0)
+    reader = SegmentReader(LogMel(), segment_frames=59, context_frames=60)
+    wavs = torch.stack([reader(utterance)["wav"] for _ in range(8)])
+    # Two segments would begin on two frames; shifted, they begin anywhere.
+    assert len({round(float(wav[:100].square().sum()), 6) for wav in wavs}) > 3

@@ -4,6 +4,8 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+from typing import NamedTuple
+
 from waveglow_vq.data.audio import audio_info
 from waveglow_vq.errors import UserError
 
@@ -47,6 +49,10 @@ class SegmentReader:
         Samples before the segment that the vocoder wants to see.
     min_loudness_dbfs : float
         A segment less loud than this is drawn again.
+    random_shift : bool
+        Whether an utterance begins at a random sample of its first hop, each time anew. Frames
+        and groups then fall elsewhere on the waveform each time; without it, a small corpus is
+        soon known by heart.
     attempts : int
         Draws before the whole file is searched for where there is sound.
 
@@ -68,6 +74,7 @@ class SegmentReader:
         context_frames=64,
         history=0,
         min_loudness_dbfs=-60.0,
+        random_shift=True,
         attempts=10,
     ):
         if context_frames <= segment_frames:
@@ -80,6 +87,7 @@ class SegmentReader:
         self.context_frames = context_frames
         self.history = history
         self.min_loudness_dbfs = min_loudness_dbfs
+        self.random_shift = random_shift
         self.attempts = attempts
 
     def __call__(self, path):
@@ -105,22 +113,24 @@ class SegmentReader:
                 f"{path}: {samples} samples are fewer than the {least} of a training segment; "
                 "filter the corpus by length or lower segment_frames"
             )
-        # Frames whose whole hop lies within the file, and the one after them.
-        frames = samples // hop + 1
+        shift = _random_below(min(hop, samples - least + 1)) if self.random_shift else 0
+        clip = _Clip(str(path), shift, samples - shift)
+        # Frames whose whole hop lies within the clip, and the one after them.
+        frames = clip.samples // hop + 1
         for _ in range(self.attempts):
-            chosen_begin = _random_below(frames - self.segment_frames)
-            chosen, loudness = self._segment(path, chosen_begin, samples)
+            begin = _random_below(frames - self.segment_frames)
+            chosen, loudness = self._segment(clip, begin)
             if loudness >= self.min_loudness_dbfs:
                 break
         else:
-            chosen_begin = self._audible_begin(path, frames, samples)
-            chosen, _ = self._segment(path, chosen_begin, samples)
-        first, context = self._context(chosen_begin, frames)
+            begin = self._audible_begin(clip)
+            chosen, _ = self._segment(clip, begin)
+        first, context = self._context(begin, frames)
         return {
             "wav": chosen[self.history :],
             "history": chosen[: self.history],
-            "mel": self._mel_crop(path, first, context, samples),
-            "start": chosen_begin - first,
+            "mel": self._mel_crop(clip, first, context),
+            "start": begin - first,
         }
 
     def _context(self, begin, frames):
@@ -135,34 +145,33 @@ class SegmentReader:
         lowest, highest = min(lowest, frames - context), max(highest, 0)
         return lowest + _random_below(highest - lowest + 1), context
 
-    def _segment(self, path, begin, samples):
+    def _segment(self, clip, begin):
         """History and segment that begin on frame ``begin``, dequantised, and the loudness of the
-        segment in dBFS. Before the utterance there are zeros, as the envelope flow has it."""
+        segment in dBFS. Before the clip there are zeros, as the envelope flow has it."""
         position, hop = begin * self.features.hop_length, self.features.hop_length
         end = position + self.segment_frames * hop
-        wav, missing = _read(path, position - self.history, end, samples)
+        wav, missing = clip.read(position - self.history, end)
         wav = F.pad(dequantise(wav), (missing, 0))
         return wav, _dbfs(wav[self.history :].square().mean())
 
-    def _audible_begin(self, path, frames, samples):
-        """Looks through a file in which sound is rare: one of the frames on which a segment that
+    def _audible_begin(self, clip):
+        """Looks through a clip in which sound is rare: one of the frames on which a segment that
         is loud enough begins, or the loudest."""
         hop = self.features.hop_length
-        wav, _ = _read(path, 0, samples, samples)
-        energy = wav[: samples // hop * hop].double().square().view(-1, hop).mean(dim=1)
+        wav, _ = clip.read(0, clip.samples // hop * hop)
+        energy = wav.double().square().view(-1, hop).mean(dim=1)
         loudness = _dbfs(energy.unfold(0, self.segment_frames, 1).mean(dim=1))
         audible = (loudness >= self.min_loudness_dbfs).nonzero().flatten()
         if len(audible):
             return int(audible[_random_below(len(audible))])
         return int(loudness.argmax())
 
-    def _mel_crop(self, path, first, count, samples):
-        """Frames of the utterance's log-mel ``[count, n_mels]``, from the slice they depend on."""
+    def _mel_crop(self, clip, first, count):
+        """Frames of the clip's log-mel ``[count, n_mels]``, from the slice they depend on."""
         margin, hop = self.features.margin, self.features.hop_length
-        start = first * hop - margin
         end = (first + count - 1) * hop + margin
-        wav, missing = _read(path, start, end, samples)
-        wav = F.pad(wav[None, None], (missing, max(0, end - samples)), mode="reflect")[0]
+        wav, missing = clip.read(first * hop - margin, end)
+        wav = F.pad(wav[None, None], (missing, max(0, end - clip.samples)), mode="reflect")[0]
         return self.features.frames(wav)[0].T
 
 
@@ -187,7 +196,7 @@ def read_utterance(path, features, generator=None):
     samples = check_sound(path, features.sample_rate)
     if samples <= features.n_fft:
         raise UserError(f"{path}: {samples} samples are too short for a log-mel")
-    wav, _ = _read(path, 0, samples, samples)
+    wav, _ = _Clip(str(path), 0, samples).read(0, samples)
     mel = features(wav[None])[0].T
     wav = wav[: samples // features.hop_length * features.hop_length]
     return {"wav": dequantise(wav, generator), "mel": mel}
@@ -207,20 +216,31 @@ def check_sound(path, sample_rate):
     return info.num_samples
 
 
-def _read(path, start, end, samples):
-    """Samples ``[max(start, 0), min(end, samples))`` and how many are missing before them."""
-    missing = max(0, -start)
-    begin = max(start, 0)
-    try:
-        wav, _ = soundfile.read(str(path), min(end, samples) - begin, begin, dtype="float32")
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{path}: cannot be decoded, perhaps it is truncated ({error})") from None
-    if len(wav) != min(end, samples) - begin:
-        raise UserError(f"{path}: is truncated; its header promises {samples} samples")
-    wav = torch.from_numpy(wav)
-    if not torch.isfinite(wav).all():
-        raise UserError(f"{path}: holds values that are not finite; repair or remove the file")
-    return wav, missing
+class _Clip(NamedTuple):
+    """A sound file, from its sample ``shift`` on."""
+
+    path: str
+    shift: int
+    samples: int
+
+    def read(self, start, end):
+        """Samples ``[max(start, 0), min(end, samples))`` and how many are missing before them."""
+        missing, begin = max(0, -start), max(start, 0)
+        count = min(end, self.samples) - begin
+        try:
+            wav, _ = soundfile.read(self.path, count, self.shift + begin, dtype="float32")
+        except soundfile.LibsndfileError as error:
+            raise UserError(
+                f"{self.path}: cannot be decoded, perhaps it is truncated ({error})"
+            ) from None
+        if len(wav) != count:
+            raise UserError(f"{self.path}: is truncated; its header promises more samples")
+        wav = torch.from_numpy(wav)
+        if not torch.isfinite(wav).all():
+            raise UserError(
+                f"{self.path}: holds values that are not finite; repair or remove the file"
+            )
+        return wav, missing
 
 
 def _dbfs(mean_square):
