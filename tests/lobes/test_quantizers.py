@@ -520,9 +520,14 @@ def test_restart_resets_the_moments_of_its_rows_only():
 @BOTH
 def test_merged_codes_restart(quantizer_class):
     draw = clusters(count=8, dim=4, subspace=4)
-    quantizer = quantizer_class(8, 4, initialization="normal", restart_after=5)
+    quantizer = quantizer_class(8, 4, initialization="normal", restart_after=2)
+    for _ in range(2):
+        quantizer(draw(200)[None])
+    # All in one point at once, and none of them dead.
     quantizer.set_codebook(draw(1).repeat(8, 1) + 1e-4 * torch.randn(8, 4))
-    assert train(quantizer, draw) >= 1
+    assert quantizer.after_optimizer_step() == 7
+    assert distinct_codes(quantizer.codebook, data_deviation=4.0) == 8
+    train(quantizer, draw)
     assert summary(quantizer, draw(1000))["distinct_codes"] == 8
 
 
@@ -595,7 +600,7 @@ def test_learns_with_a_moving_encoder(quantizer_class, estimator):
     quantizer = quantizer_class(16, 4, estimator=estimator)
     parameters = [p for m in (encoder, decoder, quantizer) for p in m.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-2)
-    for _ in range(150):
+    for _ in range(300):
         x = draw(128)
         output = quantizer(encoder(x)[None])
         error = (decoder(output.quantized[0]) - x).square().mean()

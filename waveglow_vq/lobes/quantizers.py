@@ -164,6 +164,9 @@ class SoftEMQuantizer(Quantizer):
         rows = rows.to(self.codebook.device)
         with torch.no_grad():
             self.codebook[rows] = frames
+            if self._codebook_before_step is not None:
+                # This move is no step of the optimizer, and is not to be scaled like one.
+                self._codebook_before_step[rows] = frames
         state = optimizer.state.get(self.codebook, {}) if optimizer is not None else {}
         for value in state.values():
             if isinstance(value, torch.Tensor) and value.shape == self.codebook.shape:
