@@ -183,14 +183,16 @@ def test_a_run_leaves_what_the_readme_promises(command):
     assert results["bits_per_second"] == pytest.approx(172.265625)
 
 
-def test_the_averaged_weights_are_evaluated_and_exported(command):
-    brain = run(command("mel"))
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_the_averaged_weights_are_evaluated_and_exported(command, decay):
+    brain = run(command("mel", "--averaging_decay", decay))
     exported = torch.load(
         Path(brain.hparams.output_folder) / "export" / "model.ckpt", weights_only=True
     )
     assert_same_weights(exported, brain.averaged.module.state_dict())
     own = brain.model.state_dict()
-    assert any(not torch.equal(exported[name], own[name]) for name in own)
+    # Without a memory the average is the model.
+    assert all(torch.equal(exported[name], own[name]) for name in own) == (decay == 0.0)
 
 
 def test_checkpoints_can_be_averaged_afterwards(command):
@@ -204,6 +206,32 @@ def test_checkpoints_can_be_averaged_afterwards(command):
     for name, value in exported.items():
         if value.is_floating_point():
             assert torch.allclose(value, (saved[0][name] + saved[1][name]) / 2, atol=1e-6), name
+
+
+def note_steps(patch, note):
+    """Lets a run note something at the end of every batch, before the schedule moves on."""
+    batch_end = train.LJSpeechBrain.on_fit_batch_end
+
+    def noting(self, batch, *rest):
+        note(self, batch)
+        batch_end(self, batch, *rest)
+
+    patch.setattr(train.LJSpeechBrain, "on_fit_batch_end", noting)
+
+
+def test_every_step_has_the_rate_of_the_schedule(command, monkeypatch):
+    rates, utterances = [], []
+
+    def note(brain, batch):
+        rates.append(brain.optimizer.param_groups[0]["lr"])
+        utterances.extend(batch.id)
+
+    note_steps(monkeypatch, note)
+    brain = run(command("mel", "--warmup_steps", 4))
+    assert rates == pytest.approx([brain.hparams.schedule.rate(step) for step in range(9)])
+    assert rates[0] == pytest.approx(0.002 / 4)
+    # And every epoch has its own segments.
+    assert utterances[:12] != utterances[12:24] != utterances[24:]
 
 
 def test_training_lowers_the_loss(command):
@@ -279,16 +307,13 @@ def test_a_run_resumes_inside_of_an_epoch(command, monkeypatch):
         interrupt_at(patch, step=5)  # the second of the second epoch: saved is the first
         run(arguments)
     seen = []
-    with monkeypatch.context() as patch:
-        batch_end = train.LJSpeechBrain.on_fit_batch_end
 
-        def noting(self, *rest):
-            rate = self.optimizer.param_groups[0]["lr"]
-            seen.append((self.step, self.hparams.schedule.steps, rate))
-            batch_end(self, *rest)
+    def note(brain, batch):
+        steps = brain.hparams.schedule.steps
+        seen.append((brain.step, steps, brain.optimizer.param_groups[0]["lr"]))
 
-        patch.setattr(train.LJSpeechBrain, "on_fit_batch_end", noting)
-        brain = run(arguments)
+    note_steps(monkeypatch, note)
+    brain = run(arguments)
     rate = brain.hparams.schedule.rate
     assert [(step, steps) for step, steps, _ in seen] == [(2, 4), (3, 5)]
     assert [r for _, _, r in seen] == pytest.approx([rate(4), rate(5)])
