@@ -11,12 +11,11 @@ Authors
 """
 
 import sys
-from pathlib import Path
 
 from waveglow_vq.errors import cli_errors
 from waveglow_vq.training.brain import VALID_LOSS, WaveGlowBrain
 from waveglow_vq.training.experiment import load_hparams, parse_arguments, worker_errors
-from waveglow_vq.training.pipeline import segment_dataset, utterance_dataset
+from waveglow_vq.training.pipeline import make_datasets
 
 import speechbrain as sb
 from ljspeech_prepare import find_ljspeech, prepare_ljspeech
@@ -25,26 +24,6 @@ from speechbrain.utils.distributed import ddp_init_group, run_on_main
 
 class LJSpeechBrain(WaveGlowBrain):
     """One speaker: nothing is added to the shared loop."""
-
-
-def make_datasets(hparams, data_root):
-    """Training segments, and validation and test utterances."""
-    manifests, features = Path(hparams["manifest_folder"]), hparams["features"]
-    train = segment_dataset(
-        manifests / "train.json",
-        data_root,
-        features,
-        history=hparams["model"].vocoder.history,
-        segment_frames=hparams["segment_frames"],
-        context_frames=hparams["context_frames"],
-        min_loudness_dbfs=hparams["min_segment_dbfs"],
-        random_shift=hparams["random_shift"],
-    )
-    valid = utterance_dataset(
-        manifests / "valid.json", data_root, features, hparams["max_valid_utterances"]
-    )
-    test = utterance_dataset(manifests / "test.json", data_root, features)
-    return train, valid, test
 
 
 @cli_errors()

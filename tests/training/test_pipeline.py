@@ -41,9 +41,8 @@ def write_manifest(folder, entries):
 
 def test_segments_make_a_batch(corpus, features):
     folder, manifest, _ = corpus
-    dataset = segment_dataset(
-        manifest, folder, features, history=128, segment_frames=8, context_frames=30
-    )
+    lengths = {"segment_frames": 8, "context_frames": 30, "random_shift": False}
+    dataset = segment_dataset(manifest, folder, features, history=128, **lengths)
     batch = PaddedBatch([dataset[i] for i in range(3)])
     assert batch.wav.data.shape == (3, 2048)
     assert batch.history.data.shape == (3, 128)

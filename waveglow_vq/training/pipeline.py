@@ -8,6 +8,7 @@ import copy
 import math
 import os
 import zlib
+from pathlib import Path
 
 from waveglow_vq.data.segments import SegmentReader, read_utterance
 from waveglow_vq.errors import UserError
@@ -16,6 +17,42 @@ import torch
 from speechbrain.dataio.dataio import load_data_json
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import ReproducibleWeightedRandomSampler
+
+
+def make_datasets(hparams, data_root):
+    """The three datasets of a recipe, as its YAML describes them.
+
+    Arguments
+    ---------
+    hparams : dict
+        Holds ``manifest_folder``, ``features``, ``model``, ``segment_frames``,
+        ``context_frames``, ``min_segment_dbfs``, ``random_shift`` and ``max_valid_utterances``.
+    data_root : str or Path
+        The corpus folder.
+
+    Returns
+    -------
+    train : DynamicItemDataset
+        Segments, see :func:`segment_dataset`.
+    valid, test : DynamicItemDataset
+        Utterances, see :func:`utterance_dataset`.
+    """
+    manifests, features = Path(hparams["manifest_folder"]), hparams["features"]
+    train = segment_dataset(
+        manifests / "train.json",
+        data_root,
+        features,
+        history=hparams["model"].vocoder.history,
+        segment_frames=hparams["segment_frames"],
+        context_frames=hparams["context_frames"],
+        min_loudness_dbfs=hparams["min_segment_dbfs"],
+        random_shift=hparams["random_shift"],
+    )
+    valid = utterance_dataset(
+        manifests / "valid.json", data_root, features, hparams["max_valid_utterances"]
+    )
+    test = utterance_dataset(manifests / "test.json", data_root, features)
+    return train, valid, test
 
 
 def segment_dataset(
