@@ -48,6 +48,8 @@ def flattened_recipe(folder, preset, **overrides):
     """What a run saves as hyperparams.yaml; its paths are below ``folder``."""
     if preset != "mel":
         overrides = {"codebook_size": 32, "codebook_dim": 16, "initialization": None} | overrides
+    if preset == "mel_vq":
+        overrides = {"code_stride": 2} | overrides
     lines = "".join(f"    {k}: {v}\n" for k, v in overrides.items() if v is not None)
     path = Path(folder) / f"{preset}.yaml"
     path.write_text(RECIPE.format(presets=PRESETS, preset=preset, overrides=lines), "utf-8")

@@ -37,7 +37,6 @@ def test_committed_outputs():
     assert not re.search(r"/(home|root|tmp|work|Users)/", re.sub(r'"image/png": "[^"]*"', "", text))
 
 
-@pytest.mark.slow
 def test_notebook_executes():
     nbclient = pytest.importorskip("nbclient", reason="needs pip install waveglow-vq[test]")
     pytest.importorskip("ipykernel", reason="needs pip install waveglow-vq[test]")

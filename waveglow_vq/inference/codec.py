@@ -6,7 +6,6 @@ Authors
 
 import math
 
-from waveglow_vq.data.audio import write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.interface import ExportedModel, fill_padding, relative_lengths
 
@@ -144,27 +143,8 @@ class SpeechCodec(ExportedModel):
             waveforms = self._sample(condition, frames, sigma, generator)
         return fill_padding(waveforms[..., :total], counts * self.samples_per_code, 0.0)
 
-    def reconstruct_file(self, path, output_path=None, sigma=None, generator=None):
-        """Encodes a sound file and decodes it again.
-
-        Arguments
-        ---------
-        path : str or Path
-            The sound file, at any rate, mono or not.
-        output_path : str or Path
-            Where to write the result (16-bit WAV at the model's rate); None: nowhere.
-        sigma, generator
-            As for :meth:`decode_batch`.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[1, N]`` at the model's rate, as long as the recording.
-        """
-        result = self.forward(self.load_audio(path)[None], sigma=sigma, generator=generator)[0]
-        if output_path is not None:
-            write_wav(output_path, result, self.sample_rate)
-        return result
+    def _reconstruct(self, wav, sigma, generator):
+        return self.forward(wav[None], sigma=sigma, generator=generator)[0]
 
     def forward(self, wavs, wav_lens=None, sigma=None, generator=None):
         """Waveforms ``[B, N]`` to codes and back to waveforms ``[B, 1, N]``."""

@@ -7,7 +7,7 @@ Authors
 import math
 from pathlib import Path
 
-from waveglow_vq.data.audio import read_for_model
+from waveglow_vq.data.audio import read_for_model, write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, read_export_header
 
@@ -112,6 +112,28 @@ class ExportedModel(Pretrained):
             If the file is missing, damaged, too short, or holds NaN.
         """
         return read_for_model(path, self.sample_rate, self.min_samples).to(self.device)
+
+    def reconstruct_file(self, path, output_path=None, sigma=None, generator=None):
+        """Analyses a sound file and synthesises it again.
+
+        Arguments
+        ---------
+        path : str or Path
+            The sound file, at any rate, mono or not.
+        output_path : str or Path
+            Where to write the result (16-bit WAV at the model's rate); None: nowhere.
+        sigma, generator
+            As for ``decode_batch``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[1, N]`` at the model's rate, as long as the recording.
+        """
+        result = self._reconstruct(self.load_audio(path), sigma, generator)
+        if output_path is not None:
+            write_wav(output_path, result, self.sample_rate)
+        return result
 
     def _checked_wavs(self, wavs, wav_lens):
         """Waveforms ``[B, N]`` with zeros where padded, and the samples of each, ``[B]``."""

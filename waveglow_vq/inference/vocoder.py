@@ -6,7 +6,6 @@ Authors
 
 import math
 
-from waveglow_vq.data.audio import write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.interface import (
     ExportedModel,
@@ -145,29 +144,9 @@ class WaveGlowVocoder(ExportedModel):
         """The log-mel ``[80, T]`` of a sound file at any rate."""
         return self.encode_batch(self.load_audio(path)[None])[0][0]
 
-    def reconstruct_file(self, path, output_path=None, sigma=None, generator=None):
-        """Analyses a sound file and synthesises it again.
-
-        Arguments
-        ---------
-        path : str or Path
-            The sound file, at any rate, mono or not.
-        output_path : str or Path
-            Where to write the result (16-bit WAV at the model's rate); None: nowhere.
-        sigma, generator
-            As for :meth:`decode_batch`.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[1, N]`` at the model's rate, as long as the recording.
-        """
-        wav = self.load_audio(path)
-        result = self.forward(self.encode_batch(wav[None])[0], sigma=sigma, generator=generator)
-        result = result[0, :, : len(wav)]
-        if output_path is not None:
-            write_wav(output_path, result, self.sample_rate)
-        return result
+    def _reconstruct(self, wav, sigma, generator):
+        spectrogram, _ = self.encode_batch(wav[None])
+        return self.forward(spectrogram, sigma=sigma, generator=generator)[0, :, : len(wav)]
 
     def forward(self, spectrogram, mel_lens=None, sigma=None, generator=None):
         """The same as :meth:`decode_batch`."""
