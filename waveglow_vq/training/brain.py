@@ -220,11 +220,16 @@ class WaveGlowBrain(sb.Brain):
             self._write_samples(folder, scores=False)
         # Every process: saving is collective. Plain floats: tensors would break every resume.
         self.checkpointer.save_and_keep_only(
-            meta={VALID_LOSS: float(stats["loss"]), "epoch": epoch},
+            meta={VALID_LOSS: self._valid_loss(stats), "epoch": epoch},
             num_to_keep=max(1, self.hparams.average_checkpoints),
             min_keys=[VALID_LOSS],
             importance_keys=[],
         )
+
+    def _valid_loss(self, stats):
+        """By what the best checkpoint is chosen: likelihood and predicted log-mel. The quantiser's
+        own losses are relative to the state of the codes, and no measure across epochs."""
+        return float(stats["nll"] + self.model.mel_weight * stats.get("mel_l1", 0.0))
 
     # ---- the test
 
