@@ -72,7 +72,9 @@ def run_all(output, options):
         ["-m", "waveglow_vq.data.demo_corpus", corpus, "--utterances", options.utterances],
     )
     chosen = {**TRAINING, **dict(option.split("=", 1) for option in options.train_option)}
-    arguments = [HERE / "train.py", HERE / "hparams" / "vq.yaml", "--noprogressbar"]
+    arguments = [HERE / "train.py", HERE / "hparams" / "vq.yaml"]
+    if not sys.stderr.isatty():
+        arguments.append("--noprogressbar")  # A log is no place for progress bars.
     arguments += ["--device", options.device, "--data_folder", corpus, "--output_folder", run]
     arguments += ["--max_minutes", options.minutes]
     for name, value in chosen.items():
