@@ -336,8 +336,12 @@ def test_a_finished_run_is_only_evaluated_again(command):
 
 
 def test_training_ends_in_time(command):
-    brain = run(command("mel", "--max_minutes", 1e-6, "--number_of_epochs", 100))
+    arguments = command("mel", "--max_minutes", 1e-6, "--number_of_epochs", 100)
+    brain = run(arguments)
     assert brain.hparams.schedule.steps == 1
+    epoch, test = log_lines(brain)
+    # Given again, the command only evaluates again.
+    assert log_lines(run(arguments)) == [epoch, test, test]
     assert brain.optimizer.param_groups[0]["lr"] == pytest.approx(
         brain.hparams.schedule.rate(1, time_share=1.0)
     )

@@ -88,12 +88,9 @@ class WaveGlowBrain(sb.Brain):
         """Resumes, then sets the rate of the next step."""
         super().on_fit_start()
         self.hparams.schedule.apply(self.optimizer)
-        self._stop_in_time()
-
-    def _stop_in_time(self):
-        """With the time spent, SpeechBrain is told that the steps are."""
         if self.hparams.schedule.time_share >= 1:
-            self.optimizer_step_limit = self.optimizer_step
+            # The time was spent before: no epoch follows.
+            self.hparams.epoch_counter.current = self.hparams.epoch_counter.limit
 
     # ---- a step
 
@@ -158,7 +155,9 @@ class WaveGlowBrain(sb.Brain):
             seconds = float(broadcast_from_first(torch.tensor(seconds, device=self.device)))
         schedule.advance(seconds)
         schedule.apply(self.optimizer)
-        self._stop_in_time()
+        if schedule.time_share >= 1:
+            # With the time spent, SpeechBrain is told that the steps are.
+            self.optimizer_step_limit = self.optimizer_step
 
     # ---- an epoch
 
