@@ -32,8 +32,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
         end, server.cut = server.cut or len(CONTENT), None
-        self.wfile.write(CONTENT[start:end])
+        # Counted first: the client may be done before a line behind the write has run.
         server.sent.append(len(CONTENT[start:end]))
+        self.wfile.write(CONTENT[start:end])
 
     def log_message(self, *_):
         pass
