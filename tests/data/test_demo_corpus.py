@@ -1,16 +1,20 @@
 import hashlib
+import itertools
 import json
 import sys
 
 from waveglow_vq.data import demo_corpus as module
-from waveglow_vq.data.demo_corpus import DEMO_SPEAKERS, generate_demo_corpus
+from waveglow_vq.data.demo_corpus import DEMO_SPEAKERS, generate_demo_corpus, speak_demo_texts
 from waveglow_vq.data.demo_texts import DEMO_TEXTS
 from waveglow_vq.data.espeak import synthesise
+from waveglow_vq.data.features import LogMel
 from waveglow_vq.errors import UserError
+from waveglow_vq.evaluation.pitch import track_f0
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 
 @pytest.fixture
@@ -113,17 +117,83 @@ def test_never_touches_files_that_are_not_its_own(synthesiser, tmp_path):
     assert outside.read_text() == "keep"
 
 
-def test_refuses_a_folder_with_another_corpus(tmp_path):
-    (tmp_path / "metadata.csv").write_text("LJ001-0001|Text|Text\n")
+@pytest.mark.parametrize("layout", ["ljspeech", "vctk"])
+@pytest.mark.parametrize("name", ["metadata.csv", "speaker-info.txt", "wav48/p225/p225_001.wav"])
+def test_refuses_a_folder_with_another_corpus(tmp_path, layout, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("theirs")
     with pytest.raises(UserError, match="another corpus"):
-        generate_demo_corpus(tmp_path, utterances=1)
-    assert (tmp_path / "metadata.csv").read_text() == "LJ001-0001|Text|Text\n"
+        generate_demo_corpus(tmp_path, utterances=1, layout=layout)
+    assert checksums(tmp_path).keys() == {name}
+    assert (tmp_path / name).read_text() == "theirs"
+
+
+def test_vctk_layout(synthesiser, tmp_path):
+    folder = generate_demo_corpus(tmp_path / "vctk", utterances=3, speakers=2, layout="vctk")
+    names = {f"{name}/{name}_{i:03d}" for name in ("DM001", "DM002") for i in (1, 2, 3)}
+    assert set(checksums(folder)) == (
+        {"demo_corpus.json", "speaker-info.txt"}
+        | {f"wav48/{name}.wav" for name in names}
+        | {f"txt/{name}.txt" for name in names}
+    )
+    # What is spoken, so that a recogniser can be judged by it: the same for all speakers.
+    for speaker, (index, (text, normalised)) in itertools.product(
+        ("DM001", "DM002"), enumerate(DEMO_TEXTS[:3])
+    ):
+        written = (folder / "txt" / speaker / f"{speaker}_{index + 1:03d}.txt").read_text("utf-8")
+        assert written == (normalised or text) + "\n"
+    rows = [row.split() for row in (folder / "speaker-info.txt").read_text().splitlines()]
+    assert rows[0] == ["ID", "AGE", "GENDER", "ACCENTS", "REGION"]
+    assert [(row[0], row[2]) for row in rows[1:]] == [("DM001", "F"), ("DM002", "M")]
+    # The same clips as in the other layout.
+    other = generate_demo_corpus(tmp_path / "ljspeech", utterances=3, speakers=2)
+    for clip in (other / "wavs").iterdir():
+        speaker, number = clip.stem.split("-")
+        same = folder / "wav48" / speaker / f"{speaker}_{int(number):03d}.wav"
+        assert same.read_bytes() == clip.read_bytes()
+
+
+def test_vctk_layout_is_skipped_repaired_and_shrunk(synthesiser, tmp_path, monkeypatch):
+    generate_demo_corpus(tmp_path, utterances=2, speakers=2, layout="vctk")
+    before = checksums(tmp_path)
+    (tmp_path / "txt" / "DM002" / "DM002_001.txt").write_text("other words")
+    generate_demo_corpus(tmp_path, utterances=2, speakers=2, layout="vctk")
+    assert checksums(tmp_path) == before
+    generate_demo_corpus(tmp_path, utterances=2, speakers=1, layout="vctk")
+    assert not list(tmp_path.rglob("DM002*"))
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "synthesise", lambda *_: pytest.fail("generated again"))
+        generate_demo_corpus(tmp_path, utterances=2, speakers=1, layout="vctk")
+
+
+def test_another_layout_replaces_the_first_one(synthesiser, tmp_path):
+    generate_demo_corpus(tmp_path, utterances=1, speakers=2, layout="vctk")
+    (tmp_path / "txt" / "notes.txt").write_text("keep")
+    generate_demo_corpus(tmp_path, utterances=1)
+    names = {"demo_corpus.json", "metadata.csv", "wavs/DM001-0001.wav", "txt/notes.txt"}
+    assert set(checksums(tmp_path)) == names
+    assert not (tmp_path / "wav48").exists() and not (tmp_path / "txt" / "DM001").exists()
+
+
+def test_other_voices_replace_those_of_an_earlier_version(synthesiser, tmp_path, monkeypatch):
+    generate_demo_corpus(tmp_path, utterances=1, speakers=2)
+    before = checksums(tmp_path)
+    monkeypatch.setattr(module, "DEMO_SPEAKERS", (DEMO_SPEAKERS[0], DEMO_SPEAKERS[3]))
+    generate_demo_corpus(tmp_path, utterances=1, speakers=2)
+    after = checksums(tmp_path)
+    assert after["wavs/DM001-0001.wav"] == before["wavs/DM001-0001.wav"]
+    assert after["wavs/DM002-0001.wav"] != before["wavs/DM002-0001.wav"]
 
 
 @pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (len(DEMO_TEXTS) + 1, 1), (1, 99)])
 def test_refuses_numbers_out_of_range(tmp_path, numbers):
     with pytest.raises(UserError, match="has to be from 1 to"):
         generate_demo_corpus(tmp_path, *numbers)
+
+
+def test_refuses_an_unknown_layout(tmp_path):
+    with pytest.raises(UserError, match="--layout is 'timit', but has to be one of ljspeech, vctk"):
+        generate_demo_corpus(tmp_path, 1, layout="timit")
 
 
 @pytest.mark.parametrize("voice", ["no-such-language", "en-us+no_such_variant"])
@@ -139,6 +209,24 @@ def test_all_speakers_sound_different(synthesiser):
     assert len({clip.tobytes() for clip in clips}) == len(DEMO_SPEAKERS)
 
 
+def test_the_first_speakers_differ_clearly(synthesiser):
+    """In pitch and in the shape of their spectra, and there are two women and two men."""
+    pitches, spectra = [], []
+    for speaker in range(4):
+        wavs = [torch.from_numpy(clip / np.float32(32768)) for clip in speak_demo_texts(speaker, 4)]
+        tracks = [track_f0(wav) for wav in wavs]
+        pitches.append(torch.cat([track.f0[track.voiced] for track in tracks]).median())
+        log_mel = torch.cat([LogMel()(wav[None])[0] for wav in wavs], dim=1)
+        spectra.append(log_mel[:, log_mel.mean(0) > -8].mean(1))  # frames with speech
+    for (pitch, spectrum), (other_pitch, other_spectrum) in itertools.combinations(
+        zip(pitches, spectra, strict=True), 2
+    ):
+        assert 12 * abs(float((pitch / other_pitch).log2())) > 2.5  # semitones
+        assert float((spectrum - other_spectrum).abs().mean()) > 0.2  # a factor of 1.2 per band
+    for pitch, identity in zip(pitches, DEMO_SPEAKERS, strict=False):
+        assert (pitch > 150) == (identity.gender == "F")
+
+
 def test_without_the_synthesiser_it_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)  # import raises ImportError
     with pytest.raises(SystemExit) as exit:
@@ -152,3 +240,6 @@ def test_command_line(synthesiser, tmp_path, capsys):
     module.main([str(tmp_path), "--utterances", "2", "--speakers", "2"])
     assert capsys.readouterr().out == f"{tmp_path}: 4 clips\n"
     assert len((tmp_path / "metadata.csv").read_text().splitlines()) == 4
+    module.main([str(tmp_path), "--utterances", "1", "--speakers", "2", "--layout", "vctk"])
+    assert capsys.readouterr().out == f"{tmp_path}: 2 clips\n"
+    assert len(list(tmp_path.glob("wav48/*/*.wav"))) == 2
