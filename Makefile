@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # Waiting OpenMP threads that spin instead of sleeping slow down everything beside them.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help venv demo test test-all lint bench clean
+.PHONY: help venv judges demo test test-all lint bench clean
 
 help:
 	@echo "make demo      train a small model on generated speech, reconstruct, score: demo_output/"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint      code style"
 	@echo "make bench     the measurements behind the tables of the README"
 	@echo "make venv      only the virtual environment"
+	@echo "make judges    also the speaker encoder and the recogniser that judge conversions"
 	@echo "make clean     remove what the other targets leave, except the virtual environment"
 
 venv: $(STAMP)
@@ -26,6 +27,11 @@ $(STAMP): setup.py constraints.txt
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet -c constraints.txt -e ".[train,metrics,demo,test]"
 	touch $(STAMP)
+
+# Resemblyzer without its dependencies: one of them breaks Python 3 (see setup.py).
+judges: $(STAMP)
+	$(RUN) -m pip install --quiet -c constraints.txt -e ".[judges]"
+	$(RUN) -m pip install --quiet -c constraints.txt --no-deps resemblyzer
 
 demo: $(STAMP)
 	$(RUN) recipes/LJSpeech/demo.py --output demo_output

@@ -15,6 +15,10 @@ TRAIN = ["tensorboard", "matplotlib", "tqdm"]
 METRICS = ["matplotlib"]
 # espeakng-loader bundles the espeak-ng synthesiser (GPL-3.0-or-later), which is why it is optional.
 DEMO = ["espeakng-loader==0.2.4", "matplotlib", "tqdm"]
+# Speaker encoder and recogniser of the conversion diagnostics: with `make judges`, which also
+# installs resemblyzer. That one cannot stand here: it requires `typing`, a package for Python 2
+# that breaks Python 3. webrtcvad-wheels is webrtcvad without its need for pkg_resources.
+JUDGES = ["pocketsphinx>=5.1", "webrtcvad-wheels>=2.0.14"]
 TEST = ["pytest", "nbformat", "nbclient", "ipykernel", "ruff"]
 
 setup(
@@ -42,6 +46,7 @@ setup(
         "train": TRAIN,
         "metrics": METRICS,
         "demo": DEMO,
+        "judges": JUDGES,
         "test": TEST + sorted(set(TRAIN + METRICS + DEMO)),
     },
     classifiers=[
