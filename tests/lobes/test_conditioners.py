@@ -1,14 +1,14 @@
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners import (
     MelConditioner,
-    MelVQConditioner,
     ResidualStack,
-    WaveVQConditioner,
     code_mask,
     frame_mask,
     relative_code_lengths,
 )
+from waveglow_vq.lobes.mel_vq import MelVQConditioner
 from waveglow_vq.lobes.quantizers import EMAQuantizer, SoftEMQuantizer
+from waveglow_vq.lobes.wave_vq import WaveVQConditioner
 
 import pytest
 import torch

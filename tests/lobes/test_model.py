@@ -1,7 +1,11 @@
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.conditioners import MelConditioner, MelVQConditioner, WaveVQConditioner
+from waveglow_vq.lobes.conditioners import MelConditioner
+from waveglow_vq.lobes.mel_vq import MelVQConditioner
 from waveglow_vq.lobes.model import WaveGlowVQ, crop_frames, draw_noise, masked_l1
+from waveglow_vq.lobes.pitch import normalise_pitch
 from waveglow_vq.lobes.quantizers import EMAQuantizer, SoftEMQuantizer
+from waveglow_vq.lobes.speakers import SpeakerCondition
+from waveglow_vq.lobes.wave_vq import WaveVQConditioner
 from waveglow_vq.lobes.waveglow import WaveGlow
 
 import pytest
@@ -20,6 +24,7 @@ def build(
     mel_head=None,
     options=None,
     random=True,
+    conditioner_options=None,
     **vocoder,
 ):
     """A model with every part and few parameters, in fp64, and moved away from its start."""
@@ -32,7 +37,16 @@ def build(
     if local == "mel":
         conditioner = MelConditioner(features, channels=7, layers=1)
     elif local == "mel_vq":
-        conditioner = MelVQConditioner(features, quantizer, 2, 7, 1, 1)
+        conditioner = MelVQConditioner(
+            features,
+            quantizer,
+            2,
+            7,
+            1,
+            1,
+            speaker_channels=vocoder.get("speaker_channels", 0),
+            **(conditioner_options or {}),
+        )
     else:
         head = prior == "envelope" if mel_head is None else mel_head
         conditioner = WaveVQConditioner(features, quantizer, (2, 4), 7, 1, head)
@@ -48,7 +62,11 @@ def build(
         "envelope": {"order": 6},
         **vocoder,
     }
-    model = WaveGlowVQ(conditioner, WaveGlow(features, **vocoder), **(options or {}))
+    speakers = None
+    if channels := vocoder.get("speaker_channels"):
+        speakers = SpeakerCondition(4, channels)
+    flows = WaveGlow(features, **vocoder)
+    model = WaveGlowVQ(conditioner, flows, speakers=speakers, **(options or {}))
     return randomised(model, 0.1) if random else model.double()
 
 
@@ -71,6 +89,13 @@ EVERYTHING = {
     "mel, sample": {"condition_geometry": "sample"},
     "mel, speaker": {"speaker_channels": 3, "use_film": True},
     "mel_vq": {"local": "mel_vq"},
+    "mel_vq, speaker": {
+        "local": "mel_vq",
+        "speaker_channels": 3,
+        "use_film": True,
+        "options": {"adversary_weight": 0.5},
+        "conditioner_options": {"use_instance_norm": True, "use_pitch": True, "pitch_stride": 2},
+    },
     "mel_vq, white": {"local": "mel_vq", "prior": "white"},
     "mel_vq, rotation": {"local": "mel_vq", "estimator": "rotation"},
     "mel_vq, fixed": {"local": "mel_vq", "temperature": "fixed"},
@@ -85,9 +110,17 @@ EVERYTHING = {
 }
 
 
-def speakers(options, items=2):
-    channels = options.get("speaker_channels", 0)
-    return random_tensor(items, channels, seed=9) if channels else None
+def speakers(options, items=2, frames=8):
+    """Keyword arguments that say who speaks, an unknown one among them, and at which pitch."""
+    if not options.get("speaker_channels"):
+        return {}
+    arguments = {"speaker": torch.tensor([1, -1, 3])[:items]}
+    if (options.get("conditioner_options") or {}).get("use_pitch"):
+        log_f0 = 5 + 0.2 * random_tensor(items, frames, seed=9)
+        log_f0 = log_f0 * (torch.arange(frames) % 5 != 2)
+        statistics = torch.tensor([[5.0, 0.2]]).double().expand(items, 2)
+        arguments["pitch"] = normalise_pitch(log_f0, statistics)
+    return arguments
 
 
 @pytest.mark.parametrize("name", list(EVERYTHING))
@@ -100,9 +133,10 @@ def test_a_training_step_reaches_every_parameter(name):
     starts = torch.tensor([1, 3])
     segments = torch.stack([wav[b, s * HOP : (s + 4) * HOP] for b, s in enumerate(starts)])
     history = random_tensor(2, model.vocoder.history, seed=4)
-    arguments = (segments, mel[:, :, :8], starts, history, None, None, speakers(options))
-    model(*arguments)  # the first steps fill the codebook
-    output = model(*arguments)
+    arguments = (segments, mel[:, :, :8], starts, history)
+    who = speakers(options)
+    model(*arguments, **who)  # the first steps fill the codebook
+    output = model(*arguments, **who)
     assert output.loss.shape == () and torch.isfinite(output.loss)
     output.loss.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
@@ -113,6 +147,8 @@ def test_a_training_step_reaches_every_parameter(name):
         expected |= {"commitment"} if "ema" in name else {"commitment", "codebook"}
         if name not in ("wav_vq, white", "wav_vq, sample"):
             expected.add("mel_l1")
+        if model.adversary is not None:
+            expected.add("adversary")
         assert output.statistics and model.quantizer is model.conditioner.quantizer
     else:
         assert output.statistics == {} and model.quantizer is None
@@ -127,14 +163,16 @@ def test_ragged_batch_equals_the_weighted_mean_of_single_utterances(name):
     model = build(**options).eval()
     frames = (9, 4, 7)
     wav, mel, wav_lens, mel_lens = utterances(*frames)
-    speaker = speakers(options, 3)
-    both = model(wav, mel, wav_lens=wav_lens, mel_lens=mel_lens, speaker=speaker).terms
+    who = speakers(options, 3, mel.shape[-1])
+    both = model(wav, mel, wav_lens=wav_lens, mel_lens=mel_lens, **who).terms
     total = {"nll": 0.0, "mel_l1": 0.0}
     for b, n in enumerate(frames):
-        one = None if speaker is None else speaker[b : b + 1]
+        one = {name: x[b : b + 1] for name, x in who.items()}
+        if "pitch" in one:
+            one["pitch"] = one["pitch"][:, : n + 1]
         # Every frame of a mel counts in its L1; a wave's own head predicts one fewer.
         weight = {"nll": n, "mel_l1": n if "wav" in name else n + 1}
-        terms = model(wav[b : b + 1, : n * HOP], mel[b : b + 1, :, : n + 1], speaker=one).terms
+        terms = model(wav[b : b + 1, : n * HOP], mel[b : b + 1, :, : n + 1], **one).terms
         for key in total:
             if key in terms:
                 total[key] += terms[key] * weight[key]

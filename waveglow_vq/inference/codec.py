@@ -28,7 +28,7 @@ class SpeechCodec(ExportedModel):
     Example
     -------
     >>> from waveglow_vq.data.features import LogMel
-    >>> from waveglow_vq.lobes.conditioners import MelVQConditioner
+    >>> from waveglow_vq.lobes.mel_vq import MelVQConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
     >>> from waveglow_vq.lobes.quantizers import SoftEMQuantizer
     >>> from waveglow_vq.lobes.waveglow import WaveGlow

@@ -242,8 +242,8 @@ class FiLM(nn.Module):
         super().__init__()
         self.channels = channels
         self.log_scale_bound = log_scale_bound
-        self.local = _zero_linear(condition_channels, 2 * channels, nn.Conv1d, 1)
-        self.speaker = _zero_linear(speaker_channels, 2 * channels, nn.Linear)
+        self.local = zero_linear(condition_channels, 2 * channels, nn.Conv1d, 1)
+        self.speaker = zero_linear(speaker_channels, 2 * channels, nn.Linear)
 
     def _shift_and_log_scale(self, x, context):
         modulation = x.new_zeros(x.shape[0], 2 * self.channels, 1)
@@ -281,7 +281,8 @@ def frames_to_groups(frames, groups, per_frame):
     return frames[..., :groups]
 
 
-def _zero_linear(inputs, outputs, layer, *arguments):
+def zero_linear(inputs, outputs, layer, *arguments):
+    """``layer(inputs, outputs, *arguments)`` that starts at zero, or None without inputs."""
     if inputs == 0:
         return None
     module = layer(inputs, outputs, *arguments)

@@ -7,7 +7,9 @@ Authors
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.conditioners import relative_code_lengths
 from waveglow_vq.lobes.flows import at_least_fp32
+from waveglow_vq.lobes.speakers import UNKNOWN, SpeakerAdversary
 from waveglow_vq.lobes.waveglow import negative_log_likelihood
 
 import torch
@@ -24,7 +26,7 @@ class ModelOutput(NamedTuple):
     terms : dict
         Its terms before weighting, detached scalars: ``nll`` in nats per sample (see
         :func:`~waveglow_vq.lobes.waveglow.negative_log_likelihood`) and, where they apply,
-        ``mel_l1``, ``codebook``, ``commitment``.
+        ``mel_l1``, ``codebook``, ``commitment``, ``adversary`` (nats).
     statistics : dict
         What the quantiser says of its codes; empty without one.
     """
@@ -51,6 +53,14 @@ class WaveGlowVQ(nn.Module):
         Weight of the quantiser's own losses.
     envelope_gradient : bool
         Whether the likelihood's gradient reaches a predicted log-mel through the envelope.
+    speakers : SpeakerCondition
+        Who speaks; None for one speaker.
+    condition_dropout : float
+        Share of the training items whose local condition the flows do not see, so that they learn
+        what the speaker alone says.
+    adversary_weight : float
+        Weight of the classifier that tells the speaker from what is quantised, and whose gradient
+        is reversed; 0: none.
 
     Example
     -------
@@ -77,6 +87,9 @@ class WaveGlowVQ(nn.Module):
         mel_weight=1.0,
         quantizer_weight=1.0,
         envelope_gradient=True,
+        speakers=None,
+        condition_dropout=0.0,
+        adversary_weight=0.0,
     ):
         super().__init__()
         if sigma <= 0:
@@ -101,8 +114,26 @@ class WaveGlowVQ(nn.Module):
                 "use_film: log-mels as they are, far from zero, make a conditional affine flow "
                 "diverge; set conditioner_layers to 1 or more, or use_film to False"
             )
+        given = 0 if speakers is None else speakers.channels
+        if vocoder.speaker_channels != given:
+            raise UserError(
+                f"speaker_channels: the vocoder expects {vocoder.speaker_channels}, the global "
+                f"condition has {given}"
+            )
+        if not 0 <= condition_dropout < 1:
+            raise UserError(
+                f"condition_dropout: {condition_dropout}; it is a share, from 0 to below 1"
+            )
         self.conditioner = conditioner
         self.vocoder = vocoder
+        self.speakers = speakers
+        self.condition_dropout = condition_dropout
+        self.adversary_weight = adversary_weight
+        self.adversary = None
+        if adversary_weight:
+            if speakers is None or self.quantizer is None:
+                raise UserError("adversary_weight: it needs codes, and global_condition: speaker")
+            self.adversary = SpeakerAdversary(self.quantizer.codebook_dim, speakers.count)
         self.sigma = sigma
         self.mel_weight = mel_weight
         self.quantizer_weight = quantizer_weight
@@ -114,7 +145,17 @@ class WaveGlowVQ(nn.Module):
         return getattr(self.conditioner, "quantizer", None)
 
     def forward(
-        self, wav, mel, starts=None, history=None, wav_lens=None, mel_lens=None, speaker=None
+        self,
+        wav,
+        mel,
+        starts=None,
+        history=None,
+        wav_lens=None,
+        mel_lens=None,
+        speaker=None,
+        pitch=None,
+        f0_statistics=None,
+        reference=None,
     ):
         """Losses of segments, or of whole utterances.
 
@@ -134,16 +175,34 @@ class WaveGlowVQ(nn.Module):
         wav_lens, mel_lens : torch.Tensor
             Relative lengths in (0, 1], ``[batch]``, or None where nothing is padded.
         speaker : torch.Tensor
-            Global condition ``[batch, speaker_channels]``, or None.
+            Numbers of the speakers, int64 ``[batch]``; -1, or None for all, where unknown. Not
+            used by a model without speakers.
+        pitch : torch.Tensor
+            ``[batch, frames, 2]``; see :meth:`condition`.
+        f0_statistics : torch.Tensor
+            Of the speakers' log-F0, ``[batch, 2]``; None: those that the model has of them.
+        reference : torch.Tensor
+            Log-mels from which the speakers are known, ``[batch, n_mels, frames]``, for the
+            encoder of speakers; None: by their numbers.
 
         Returns
         -------
         ModelOutput
         """
         by_wave = self.conditioner.input == "wav"
-        condition = self.conditioner(wav if by_wave else mel, wav_lens if by_wave else mel_lens)
+        vectors = None
+        if self.speakers is not None:
+            if speaker is None:
+                speaker = torch.full((len(wav),), UNKNOWN, device=wav.device)
+            vectors = self.speakers(speaker, reference)
+            if f0_statistics is None:
+                f0_statistics = self.speakers.f0_statistics(speaker)
+        features, lens = (wav, wav_lens) if by_wave else (mel, mel_lens)
+        condition = self.condition(features, lens, vectors, pitch, f0_statistics)
+        if self.training and self.condition_dropout:
+            condition = condition._replace(local=self._dropped(condition.local))
         z, logdet, samples = self.to_noise(
-            wav, mel, condition, starts, history, wav_lens, mel_lens, speaker
+            wav, mel, condition, starts, history, wav_lens, mel_lens, vectors
         )
         nll = negative_log_likelihood(z, logdet, samples, self.sigma)
         # Every sample counts the same, in long utterances and in short ones.
@@ -156,13 +215,64 @@ class WaveGlowVQ(nn.Module):
             loss = loss + self.quantizer_weight * sum(condition.quantized.losses.values())
             statistics = condition.quantized.statistics
             if condition.log_mel is not None:
-                target, lens = mel, mel_lens
+                target = mel
                 if by_wave:
                     frames = condition.log_mel.shape[-1]
-                    target, lens = crop_frames(mel, frames, starts, mel_lens), wav_lens
+                    target = crop_frames(mel, frames, starts, mel_lens)
                 terms["mel_l1"] = masked_l1(condition.log_mel, target, lens)
                 loss = loss + self.mel_weight * terms["mel_l1"]
+            if self.adversary is not None:
+                code_lens = lens
+                if not by_wave:
+                    stride = self.conditioner.stride
+                    code_lens = relative_code_lengths(lens, mel.shape[-1], stride)
+                terms["adversary"] = self.adversary(condition.vectors, speaker, code_lens)
+                loss = loss + self.adversary_weight * terms["adversary"]
         return ModelOutput(loss, {k: v.detach() for k, v in terms.items()}, statistics)
+
+    def _dropped(self, local):
+        kept = torch.rand(len(local), 1, 1, device=local.device) >= self.condition_dropout
+        return local * kept
+
+    def condition(self, features, lengths=None, speaker=None, pitch=None, f0_statistics=None):
+        """What the flows are conditioned on, from what the conditioner takes.
+
+        Arguments
+        ---------
+        features : torch.Tensor
+            Log-mel ``[batch, n_mels, frames]``, or waveform ``[batch, samples]`` for a
+            conditioner of waveforms.
+        lengths : torch.Tensor
+            Their relative lengths, ``[batch]``, or None where nothing is padded.
+        speaker : torch.Tensor
+            Global condition of who is to speak, ``[batch, speakers.channels]``.
+        pitch : torch.Tensor
+            Normalised log-F0 and voicing, ``[batch, frames, 2]``, where the conditioner uses it;
+            see :func:`~waveglow_vq.lobes.pitch.normalise_pitch`.
+        f0_statistics : torch.Tensor
+            Mean and standard deviation of the log-F0 of who is to speak, ``[batch, 2]``.
+
+        Returns
+        -------
+        Condition
+        """
+        if self.uses_pitch:
+            return self.conditioner(features, lengths, speaker, pitch, f0_statistics)
+        return self.conditioner(features, lengths, speaker)
+
+    def decode(
+        self, indices, frames=None, lengths=None, speaker=None, pitch=None, f0_statistics=None
+    ):
+        """What the flows are conditioned on, from codes: as the conditioner's ``decode``, with the
+        speaker, pitch and statistics of :meth:`condition`."""
+        if self.uses_pitch:
+            return self.conditioner.decode(indices, frames, lengths, speaker, pitch, f0_statistics)
+        return self.conditioner.decode(indices, frames, lengths, speaker)
+
+    @property
+    def uses_pitch(self):
+        """Whether pitch is given beside the codes."""
+        return getattr(self.conditioner, "uses_pitch", False)
 
     def to_noise(
         self,
@@ -224,7 +334,7 @@ class WaveGlowVQ(nn.Module):
             Relative lengths in (0, 1], ``[batch]``, or None where nothing is padded. An item is
             the same whatever it is batched with.
         speaker : torch.Tensor
-            Global condition, or None.
+            Global condition ``[batch, speakers.channels]``, or None.
         sigma : float
             Standard deviation of the noise: the sampling temperature.
         generator : torch.Generator or int

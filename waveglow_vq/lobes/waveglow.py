@@ -146,6 +146,7 @@ class WaveGlow(nn.Module):
                 f"of the condition, {self.condition_hop}"
             )
         self.condition_channels = condition_channels
+        self.speaker_channels = speaker_channels
         self.group_size = group_size
         self.use_film = use_film
         self.early_every = early_every
