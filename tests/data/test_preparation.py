@@ -221,7 +221,7 @@ def test_a_damaged_report_prepares_again(prepared):
 
 def test_a_failed_preparation_is_not_taken_for_up_to_date(prepared, monkeypatch):
     folder, _, again = prepared
-    monkeypatch.setattr(preparation, "_write_json", lambda *_: (_ for _ in ()).throw(OSError()))
+    monkeypatch.setattr(preparation, "write_json", lambda *_: (_ for _ in ()).throw(OSError()))
     with pytest.raises(OSError):
         again(seed=1)
     monkeypatch.undo()

@@ -165,6 +165,35 @@ def hash_fraction(clip_id, seed, purpose):
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
+def choose_subset(clips, max_utterances, seed=0):
+    """Chooses so many clips by a hash of their id; a smaller subset is part of a larger one.
+
+    Arguments
+    ---------
+    clips : list
+        Of anything with an `id`.
+    max_utterances : int or None
+        How many; None for all.
+    seed : int
+        Another seed, another subset.
+
+    Returns
+    -------
+    list
+        The chosen ones, in any order.
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If none are wanted.
+    """
+    if max_utterances is None:
+        return list(clips)
+    if max_utterances < 1:
+        raise UserError(f"max_utterances is {max_utterances}, but has to be at least 1")
+    return sorted(clips, key=lambda clip: hash_fraction(clip.id, seed, "subset"))[:max_utterances]
+
+
 def assign_splits(clip_ids, splits, split_ratio, seed=0):
     """Divides clips into splits by a hash of their id.
 
@@ -281,12 +310,7 @@ def prepare_manifests(
     for clip in clips:
         if not (data_root / clip.file).resolve().is_relative_to(data_root.resolve()):
             raise UserError(f"the clip {clip.id} names a file outside of {data_root}: {clip.file}")
-    if max_utterances is not None:
-        if max_utterances < 1:
-            raise UserError(f"max_utterances is {max_utterances}, but has to be at least 1")
-        clips = sorted(clips, key=lambda clip: hash_fraction(clip.id, seed, "subset"))
-        clips = clips[:max_utterances]
-    clips = sorted(clips)
+    clips = sorted(choose_subset(clips, max_utterances, seed))
 
     options = {
         "splits": list(splits),
@@ -298,7 +322,7 @@ def prepare_manifests(
     }
     fingerprint = _fingerprint(clips, data_root, options)
     report_file = save_folder / REPORT
-    report = _read_report(report_file)
+    report = read_report(report_file)
     manifests_exist = all((save_folder / f"{name}.json").is_file() for name in splits)
     if report.get("fingerprint") == fingerprint and manifests_exist:
         logger.info("%s: manifests are up to date", save_folder)
@@ -330,11 +354,11 @@ def prepare_manifests(
     save_folder.mkdir(parents=True, exist_ok=True)
     report_file.unlink(missing_ok=True)  # from here until the new one: not up to date
     for name, ids in parts.items():
-        _write_json(save_folder / f"{name}.json", {clip_id: kept[clip_id] for clip_id in ids})
+        write_json(save_folder / f"{name}.json", {clip_id: kept[clip_id] for clip_id in ids})
         hours = sum(kept[clip_id]["duration"] for clip_id in ids) / 3600
         report["splits"][name] = {"clips": len(ids), "hours": round(hours, 4)}
         logger.info("%s: %d clips, %.2f hours", name, len(ids), hours)
-    _write_json(report_file, report)
+    write_json(report_file, report)
     return report
 
 
@@ -370,7 +394,8 @@ def _inspect_all(clips, data_root, sample_rate, num_workers):
             raise
 
 
-def _read_report(file):
+def read_report(file):
+    """What an earlier preparation has left, or {} if that is nothing one can read."""
     try:
         report = json.loads(file.read_text("utf-8"))
         return report if isinstance(report, dict) else {}
@@ -378,8 +403,8 @@ def _read_report(file):
         return {}
 
 
-def _write_json(file, content):
-    # Under another name first: an interrupt leaves no half of a manifest.
+def write_json(file, content):
+    """Writes a JSON file that appears complete or not at all."""
     part = file.with_name(file.name + ".part")
     part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     os.replace(part, file)
