@@ -1,7 +1,8 @@
-"""Using a trained model: loading an exported folder, vocoding, coding."""
+"""Using a trained model: loading an exported folder, vocoding, coding, converting voices."""
 
 from waveglow_vq.inference.codec import SpeechCodec
+from waveglow_vq.inference.converter import VoiceConverter
 from waveglow_vq.inference.interface import ExportedModel, load_export
 from waveglow_vq.inference.vocoder import WaveGlowVocoder
 
-__all__ = ["ExportedModel", "SpeechCodec", "WaveGlowVocoder", "load_export"]
+__all__ = ["ExportedModel", "SpeechCodec", "VoiceConverter", "WaveGlowVocoder", "load_export"]

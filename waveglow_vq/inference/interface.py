@@ -154,20 +154,8 @@ class ExportedModel(Pretrained):
         return wavs, counts
 
     def _log_mels(self, wavs, counts):
-        """Log-mels ``[B, n_mels, T]`` and the frames of each. An item's frames at its end see the
-        reflection of its own samples, never the padding of its batch."""
-        features = self.mods.features
-        if bool((counts == wavs.shape[1]).all()):
-            log_mels = features(wavs)
-            frames = torch.full_like(counts, log_mels.shape[-1])
-            return log_mels, frames
-        lengths = counts.tolist()
-        items = [features(wav[None, :n])[0].T for wav, n in zip(wavs, lengths, strict=True)]
-        frames = torch.tensor([len(item) for item in items], device=wavs.device)
-        padded = torch.nn.utils.rnn.pad_sequence(
-            items, batch_first=True, padding_value=math.log(features.floor)
-        )
-        return padded.transpose(1, 2), frames
+        """Log-mels ``[B, n_mels, T]`` and the frames of each."""
+        return batch_log_mels(self.mods.features, wavs, counts)
 
     def _sample(self, condition, counts, sigma, generator):
         """Draws waveforms ``[B, 1, N]`` from a condition, ``counts`` frames of each item."""
@@ -175,7 +163,7 @@ class ExportedModel(Pretrained):
             condition,
             relative_lengths(counts, condition.local.shape[-1]),
             sigma=self._checked_sigma(sigma),
-            generator=_checked_generator(generator),
+            generator=checked_generator(generator),
         )
         return waveforms[:, None]
 
@@ -221,6 +209,23 @@ def find_interface(name):
             "newer one to load the export."
         )
     return found
+
+
+def batch_log_mels(features, wavs, counts):
+    """Log-mels ``[B, n_mels, T]`` of waveforms ``[B, N]``, ``counts`` samples of each, and the
+    frames of each. An item's frames at its end see the reflection of its own samples, never the
+    padding of its batch."""
+    if bool((counts == wavs.shape[1]).all()):
+        log_mels = features(wavs)
+        frames = torch.full_like(counts, log_mels.shape[-1])
+        return log_mels, frames
+    lengths = counts.tolist()
+    items = [features(wav[None, :n])[0].T for wav, n in zip(wavs, lengths, strict=True)]
+    frames = torch.tensor([len(item) for item in items], device=wavs.device)
+    padded = torch.nn.utils.rnn.pad_sequence(
+        items, batch_first=True, padding_value=math.log(features.floor)
+    )
+    return padded.transpose(1, 2), frames
 
 
 def item_counts(option, lengths, batch, total):
@@ -275,7 +280,8 @@ def fill_padding(x, counts, value):
     return x.masked_fill(padding if x.dim() == 2 else padding[:, None], value)
 
 
-def _checked_generator(generator):
+def checked_generator(generator):
+    """A seed, a ``torch.Generator`` or None; anything else is an error."""
     if generator is None or isinstance(generator, torch.Generator):
         return generator
     if isinstance(generator, bool) or not hasattr(generator, "__index__"):

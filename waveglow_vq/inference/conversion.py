@@ -1,0 +1,244 @@
+"""Voice conversion with a model in memory: the same words, another speaker.
+
+Two ways. Through the codes: what they leave of the recording, and its pitch moved to the target's
+range, are decoded for the target. By latent swap: the flows send the waveform to noise as the
+source speaker's and back to a waveform as the target's, so that nothing is lost, and only as
+much changes as flows and condition know of speakers.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from waveglow_vq.errors import UserError
+from waveglow_vq.evaluation.pitch import track_f0
+from waveglow_vq.inference.interface import batch_log_mels, fill_padding, relative_lengths
+from waveglow_vq.lobes.model import crop_frames
+from waveglow_vq.lobes.pitch import normalise_pitch
+
+import torch
+
+MODES = ("codes", "latent_swap")
+# The least standard deviation of a voice's log-F0, as in the manifests: about a semitone.
+MIN_LOG_F0_STD = 0.05
+# The pitch of long recordings is tracked in stretches, with a margin that is thrown away.
+_STRETCH_SECONDS = 60
+_MARGIN_SECONDS = 1
+
+
+@torch.no_grad()
+def convert_utterances(
+    model,
+    features,
+    wavs,
+    counts,
+    target_vectors,
+    target_f0_statistics,
+    mode="codes",
+    source_vectors=None,
+    source_f0_statistics=None,
+    sigma=1.0,
+    generator=None,
+    pitch=None,
+):
+    """Converts a batch of utterances with a model in evaluation mode.
+
+    Arguments
+    ---------
+    model : WaveGlowVQ
+        A model with speakers.
+    features : LogMel
+        Its features.
+    wavs : torch.Tensor or list of torch.Tensor
+        Waveforms ``[B, N]``, or B waveforms of any lengths, at the model's rate.
+    counts : torch.Tensor
+        Samples of each, int64 ``[B]``; None: nothing is padded, or as long as the list says.
+    target_vectors : torch.Tensor
+        Global condition of who is to speak, ``[B, C]``: ``model.speakers(ids)``.
+    target_f0_statistics : torch.Tensor
+        Mean and standard deviation of that voice's log-F0, ``[B, 2]``:
+        ``model.speakers.f0_statistics(ids)``.
+    mode : str
+        ``codes`` or ``latent_swap``.
+    source_vectors, source_f0_statistics : torch.Tensor
+        The same of who speaks in the recording, for ``latent_swap``. With those of the target
+        again, the waveform comes back as it was.
+    sigma : float
+        Standard deviation of the noise, for ``codes``.
+    generator : int or torch.Generator
+        A seed or a source of noise, for ``codes``; a seed makes an item independent of its batch.
+    pitch : torch.Tensor
+        Normalised pitch ``[B, frames, 2]``, see :func:`utterance_pitch`; None: tracked here where
+        the model uses it.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[B, N]``, zero where padded.
+
+    Raises
+    ------
+    UserError
+        If the mode is not known, or the model has no codes for mode ``codes``.
+
+    Example
+    -------
+    >>> from waveglow_vq.data.features import LogMel
+    >>> from waveglow_vq.lobes.conditioners import MelConditioner
+    >>> from waveglow_vq.lobes.model import WaveGlowVQ
+    >>> from waveglow_vq.lobes.speakers import SpeakerCondition
+    >>> from waveglow_vq.lobes.waveglow import WaveGlow
+    >>> features = LogMel()
+    >>> flows = WaveGlow(features, 16, flows=2, layers=2, channels=8, speaker_channels=4)
+    >>> speakers = SpeakerCondition(3, channels=4)
+    >>> model = WaveGlowVQ(MelConditioner(features, channels=16), flows, speakers=speakers)
+    >>> model = model.eval()
+    >>> ids = torch.tensor([2])
+    >>> voice = model.speakers(ids), model.speakers.f0_statistics(ids)
+    >>> wav = torch.randn(1, 2048) * 0.1
+    >>> same = convert_utterances(model, features, wav, None, *voice, "latent_swap", *voice)
+    >>> torch.allclose(same, wav, atol=1e-3)
+    True
+    """
+    check_mode(model, mode)
+    if isinstance(wavs, (list, tuple)):
+        counts = torch.tensor([len(wav) for wav in wavs])
+        wavs = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
+    weight = next(model.parameters())
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    wavs = wavs.to(weight.device, dtype)
+    if counts is None:
+        counts = torch.full((len(wavs),), wavs.shape[1])
+    counts = counts.to(weight.device)
+    if pitch is None and model.uses_pitch:
+        pitch = utterance_pitch(model, features, wavs, counts)[0]
+    target = target_vectors.to(dtype), target_f0_statistics.to(dtype)
+    if mode == "codes":
+        result = _through_codes(model, features, wavs, counts, target, pitch, sigma, generator)
+    else:
+        if source_vectors is None or source_f0_statistics is None:
+            raise ValueError("latent_swap wants source_vectors and source_f0_statistics")
+        source = source_vectors.to(dtype), source_f0_statistics.to(dtype)
+        result = _latent_swap(model, features, wavs, counts, target, source, pitch)
+    return fill_padding(result[:, : wavs.shape[1]], counts, 0.0)
+
+
+def check_mode(model, mode):
+    """Raises a UserError if the model cannot convert in this way."""
+    if mode not in MODES:
+        raise UserError(f"mode: {mode!r} is not one of {', '.join(MODES)}")
+    if mode == "codes" and model.quantizer is None:
+        raise UserError(
+            "mode: the model has no codes to convert through; choose mode latent_swap, or train a "
+            "model with codes (hparams/vq.yaml)"
+        )
+
+
+def _through_codes(model, features, wavs, counts, target, pitch, sigma, generator):
+    inputs, lengths, frames = _inputs(model, features, wavs, counts)
+    condition = _condition(model, inputs, lengths, target, pitch)
+    lengths = relative_lengths(frames, frames.max())
+    return model.sample(condition, lengths, speaker=target[0], sigma=sigma, generator=generator)
+
+
+def _latent_swap(model, features, wavs, counts, target, source, pitch):
+    """z = flows(waveform | source), waveform = inverse(z | target), over whole hops."""
+    hop = features.hop_length
+    counts = _whole_hops(counts, hop)
+    wavs = torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1]))
+    log_mels, frames = batch_log_mels(features, wavs, counts)
+    log_mels = log_mels.to(wavs.dtype)
+    wav_lens = relative_lengths(counts, wavs.shape[1])
+    mel_lens = relative_lengths(frames, log_mels.shape[-1])
+    by_wave = model.conditioner.input == "wav"
+    inputs, lengths = (wavs, wav_lens) if by_wave else (log_mels, mel_lens)
+    condition = _condition(model, inputs, lengths, source, pitch)
+    z, _, samples = model.to_noise(
+        wavs, log_mels, condition, wav_lens=wav_lens, mel_lens=mel_lens, speaker=source[0]
+    )
+    condition = _condition(model, inputs, lengths, target, pitch)
+    # The same frames as on the way there, see WaveGlowVQ.to_noise.
+    local, log_mel = condition.local, condition.log_mel
+    total = local.shape[-1] if by_wave else wavs.shape[1] // hop + 1
+    local = crop_frames(local, total, None, lengths)
+    if log_mel is not None:
+        total = log_mel.shape[-1] if by_wave else total
+        log_mel = crop_frames(log_mel, total, None, lengths)
+    samples = None if wav_lens is None else samples
+    return model.vocoder.inverse(z, local, log_mel, target[0], samples)
+
+
+def _inputs(model, features, wavs, counts):
+    """What the conditioner reads, its relative lengths, and the frames of each item."""
+    if model.conditioner.input == "mel":
+        log_mels, frames = batch_log_mels(features, wavs, counts)
+        return log_mels.to(wavs.dtype), relative_lengths(frames, log_mels.shape[-1]), frames
+    # As in training, whole frames of the features' hop.
+    counts = _whole_hops(counts, features.hop_length)
+    wavs = torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1]))
+    return wavs, relative_lengths(counts, wavs.shape[1]), counts // model.conditioner.hop
+
+
+def _whole_hops(counts, hop):
+    return (counts + hop - 1) // hop * hop
+
+
+def _condition(model, inputs, lengths, voice, pitch):
+    """The condition of the flows with the voice, a vector and F0 statistics, of who speaks."""
+    vectors, f0_statistics = voice
+    if model.uses_pitch:
+        # Behind the end of a recording nobody speaks.
+        missing = inputs.shape[-1] - pitch.shape[1]
+        pitch = torch.nn.functional.pad(pitch, (0, 0, 0, max(0, missing))).to(vectors.dtype)
+    return model.condition(inputs, lengths, vectors, pitch, f0_statistics)
+
+
+def utterance_pitch(model, features, wavs, counts):
+    """Tracks the pitch of utterances and normalises it by its own mean and deviation.
+
+    Arguments
+    ---------
+    model : WaveGlowVQ
+        Its speakers say what an utterance without voiced frames is taken for.
+    features : LogMel
+        Rate and hop.
+    wavs : torch.Tensor
+        ``[B, N]``.
+    counts : torch.Tensor
+        Samples of each, int64 ``[B]``.
+
+    Returns
+    -------
+    pitch : torch.Tensor
+        ``[B, 1 + N // hop, 2]``: log-F0 less its mean, over its deviation, 0 where unvoiced; and 1
+        where voiced.
+    statistics : torch.Tensor
+        Mean and standard deviation of the log-F0 of each, ``[B, 2]``.
+    """
+    unknown = model.speakers.f0_statistics(torch.tensor([-1], device=wavs.device))[0]
+    tracks, statistics = [], []
+    for wav, count in zip(wavs, counts.tolist(), strict=True):
+        log_f0 = track_log_f0(wav[:count], features.sample_rate, features.hop_length)
+        tracks.append(log_f0)
+        voiced = log_f0[log_f0 > 0]
+        own = torch.stack([voiced.mean(), voiced.std(correction=0)]) if len(voiced) else unknown
+        statistics.append(own.to(unknown))
+    log_f0 = torch.nn.utils.rnn.pad_sequence(tracks, batch_first=True).to(unknown)
+    statistics = torch.stack(statistics)
+    statistics[:, 1].clamp_min_(MIN_LOG_F0_STD)
+    return normalise_pitch(log_f0, statistics), statistics
+
+
+def track_log_f0(wav, sample_rate, hop_length):
+    """Natural logarithm of F0 in Hz, ``[1 + N // hop]``, 0 where unvoiced, of a recording of any
+    length ``[N]``."""
+    stretch = _STRETCH_SECONDS * sample_rate // hop_length * hop_length
+    margin = _MARGIN_SECONDS * sample_rate // hop_length * hop_length
+    tracks = []
+    for start in range(0, max(1, len(wav) - margin), stretch):
+        begin = max(0, start - margin)
+        last = start + stretch + margin >= len(wav)
+        f0 = track_f0(wav[begin : start + stretch + margin], sample_rate, hop_length).f0
+        f0 = f0[(start - begin) // hop_length :]
+        tracks.append(f0 if last else f0[: stretch // hop_length])
+    f0 = torch.cat(tracks)
+    return torch.where(f0 > 0, f0.clamp_min(1.0).log(), 0.0)
