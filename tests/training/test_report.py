@@ -54,7 +54,7 @@ def test_reconstruction_has_the_length_of_the_recording(model_and_features):
 
 def test_samples_pictures_and_scores(model_and_features, tmp_path):
     model, features = model_and_features
-    results = write_samples(tmp_path / "samples", [utterance(features)], model, features)
+    results = write_samples(tmp_path / "samples", [(*utterance(features), {})], model, features)
     names = sorted(file.name for file in (tmp_path / "samples").iterdir())
     assert names == ["clip.png", "clip.wav", "clip_recording.wav"]
     assert {"log_mel_l1", "mel_cepstral_distortion", "real_time_factor"} <= results.keys()

@@ -103,7 +103,8 @@ class SegmentReader:
         dict
             ``wav`` ``[segment_frames * hop]`` and ``history`` ``[history]``, dequantised;
             ``mel`` ``[context_frames, n_mels]`` (fewer for a shorter utterance), time first for
-            SpeechBrain's padding; ``start``, the frame of ``mel`` on which ``wav`` begins.
+            SpeechBrain's padding; ``start``, the frame of ``mel`` on which ``wav`` begins;
+            ``first_frame``, the file's own frame that is nearest to the first one of ``mel``.
         """
         hop = self.features.hop_length
         samples = check_sound(path, self.features.sample_rate)
@@ -131,7 +132,19 @@ class SegmentReader:
             "history": chosen[: self.history],
             "mel": self._mel_crop(clip, first, context),
             "start": begin - first,
+            "first_frame": first + round(shift / hop),
         }
+
+    def reference(self, path):
+        """Draws a piece of a file's log-mel, ``[context_frames, n_mels]`` or all if it is shorter,
+        by which a speaker may be known."""
+        samples = check_sound(path, self.features.sample_rate)
+        if samples <= self.features.margin:
+            raise UserError(f"{path}: {samples} samples are too short for a log-mel")
+        clip = _Clip(str(path), 0, samples)
+        frames = samples // self.features.hop_length + 1
+        count = min(self.context_frames, frames)
+        return self._mel_crop(clip, _random_below(frames - count + 1), count)
 
     def _context(self, begin, frames):
         """First frame and number of frames of the log-mel around a segment that begins on

@@ -156,6 +156,7 @@ class WaveGlowVQ(nn.Module):
         pitch=None,
         f0_statistics=None,
         reference=None,
+        reference_lens=None,
     ):
         """Losses of segments, or of whole utterances.
 
@@ -184,19 +185,19 @@ class WaveGlowVQ(nn.Module):
         reference : torch.Tensor
             Log-mels from which the speakers are known, ``[batch, n_mels, frames]``, for the
             encoder of speakers; None: by their numbers.
+        reference_lens : torch.Tensor
+            Their relative lengths, or None.
 
         Returns
         -------
         ModelOutput
         """
         by_wave = self.conditioner.input == "wav"
-        vectors = None
-        if self.speakers is not None:
-            if speaker is None:
-                speaker = torch.full((len(wav),), UNKNOWN, device=wav.device)
-            vectors = self.speakers(speaker, reference)
-            if f0_statistics is None:
-                f0_statistics = self.speakers.f0_statistics(speaker)
+        if speaker is None:
+            speaker = torch.full((len(wav),), UNKNOWN, device=wav.device)
+        vectors, f0_statistics = self.global_condition(
+            speaker, reference, reference_lens, f0_statistics
+        )
         features, lens = (wav, wav_lens) if by_wave else (mel, mel_lens)
         condition = self.condition(features, lens, vectors, pitch, f0_statistics)
         if self.training and self.condition_dropout:
@@ -229,6 +230,27 @@ class WaveGlowVQ(nn.Module):
                 terms["adversary"] = self.adversary(condition.vectors, speaker, code_lens)
                 loss = loss + self.adversary_weight * terms["adversary"]
         return ModelOutput(loss, {k: v.detach() for k, v in terms.items()}, statistics)
+
+    def global_condition(self, speaker, reference=None, reference_lens=None, f0_statistics=None):
+        """Vectors of the speakers and what is known of their pitch; both None without speakers.
+
+        Arguments
+        ---------
+        speaker, reference, reference_lens, f0_statistics : torch.Tensor
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        vectors : torch.Tensor
+            ``[batch, speakers.channels]``.
+        f0_statistics : torch.Tensor
+            ``[batch, 2]``.
+        """
+        if self.speakers is None:
+            return None, f0_statistics
+        if f0_statistics is None:
+            f0_statistics = self.speakers.f0_statistics(speaker)
+        return self.speakers(speaker, reference, reference_lens), f0_statistics
 
     def _dropped(self, local):
         kept = torch.rand(len(local), 1, 1, device=local.device) >= self.condition_dropout

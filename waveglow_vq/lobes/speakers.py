@@ -136,6 +136,20 @@ class SpeakerCondition(nn.Module):
         self.centroids[: len(vectors)] = vectors.to(self.centroids)
 
 
+def build_speakers(global_condition, **options):
+    """A :class:`SpeakerCondition` of the given options, or None: what ``global_condition: none |
+    speaker`` in the YAML files stands for.
+
+    Example
+    -------
+    >>> build_speakers("none", max_speakers=10) is None
+    True
+    """
+    if global_condition not in ("none", "speaker"):
+        raise UserError(f"global_condition: {global_condition!r} is not one of none, speaker")
+    return None if global_condition == "none" else SpeakerCondition(**options)
+
+
 class SpeakerEncoder(nn.Module):
     """Log-mels to speaker vectors: residual convolutions, mean and standard deviation over time,
     a projection. Trained with everything else, by what it is good for.

@@ -30,8 +30,9 @@ class WaveGlowBrain(sb.Brain):
     utterances, and leaves samples, figures and an export.
 
     It expects ``modules: {model: ...}`` and, of ``hparams``, the keys of the LJSpeech recipe's
-    YAML files below "Training", "Evaluation" and "Objects", where each is described. A recipe
-    with more than one speaker overrides :meth:`model_inputs`.
+    YAML files below "Training", "Evaluation" and "Objects", where each is described. With more
+    than one speaker, ``hparams["speakers"]`` says who they are, a
+    :class:`~waveglow_vq.data.speakers.Speakers`.
     """
 
     def __init__(self, modules, opt_class, hparams, run_opts=None, checkpointer=None):
@@ -51,6 +52,7 @@ class WaveGlowBrain(sb.Brain):
         _require("matplotlib", "the pictures of samples", "pip install waveglow-vq[train]")
         self.model = hparams["model"]
         self.features = hparams["features"]
+        self.speakers = hparams.get("speakers")
         self.averaged = None
         if hparams["use_averaging"]:
             self.averaged = WeightAverage(self.model, hparams["averaging_decay"])
@@ -99,11 +101,25 @@ class WaveGlowBrain(sb.Brain):
         wav, wav_lens = batch.wav
         mel, mel_lens = batch.mel
         inputs = {"wav": wav, "mel": mel.transpose(1, 2), "mel_lens": mel_lens}
+        inputs.update(self.speaker_inputs(batch))
         if stage != sb.Stage.TRAIN:
             return {**inputs, "wav_lens": wav_lens}
         inputs["starts"] = batch.start
         if hasattr(batch, "history"):
             inputs["history"] = batch.history.data
+        return inputs
+
+    def speaker_inputs(self, batch):
+        """Those of the arguments that say who speaks, where the model asks for it."""
+        if self.model.speakers is None or not hasattr(batch, "speaker"):
+            return {}
+        inputs = {"speaker": batch.speaker}
+        if hasattr(batch, "pitch"):
+            inputs["pitch"] = batch.pitch.data
+            inputs["f0_statistics"] = batch.f0_statistics.data
+        if hasattr(batch, "reference"):
+            inputs["reference"] = batch.reference.data.transpose(1, 2)
+            inputs["reference_lens"] = batch.reference.lengths
         return inputs
 
     def compute_forward(self, batch, stage):
@@ -260,22 +276,31 @@ class WaveGlowBrain(sb.Brain):
 
         text = (Path(self.hparams.output_folder) / "hyperparams.yaml").read_text("utf-8")
         interface = "WaveGlowVocoder" if self.model.quantizer is None else "SpeechCodec"
-        export_model(text, self.evaluated, folder, interface)
+        labels = None
+        if self.model.speakers is not None:
+            interface, labels = "VoiceConverter", self.speakers.labels
+        export_model(text, self.evaluated, folder, interface, labels)
         logger.info(f"Exported to {folder}")
 
     # ---- samples
 
     def _keep_utterances(self, batch, stage):
-        """Keeps the first utterances of a stage, as (id, wav, mel)."""
+        """Keeps the first utterances of a stage, as (id, wav, mel, who)."""
         wanted = self.hparams.samples_per_epoch
         if stage == sb.Stage.TEST:
             wanted = self.hparams.test_samples
-        for name, wav, wav_len, mel, mel_len in zip(batch.id, *batch.wav, *batch.mel, strict=True):
+        who = self.speaker_inputs(batch)
+        lens = who.pop("reference_lens", None)
+        rows = zip(batch.id, *batch.wav, *batch.mel, strict=True)
+        for b, (name, wav, wav_len, mel, mel_len) in enumerate(rows):
             if len(self.kept) >= wanted or not if_main_process():
                 return
             samples = int((wav_len * len(wav)).round())
             frames = int((mel_len * len(mel)).round())
-            self.kept.append((name, wav[:samples], mel[:frames]))
+            own = {key: value[b : b + 1] for key, value in who.items()}
+            if "reference" in own:
+                own["reference"] = own["reference"][..., : int((lens[b] * mel.shape[0]).round())]
+            self.kept.append((name, wav[:samples], mel[:frames], own))
 
     def _write_samples(self, folder, scores):
         return write_samples(

@@ -9,17 +9,22 @@ import math
 import os
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 from waveglow_vq.data.segments import SegmentReader, read_utterance
+from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.pitch import normalise_pitch
 
+import numpy
 import torch
 from speechbrain.dataio.dataio import load_data_json
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import ReproducibleWeightedRandomSampler
+from torch.nn import functional as F
 
 
-def make_datasets(hparams, data_root):
+def make_datasets(hparams, data_root, speakers=None):
     """The three datasets of a recipe, as its YAML describes them.
 
     Arguments
@@ -29,6 +34,8 @@ def make_datasets(hparams, data_root):
         ``context_frames``, ``min_segment_dbfs``, ``random_shift`` and ``max_valid_utterances``.
     data_root : str or Path
         The corpus folder.
+    speakers : Speakers
+        Of the corpus, where there are several; see :class:`SpeakerItems`.
 
     Returns
     -------
@@ -38,25 +45,86 @@ def make_datasets(hparams, data_root):
         Utterances, see :func:`utterance_dataset`.
     """
     manifests, features = Path(hparams["manifest_folder"]), hparams["features"]
+    model = hparams["model"]
+    extra = None
+    if speakers is not None:
+        by_reference = model.speakers is not None and model.speakers.source == "encoder"
+        extra = SpeakerItems(speakers, model.uses_pitch, by_reference)
     train = segment_dataset(
         manifests / "train.json",
         data_root,
         features,
-        history=hparams["model"].vocoder.history,
+        speakers=extra,
+        history=model.vocoder.history,
         segment_frames=hparams["segment_frames"],
         context_frames=hparams["context_frames"],
         min_loudness_dbfs=hparams["min_segment_dbfs"],
         random_shift=hparams["random_shift"],
     )
     valid = utterance_dataset(
-        manifests / "valid.json", data_root, features, hparams["max_valid_utterances"]
+        manifests / "valid.json", data_root, features, hparams["max_valid_utterances"], extra
     )
-    test = utterance_dataset(manifests / "test.json", data_root, features)
+    test = utterance_dataset(manifests / "test.json", data_root, features, speakers=extra)
     return train, valid, test
 
 
+class SpeakerItems(NamedTuple):
+    """What batches tell of speakers: ``speaker``, the number; with ``pitch`` also ``pitch``
+    ``[frames, 2]``, see :func:`~waveglow_vq.lobes.pitch.normalise_pitch`, and ``f0_statistics``
+    ``[2]``; with ``reference`` also ``reference`` ``[frames, n_mels]``, from any utterance of the
+    speaker in training, and from the utterance itself in evaluation.
+
+    Arguments
+    ---------
+    speakers : Speakers
+        Those of the training data.
+    pitch, reference : bool
+        Whether these are wanted.
+    """
+
+    speakers: Speakers
+    pitch: bool = False
+    reference: bool = False
+
+    @property
+    def names(self):
+        """Names of the items."""
+        wanted = {"speaker": True, "pitch": self.pitch, "f0_statistics": self.pitch}
+        wanted["reference"] = self.reference
+        return [name for name, yes in wanted.items() if yes]
+
+    def items(self, entry, first_frame, frames):
+        """The items but the reference, for frames of an utterance; entry is its manifest's."""
+        number = self.speakers.number(entry["speaker_label"])
+        if not self.pitch:
+            return [number]
+        statistics = torch.tensor([entry["log_f0_mean"], entry["log_f0_std"]])
+        if number >= 0:
+            statistics = self.speakers.f0_statistics[number]
+        log_f0 = read_pitch(entry["pitch_path"])
+        log_f0 = F.pad(log_f0[first_frame : first_frame + frames], (0, frames))[:frames]
+        return [number, normalise_pitch(log_f0[None], statistics[None])[0], statistics]
+
+
+def read_pitch(path):
+    """The log-F0 that the preparation left beside a clip, float32 ``[frames]``, 0 where
+    unvoiced."""
+    try:
+        log_f0 = numpy.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); prepare the corpus anew") from None
+    return torch.from_numpy(log_f0).float()
+
+
 def segment_dataset(
-    manifest, data_root, features, history=0, segment_frames=16, context_frames=64, **options
+    manifest,
+    data_root,
+    features,
+    history=0,
+    segment_frames=16,
+    context_frames=64,
+    speakers=None,
+    **options,
 ):
     """Training data: every access to an utterance cuts another random segment out of it.
 
@@ -70,14 +138,16 @@ def segment_dataset(
         The feature contract.
     history, segment_frames, context_frames, options
         See :class:`~waveglow_vq.data.segments.SegmentReader`.
+    speakers : SpeakerItems
+        What to tell of the speakers, or None.
 
     Returns
     -------
     dataset : DynamicItemDataset
         Items ``id``, ``wav`` ``[samples]``, ``mel`` ``[context_frames, n_mels]``, ``start`` and,
-        where ``history`` is not 0, ``history`` ``[history]``.
+        where ``history`` is not 0, ``history`` ``[history]``; and those of ``speakers``.
     """
-    dataset = _dataset(manifest, data_root)
+    dataset = read_manifest(manifest, data_root)
     features = copy.deepcopy(features)  # stays on the CPU, whatever becomes of the model's
     least = segment_frames * features.hop_length
     for key, entry in dataset.data.items():
@@ -89,16 +159,27 @@ def segment_dataset(
     reader = SegmentReader(features, segment_frames, context_frames, history, **options)
     names = ["wav", "mel", "start"] + (["history"] if history else [])
 
-    def cut(path):
-        item = reader(path)
-        yield from (item[name] for name in names)
+    extra = [] if speakers is None else speakers.names
+    by_speaker = {}
+    for entry in dataset.data.values():
+        by_speaker.setdefault(entry.get("speaker_label"), []).append(entry["path"])
 
-    dataset.add_dynamic_item(cut, takes=["path"], provides=names)
-    dataset.set_output_keys(["id"] + names)
+    def cut(key):
+        entry = dataset.data[key]
+        item = reader(entry["path"])
+        yield from (item[name] for name in names)
+        if speakers is not None:
+            yield from speakers.items(entry, item["first_frame"], len(item["mel"]))
+            if speakers.reference:
+                paths = by_speaker[entry["speaker_label"]]
+                yield reader.reference(paths[int(torch.randint(len(paths), ()))])
+
+    dataset.add_dynamic_item(cut, takes=["id"], provides=names + extra)
+    dataset.set_output_keys(["id"] + names + extra)
     return dataset
 
 
-def utterance_dataset(manifest, data_root, features, max_utterances=None):
+def utterance_dataset(manifest, data_root, features, max_utterances=None, speakers=None):
     """Evaluation data: whole utterances, with the same dequantisation noise each time.
 
     Arguments
@@ -107,29 +188,38 @@ def utterance_dataset(manifest, data_root, features, max_utterances=None):
         As in :func:`segment_dataset`.
     max_utterances : int
         Take only the first so many; all where None.
+    speakers : SpeakerItems
+        What to tell of the speakers, or None.
 
     Returns
     -------
     dataset : DynamicItemDataset
-        Items ``id``, ``wav`` ``[whole hops]`` and ``mel`` ``[frames, n_mels]``.
+        Items ``id``, ``wav`` ``[whole hops]`` and ``mel`` ``[frames, n_mels]``; and those of
+        ``speakers``.
     """
-    dataset = _dataset(manifest, data_root)
+    dataset = read_manifest(manifest, data_root)
     features = copy.deepcopy(features)
 
-    def read(path, key):
+    def read(key):
+        entry = dataset.data[key]
         noise = torch.Generator().manual_seed(zlib.crc32(key.encode()))
-        item = read_utterance(path, features, noise)
+        item = read_utterance(entry["path"], features, noise)
         yield item["wav"]
         yield item["mel"]
+        if speakers is not None:
+            yield from speakers.items(entry, 0, len(item["mel"]))
+            if speakers.reference:
+                yield item["mel"]
 
-    dataset.add_dynamic_item(read, takes=["path", "id"], provides=["wav", "mel"])
-    dataset.set_output_keys(["id", "wav", "mel"])
+    names = ["wav", "mel"] + ([] if speakers is None else speakers.names)
+    dataset.add_dynamic_item(read, takes=["id"], provides=names)
+    dataset.set_output_keys(["id"] + names)
     if max_utterances is not None:
         dataset = dataset.filtered_sorted(select_n=max_utterances)
     return dataset
 
 
-def _dataset(manifest, data_root):
+def read_manifest(manifest, data_root):
     """Reads a manifest. Its ``wav``, which has to lie in the corpus, becomes ``path``; in a batch,
     ``wav`` is the waveform."""
     try:
@@ -143,8 +233,12 @@ def _dataset(manifest, data_root):
         if "wav" not in entry or "num_samples" not in entry:
             raise UserError(f"{manifest}: {key} has no wav or num_samples; prepare it anew")
         entry["path"] = entry.pop("wav")
-        if not os.path.abspath(entry["path"]).startswith(root):
-            raise UserError(f"{manifest}: {key} names a file outside of {data_root}")
+        for name, new_name in (("speaker", "speaker_label"), ("pitch", "pitch_path")):
+            if name in entry:
+                entry[new_name] = entry.pop(name)
+        for path in (entry["path"], entry.get("pitch_path", entry["path"])):
+            if not os.path.abspath(path).startswith(root):
+                raise UserError(f"{manifest}: {key} names a file outside of {data_root}")
     return DynamicItemDataset(data)
 
 

@@ -55,7 +55,7 @@ class EpochMeans:
         }
 
 
-def reconstruct(model, wav, mel, sigma=1.0, seed=0):
+def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None):
     """Sends one utterance through the model and back.
 
     Arguments
@@ -70,6 +70,9 @@ def reconstruct(model, wav, mel, sigma=1.0, seed=0):
         Sampling temperature.
     seed : int
         Of the noise.
+    who : dict
+        ``speaker``, ``pitch``, ``f0_statistics`` and ``reference`` of the utterance as for the
+        model's ``forward``, each with a batch dimension, where the model uses them.
 
     Returns
     -------
@@ -79,10 +82,15 @@ def reconstruct(model, wav, mel, sigma=1.0, seed=0):
         How long it took.
     """
     begin = time.perf_counter()
+    who = dict(who or {})
+    pitch = who.pop("pitch", None)
     with torch.inference_mode():
         by_wave = model.conditioner.input == "wav"
-        condition = model.conditioner(wav[None] if by_wave else mel.T[None])
-        output = model.sample(condition, sigma=sigma, generator=seed)[0, : len(wav)].float().cpu()
+        vectors, statistics = model.global_condition(**who) if who else (None, None)
+        features = wav[None] if by_wave else mel.T[None]
+        condition = model.condition(features, None, vectors, pitch, statistics)
+        output = model.sample(condition, speaker=vectors, sigma=sigma, generator=seed)
+        output = output[0, : len(wav)].float().cpu()
     return output, time.perf_counter() - begin
 
 
@@ -94,7 +102,7 @@ def write_samples(folder, utterances, model, features, sigma=1.0, scores=True):
     folder : str or Path
         Where ``<id>.wav``, ``<id>_recording.wav`` and ``<id>.png`` go.
     utterances : list of tuple
-        ``(id, wav, mel)`` as for :func:`reconstruct`.
+        ``(id, wav, mel, who)`` as for :func:`reconstruct`.
     model, sigma
         As for :func:`reconstruct`.
     features : LogMel
@@ -112,8 +120,8 @@ def write_samples(folder, utterances, model, features, sigma=1.0, scores=True):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     seconds, samples, scored = 0.0, 0, []
-    for name, wav, mel in utterances:
-        output, spent = reconstruct(model, wav, mel, sigma)
+    for name, wav, mel, who in utterances:
+        output, spent = reconstruct(model, wav, mel, sigma, who=who)
         seconds, samples = seconds + spent, samples + len(wav)
         wav = wav.cpu()
         write_wav(folder / f"{name}.wav", output, features.sample_rate)

@@ -1,0 +1,102 @@
+"""What training on several speakers adds to the shared loop.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from pathlib import Path
+
+from waveglow_vq.data.segments import read_utterance
+from waveglow_vq.training.brain import WaveGlowBrain
+from waveglow_vq.training.pipeline import read_manifest
+
+import torch
+from speechbrain.utils.distributed import if_main_process, run_on_main
+
+# Clips by which a speaker of the training data is known to the encoder of speakers.
+CLIPS_OF_A_CENTROID = 10
+
+
+class MultiSpeakerBrain(WaveGlowBrain):
+    """The shared loop, for a corpus of several speakers.
+
+    ``hparams["speakers"]`` says who they are, a :class:`~waveglow_vq.data.speakers.Speakers`.
+    Of ``hparams`` it uses the keys of the VCTK recipe's YAML files too.
+    """
+
+    def __init__(self, modules, opt_class, hparams, run_opts=None, checkpointer=None):
+        speakers, condition = hparams["speakers"], hparams["model"].speakers
+        if condition is not None:
+            # Before the base class copies the model for its average.
+            condition.set_f0_statistics(speakers.f0_statistics)
+        super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
+
+    def on_evaluate_start(self, max_key=None, min_key=None):
+        """Besides loading: makes the known speakers known by name to an encoder of speakers."""
+        super().on_evaluate_start(max_key=max_key, min_key=min_key)
+        condition = self.evaluated.speakers
+        if condition is not None and condition.source == "encoder":
+            manifest = Path(self.hparams.manifest_folder) / "train.json"
+            data = read_manifest(manifest, self.hparams.audio_folder).data
+            condition.set_centroids(
+                speaker_centroids(condition, self.features, data.values(), self.speakers)
+            )
+
+    def _end_of_test(self, stats):
+        super()._end_of_test(stats)
+        if self.evaluated.speakers is not None and self.hparams.diagnose:
+            run_on_main(self._diagnose)
+
+    def _diagnose(self):
+        from waveglow_vq.evaluation.conversion import diagnose_conversion
+
+        if not if_main_process():
+            return
+        diagnose_conversion(
+            self.evaluated,
+            self.features,
+            self.speakers.labels,
+            self.hparams.manifest_folder,
+            self.hparams.audio_folder,
+            Path(self.hparams.output_folder) / "diagnostics",
+            max_utterances=self.hparams.diagnose_utterances,
+            max_targets=self.hparams.diagnose_targets,
+            min_train_clips=self.hparams.diagnose_min_clips,
+            use_judges=self.hparams.use_judges,
+            sigma=self.hparams.sampling_sigma,
+            seed=self.hparams.seed,
+        )
+
+
+@torch.no_grad()
+def speaker_centroids(condition, features, entries, speakers):
+    """Mean vectors of the speakers' training clips.
+
+    Arguments
+    ---------
+    condition : SpeakerCondition
+        With an encoder, in eval mode.
+    features : LogMel
+        The feature contract.
+    entries : iterable of dict
+        Entries of the manifest, as read_manifest gives them.
+    speakers : Speakers
+        Whose vectors are wanted.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[speakers, channels]``.
+    """
+    paths = {label: [] for label in speakers.labels}
+    for entry in entries:
+        if len(paths[entry["speaker_label"]]) < CLIPS_OF_A_CENTROID:
+            paths[entry["speaker_label"]].append(entry["path"])
+    device = condition.centroids.device
+    means = []
+    for label in speakers.labels:
+        mels = [read_utterance(path, features.cpu())["mel"] for path in paths[label]]
+        vectors = [condition(reference=mel.T[None].to(device)) for mel in mels]
+        means.append(torch.cat(vectors).mean(0))
+    features.to(device)
+    return torch.stack(means)
