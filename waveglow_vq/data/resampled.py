@@ -17,7 +17,10 @@ import logging
 import math
 import multiprocessing
 import os
+import signal
 import sys
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -37,9 +40,10 @@ logger = logging.getLogger(__name__)
 JOURNAL = "prepared.jsonl"
 PITCH_SUFFIX = ".pitch.npy"
 HOP_LENGTH = 256  # of the log-mel features, which the pitch goes along with
-TRIM_THRESHOLD_DB = -40.0
+TRIM_THRESHOLD_DB = -35.0
 _TRIM_MARGIN_SECONDS = 0.1
 _TRIM_FRAME_SECONDS = 0.02
+_TRIM_HIGH_PASS_HZ = 120.0
 _FULL_SCALE = 32767 / 32768  # the largest 16-bit sample
 _VERSION = 1  # of the prepared files; those of another version are made anew
 
@@ -169,10 +173,10 @@ def prepare_utterance(utterance, audio_folder, treatment):
     wav_file, pitch_file = prepared_files(audio_folder, utterance)
     _write_whole(wav_file, lambda part: write_wav(part, wav, treatment.sample_rate))
     _write_whole(pitch_file, lambda part: np.save(part, log_f0.astype(np.float32)))
-    signal = wav.numpy()
+    samples = wav.numpy()
     voiced = log_f0[log_f0 > 0].astype(np.float64)
     return Prepared(
-        Sound(len(signal), float(np.abs(signal).max()), loudest_window_dbfs(signal)),
+        Sound(len(samples), float(np.abs(samples).max()), loudest_window_dbfs(samples)),
         len(voiced),
         float(voiced.mean()) if len(voiced) else 0.0,
         float(voiced.std()) if len(voiced) else 0.0,
@@ -200,6 +204,9 @@ def prepared_files(audio_folder, utterance):
 def speech_bounds(wav, sample_rate, threshold_db=TRIM_THRESHOLD_DB):
     """Finds where the speech begins and ends.
 
+    Frames are compared above 120 Hz: in VCTK rumble lies at -20 to -45 dB, hardly below weak
+    consonants, and without it the noise is quieter by 12 dB.
+
     Arguments
     ---------
     wav : torch.Tensor
@@ -218,20 +225,34 @@ def speech_bounds(wav, sample_rate, threshold_db=TRIM_THRESHOLD_DB):
     Example
     -------
     >>> wav = torch.zeros(60_000)
-    >>> wav[20_000:40_000] = 0.1
-    >>> start, end = speech_bounds(wav, 20_000)
-    >>> start, end
-    (18000, 42000)
+    >>> wav[20_000:40_000] = torch.sin(torch.arange(20_000) * 0.2)
+    >>> speech_bounds(wav, 20_000)
+    (17600, 42000)
     """
     frame = max(1, round(_TRIM_FRAME_SECONDS * sample_rate))
-    whole = torch.nn.functional.pad(wav, (0, -len(wav) % frame))
-    energy = whole.double().view(-1, frame).square().sum(1)
+    heard = _high_pass(wav.double(), sample_rate)
+    whole = torch.nn.functional.pad(heard, (0, -len(wav) % frame))
+    energy = whole.view(-1, frame).square().sum(1)
     loud = torch.nonzero(energy > energy.max() * 10 ** (threshold_db / 10)).flatten()
     if not len(loud):
         return 0, len(wav)
     margin = round(_TRIM_MARGIN_SECONDS * sample_rate)
     start = max(0, int(loud[0]) * frame - margin)
     return start, min(len(wav), (int(loud[-1]) + 1) * frame + margin)
+
+
+def _high_pass(wav, sample_rate):
+    """Zero-phase, with a raised-cosine edge of an octave."""
+    # The signal goes on, turned around, beyond its ends: where rumble broke off, a click would be.
+    more = min(len(wav) - 1, sample_rate // 10)
+    before = 2 * wav[0] - wav[1 : more + 1].flip(0)
+    after = 2 * wav[-1] - wav[len(wav) - 1 - more : -1].flip(0)
+    longer = torch.cat([before, wav, after])
+    n_fft = 1 << (len(longer) + more).bit_length()
+    hz = torch.fft.rfftfreq(n_fft, 1 / sample_rate, dtype=wav.dtype).clamp_min(1e-3)
+    gain = (math.pi / 2 * ((hz / _TRIM_HIGH_PASS_HZ).log2() + 1).clamp(0, 1)).sin()
+    filtered = torch.fft.irfft(torch.fft.rfft(longer, n_fft) * gain, n_fft)
+    return filtered[more : more + len(wav)]
 
 
 class _Journal:
@@ -249,11 +270,10 @@ class _Journal:
             try:
                 utterance_id, key, *values = json.loads(line)
                 samples, peak, loudness, voiced, mean, std = values
+                sound = Sound(int(samples), peak, -math.inf if loudness is None else loudness)
+                self.lines[utterance_id] = key, Prepared(sound, voiced, mean, std)
             except (ValueError, TypeError):
                 continue  # cut off when a run was killed: that utterance is prepared again
-            loudness = -math.inf if loudness is None else loudness
-            sound = Sound(samples, peak, loudness)
-            self.lines[utterance_id] = key, Prepared(sound, voiced, mean, std)
 
     def find(self, utterance_id, key):
         known_key, known = self.lines.get(utterance_id, (None, None))
@@ -286,7 +306,7 @@ def _run(tasks, num_workers):
     # Processes: the search for the best pitch path is a loop in Python. Forked ones start at once
     # and need no guarded main module; elsewhere than on Linux forking is not safe.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),)) as pool:
         try:
             yield from pool.map(_prepare_task, tasks)
         except BrokenProcessPool as error:
@@ -298,8 +318,17 @@ def _run(tasks, num_workers):
             pool.shutdown(cancel_futures=True)  # the first bad file is enough
 
 
-def _start_worker():
+def _start_worker(parent):
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers in good order
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent):
+    """Ends a worker whose parent was killed; it would wait for its next task for ever."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _prepare_task(task):
@@ -312,7 +341,7 @@ def _check(treatment, num_workers):
     if not treatment.trim_threshold_db < 0:
         raise UserError(
             f"trim_threshold_db is {treatment.trim_threshold_db}, but is relative to the loudest"
-            " frame and has to be negative, such as -40"
+            " frame and has to be negative, such as -35"
         )
     if num_workers is not None and num_workers < 1:
         raise UserError(f"num_workers is {num_workers}, but has to be at least 1")
