@@ -1,12 +1,21 @@
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.data.audio import write_wav
-from waveglow_vq.inference import SpeechCodec, WaveGlowVocoder
+from waveglow_vq.inference import SpeechCodec, VoiceConverter, WaveGlowVocoder
 
 import pytest
 
 from tests.inference.exports import export_tiny, speech_like
 
 CPU = {"device": "cpu"}
+LABELS = ["p225", "p226", "p330"]
+# What can be converted with: name, preset and its options.
+CONVERTERS = {
+    "codes": ("mel_vq", {}),
+    "pitch": ("mel_vq", {"use_pitch": True, "use_instance_norm": True}),
+    "encoder": ("mel_vq", {"use_pitch": True, "speaker_source": "encoder"}),
+    "waves": ("wav_vq", {"prior": "envelope"}),
+    "mel": ("mel", {"use_film": True}),
+}
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +50,31 @@ def recording(tmp_path_factory):
     path = tmp_path_factory.mktemp("recording") / "recording.wav"
     write_wav(path, speech_like(5000), 22050)
     return path
+
+
+@pytest.fixture(scope="session")
+def converter_folders(tmp_path_factory):
+    """Exports of the models of CONVERTERS, made when they are asked for."""
+    made = {}
+
+    def folder(name):
+        if name not in made:
+            preset, options = CONVERTERS[name]
+            path = tmp_path_factory.mktemp(f"converter_{name}")
+            made[name] = export_tiny(path, preset, labels=LABELS, **options)[0]
+        return made[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def converters(converter_folders):
+    """The models of CONVERTERS, loaded when they are asked for."""
+    loaded = {}
+
+    def converter(name):
+        if name not in loaded:
+            loaded[name] = VoiceConverter.from_hparams(converter_folders(name), run_opts=CPU)
+        return loaded[name]
+
+    return converter

@@ -73,7 +73,23 @@ def trained_model(text):
             )[0]
         size = model.quantizer.codebook_size
         model.quantizer.set_codebook(vectors[torch.linspace(0, len(vectors) - 1, size).long()])
+    if model.speakers is not None:
+        give_voices(model)
     return model.eval()
+
+
+def give_voices(model):
+    """Speakers as different as after training; so far away that nobody takes them for another."""
+    speakers, generator = model.speakers, torch.Generator().manual_seed(1)
+    vectors = torch.randn(speakers.count, speakers.channels, generator=generator)
+    if speakers.source == "table":
+        speakers.table.weight.data.copy_(vectors)
+    else:
+        speakers.set_centroids(vectors)
+        # Without this, what the encoder says hardly depends on what it hears.
+        speakers.encoder.end.weight.data *= 30.0
+    f0 = torch.linspace(4.5, 5.5, speakers.count)
+    speakers.set_f0_statistics(torch.stack([f0, torch.full_like(f0, 0.2)], dim=1))
 
 
 def speech_like(samples, seed=0):
@@ -84,10 +100,25 @@ def speech_like(samples, seed=0):
     return noise * loudness
 
 
-def export_tiny(folder, preset, name="export", **overrides):
-    """Exports a tiny model; returns the folder of the export and the model."""
+def voiced_speech_like(samples, f0=120.0, seed=0):
+    """Bursts of a tone with harmonics whose pitch wanders, pauses, noise: ``[samples]``."""
+    time = torch.arange(samples) / 22050
+    phase = 2 * torch.pi * (f0 * (1 + 0.1 * (5 * time).sin())).cumsum(0) / 22050
+    tone = sum((k * phase).sin() / k for k in range(1, 12))
+    loudness = (4 * time).sin().clamp_min(0)
+    return 0.1 * tone * loudness + 0.02 * speech_like(samples, seed)
+
+
+def export_tiny(folder, preset, name="export", labels=None, **overrides):
+    """Exports a tiny model, with speakers of these labels or without; returns the folder of the
+    export and the model."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    interface = INTERFACES[preset]
+    if labels is not None:
+        speakers = {"global_condition": "speaker", "max_speakers": len(labels)}
+        overrides = speakers | {"speaker_channels": 8} | overrides
+        interface = "VoiceConverter"
     text = flattened_recipe(folder, preset, **overrides)
     model = trained_model(text)
-    return export_model(text, model, folder / name, INTERFACES[preset]), model
+    return export_model(text, model, folder / name, interface, labels), model

@@ -242,7 +242,7 @@ the nearest is 'p226', and VoiceConverter.speakers (--list at the command line) 
         """Numbers of speakers ``[B]`` from a label or one for each item."""
         if labels is None:
             return None
-        labels = [labels] * batch if isinstance(labels, str) else list(labels)
+        labels = list(labels) if isinstance(labels, (list, tuple)) else [labels] * batch
         if len(labels) != batch:
             raise UserError(f"speakers: {len(labels)} labels for a batch of {batch}")
         known = self.speakers

@@ -67,9 +67,10 @@ def plan_pieces(wav, longest, unit, sample_rate):
     while total - start > longest:
         # The rest in even pieces, so that none is so short that little can be told of it.
         rest = total - start
-        count = math.ceil(rest / (longest - margin - search))
-        middle = start + rest // count
-        following = _quietest(wav, middle - search, middle + search, sample_rate)
+        count = 1 + math.ceil((rest - longest) / (longest - 2 * margin - search - unit))
+        middle = start + (rest + (count - 1) * 2 * margin) // count - margin
+        latest = min(middle + search, start + longest - margin)
+        following = _quietest(wav, middle - search, latest, sample_rate)
         pieces.append(Piece(start, following + margin, join))
         start, join = (following - margin) // unit * unit, following
     return [*pieces, Piece(start, total, join)]
@@ -154,7 +155,7 @@ def _quietest(wav, begin, end, sample_rate):
     window = max(1, round(_WINDOW_SECONDS * sample_rate))
     begin, end = max(0, begin - window // 2), min(len(wav), end + window // 2)
     energy = torch.nn.functional.pad(wav[begin:end].double().square().cumsum(0), (1, 0))
-    energy = energy[window:] - energy[:-window]
+    energy = energy[window:] - energy[:-window]  # of the windows around begin, begin + 1, ...
     # Of places that are alike, as in digital silence, the one in the middle.
     least = (energy <= energy.min() * (1 + 1e-6) + 1e-12).nonzero()[:, 0]
     nearest = (least - len(energy) // 2).abs().argmin()
