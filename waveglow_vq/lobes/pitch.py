@@ -83,7 +83,10 @@ def quantise_pitch(pitch, stride, levels, mask=None):
     voiced = (2 * count >= size).to(pitch.dtype) * (count > 0)
     value = (blocks[..., 0] * blocks[..., 1]).sum(-1) / count.clamp_min(1)
     step = 2 * PITCH_LIMIT / (levels - 1)
-    value = (value.clamp(-PITCH_LIMIT, PITCH_LIMIT) / step).round() * step * voiced
+    # Counted from the middle, which is a level only if their number is odd.
+    middle = (levels - 1) / 2
+    value = value.clamp(-PITCH_LIMIT, PITCH_LIMIT) / step + middle
+    value = (value.round() - middle) * step * voiced
     if stride > 1:
         value, voiced = _spread(value, voiced, stride)
     return torch.stack([value, voiced], dim=-1)[:, :frames]
