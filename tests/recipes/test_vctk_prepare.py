@@ -1,0 +1,490 @@
+import gzip
+import importlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from waveglow_vq.data.preparation import Sound
+from waveglow_vq.data.resampled import Prepared
+from waveglow_vq.data.vctk import scan_vctk
+from waveglow_vq.errors import UserError
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.data.vctk_tree import (
+    HEADERS,
+    sound_path,
+    voice,
+    write_full,
+    write_small,
+    write_sound,
+    write_text,
+)
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "recipes" / "VCTK"))
+vctk_prepare = importlib.import_module("vctk_prepare")
+prepare_vctk = vctk_prepare.prepare_vctk
+
+SPLITS = ("train", "valid", "test", "unseen")
+
+
+@pytest.fixture(params=["0.80", "0.92"])
+def layout(request):
+    return request.param
+
+
+@pytest.fixture
+def corpus(tmp_path, layout):
+    """Three speakers with 4, 4 and 2 utterances of one second."""
+    return write_small(tmp_path / "data" / "VCTK-Corpus", layout)
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    """A function that prepares into the same folders each time and returns manifests and report."""
+
+    def run(data_folder, **options):
+        options = {"split_ratio": (50, 25, 25), "num_workers": 1, **options}
+        out = tmp_path / "out"
+        assert prepare_vctk(data_folder, tmp_path / "audio", out, **options) == tmp_path / "audio"
+        return load(out)
+
+    return run
+
+
+def load(folder):
+    names = (*SPLITS, "speakers", "prepare_report")
+    manifests = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in names}
+    report, speakers = manifests.pop("prepare_report"), manifests.pop("speakers")
+    return manifests, speakers, report
+
+
+def ids(manifests, *names):
+    return sorted(i for name in names or SPLITS for i in manifests[name])
+
+
+def test_prepare(corpus, prepare, tmp_path):
+    manifests, speakers, report = prepare(corpus.parent)
+    assert [len(manifests[name]) for name in SPLITS] == [6, 2, 2, 0]
+    for name in SPLITS:
+        for utterance_id, entry in manifests[name].items():
+            assert list(entry) == [
+                "wav",
+                "num_samples",
+                "duration",
+                "text",
+                "speaker",
+                "pitch",
+                "log_f0_mean",
+                "log_f0_std",
+            ]
+            assert entry["speaker"] == utterance_id[:4]
+            assert entry["text"] == f"Text of {utterance_id}."
+            info = soundfile.info(entry["wav"].format(data_root=tmp_path / "audio"))
+            assert (info.samplerate, info.channels, info.subtype) == (22050, 1, "PCM_16")
+            assert info.frames == entry["num_samples"] == round(entry["duration"] * 22050)
+            pitch = np.load(entry["pitch"].format(data_root=tmp_path / "audio"))
+            assert pitch.shape == (1 + info.frames // 256,) and pitch.dtype == np.float32
+            hz = 220 if entry["speaker"] == "p226" else 110
+            assert np.exp(entry["log_f0_mean"]) == pytest.approx(hz, rel=0.02)
+            assert entry["log_f0_std"] == 0.05  # the least
+    assert list(speakers) == ["p225", "p226", "p227"]
+    assert speakers["p226"] == {
+        "train_clips": 2,
+        "log_f0_mean": pytest.approx(np.log(220), abs=0.02),
+        "log_f0_std": 0.05,
+        "age": 23,
+        "gender": "F",
+        "accent": "English",
+        "region": "Surrey",
+    }
+    assert report["corpus"]["utterances"] == 10 and report["corpus"]["ignored_files"] == 0
+    assert report["splits"]["train"]["clips"] == 6 and report["splits"]["train"]["speakers"] == 3
+    assert report["splits"]["train"]["with_text"] == 6
+    assert report["splits"]["train"]["hours"] == pytest.approx(6 / 3600, rel=0.05)
+
+
+def test_nothing_to_do_the_second_time(corpus, prepare, tmp_path, caplog):
+    first = prepare(corpus)
+    stamps = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
+    with caplog.at_level(logging.INFO):
+        assert prepare(corpus, num_workers=2) == first
+    assert "up to date" in caplog.text
+    assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")} == stamps
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seed": 3},
+        {"split_ratio": (70, 30, 0)},
+        {"unseen_speakers": 1},
+        {"unseen_speakers": "p225"},
+        {"disjoint_sentences": True},
+        {"max_utterances": 7},
+        {"speakers": ["p225", "p226"]},
+        {"min_samples": 22040},
+        {"max_samples": 22060},
+        {"min_loudness_dbfs": None},
+        {"skip_silent": False},
+    ],
+)
+def test_other_options_make_other_manifests_of_the_same_audio(corpus, prepare, tmp_path, options):
+    prepare(corpus)
+    before = (tmp_path / "out" / "prepare_report.json").read_text()
+    stamps = {f: f.stat().st_mtime_ns for f in (tmp_path / "audio").rglob("*")}
+    prepare(corpus, **options)
+    assert (tmp_path / "out" / "prepare_report.json").read_text() != before
+    assert {f: f.stat().st_mtime_ns for f in (tmp_path / "audio").rglob("*")} == stamps
+
+
+def test_a_changed_text_or_recording_is_noticed(corpus, layout, prepare):
+    prepare(corpus)
+    write_text(corpus, "p225_002", "Another text.")
+    write_sound(corpus, layout, "p226_004", voice(1.5))
+    (corpus / "speaker-info.txt").write_text(HEADERS[layout])
+    manifests, speakers, _ = prepare(corpus)
+    entries = {i: entry for manifest in manifests.values() for i, entry in manifest.items()}
+    assert entries["p225_002"]["text"] == "Another text."
+    assert entries["p226_004"]["duration"] == pytest.approx(1.5, abs=0.01)
+    assert speakers["p225"]["age"] is None
+
+
+@pytest.mark.parametrize("lost", ["valid.json", "unseen.json", "speakers.json"])
+def test_a_lost_manifest_is_made_again(corpus, prepare, tmp_path, lost):
+    first = prepare(corpus)
+    (tmp_path / "out" / lost).unlink()
+    assert prepare(corpus) == first
+
+
+def test_options_of_the_sound(corpus, layout, prepare, tmp_path):
+    signal = np.concatenate([np.zeros(24_000), voice(1.0), np.zeros(24_000)])
+    write_sound(corpus, layout, "p225_002", signal)
+
+    def seconds(**options):
+        manifests, _, _ = prepare(corpus, **options)
+        return {i: e for m in manifests.values() for i, e in m.items()}["p225_002"]["duration"]
+
+    assert seconds() == pytest.approx(1.2, abs=0.05)
+    assert seconds(trim_silence=False) == pytest.approx(2.0)
+    assert seconds(sample_rate=16000, trim_silence=False, min_samples=1) == pytest.approx(2.0)
+    info = soundfile.info(tmp_path / "audio" / "p225" / "p225_002.wav")
+    assert info.samplerate == 16000
+
+
+def test_filters_look_at_the_prepared_audio(corpus, layout, prepare):
+    quiet = np.concatenate([np.zeros(48_000), voice(0.5), np.zeros(48_000)])
+    write_sound(corpus, layout, "p225_002", quiet)  # long enough before it is trimmed
+    write_sound(corpus, layout, "p225_004", 0.02 * voice(1.0))
+    write_sound(corpus, layout, "p226_002", np.zeros(48_000))
+    write_sound(corpus, layout, "p226_004", voice(3.0))
+    manifests, speakers, report = prepare(corpus, max_samples=60_000)
+    assert report["dropped"] == {
+        "too_short": ["p225_002"],
+        "too_long": ["p226_004"],
+        "silent": ["p226_002"],
+        "too_quiet": ["p225_004"],
+    }
+    assert len(ids(manifests)) == 6 and speakers["p225"]["train_clips"] <= 2
+    with pytest.raises(UserError, match=r"leave none of the 10 .* \(10 too_short\)"):
+        prepare(corpus, min_samples=99_999)
+
+
+def test_speakers_without_text_or_info_or_microphone(tmp_path, prepare):
+    root = write_small(tmp_path / "vctk", "0.92")
+    for utterance_id in ("p315_001", "p315_002", "s5_001"):
+        write_sound(root, "0.92", utterance_id, voice(1.0), mic="mic2")
+    manifests, speakers, report = prepare(root, mic="mic1")
+    assert list(speakers) == ["p225", "p226", "p227", "p315", "s5"]
+    assert {e["text"] for m in manifests.values() for e in m.values() if e["speaker"] > "p3"} == {
+        ""
+    }
+    assert speakers["p315"]["gender"] is None
+    assert report["corpus"]["microphone_fallbacks"] == {"p315": 2, "s5": 1}
+    assert report["corpus"]["speakers_without_info"] == ["p315", "s5"]
+    assert report["corpus"]["speakers_with_text"] == 3
+    assert sum(report["splits"][name]["with_text"] for name in SPLITS) == 10
+
+
+def test_the_other_microphone_is_another_recording(tmp_path, prepare):
+    root = write_small(tmp_path / "vctk", "0.92")
+    write_sound(root, "0.92", "p225_002", voice(2.0), mic="mic2")
+
+    def seconds(mic):
+        manifests, _, _ = prepare(root, mic=mic)
+        return {i: e for m in manifests.values() for i, e in m.items()}["p225_002"]["duration"]
+
+    assert seconds("mic1") == pytest.approx(1.0, abs=0.01)
+    assert seconds("mic2") == pytest.approx(2.0, abs=0.01)
+    assert seconds("mic1") == pytest.approx(1.0, abs=0.01)
+
+
+def test_additional_speakers_and_unseen_ones(corpus, prepare, tmp_path):
+    more = tmp_path / "more"
+    for speaker in ("1688", "2609"):
+        (more / speaker).mkdir(parents=True)
+        for n in range(4):
+            signal = voice(1.0, 16000, f0=150.0)
+            soundfile.write(more / speaker / f"{speaker}-5-{n:04d}.flac", signal, 16000)
+    (more / "SPEAKERS.TXT").touch()
+    manifests, speakers, report = prepare(
+        corpus, additional_folders=more, unseen_speakers=["p226", 2609]
+    )
+    assert {entry["speaker"] for entry in manifests["unseen"].values()} == {"p226", "2609"}
+    assert list(speakers) == ["1688", "p225", "p227"]
+    assert len(manifests["unseen"]) == 8 and len(ids(manifests)) == 18
+    assert report["options"]["unseen_speakers"] == ["2609", "p226"]
+    manifests, speakers, _ = prepare(corpus, additional_folders=[more], unseen_speakers=2)
+    assert len({entry["speaker"] for entry in manifests["unseen"].values()}) == 2
+    assert len(speakers) == 3
+
+
+def test_disjoint_sentences(tmp_path, layout, prepare):
+    root = write_small(tmp_path / "vctk", layout, {"p225": 8, "p226": 8, "p227": 8})
+    for speaker in ("p225", "p226", "p227"):
+        for n in range(1, 9):
+            write_text(root, f"{speaker}_{2 * n:03d}", f"Sentence {n}" + (".", "!")[n % 2])
+    manifests, _, _ = prepare(root, disjoint_sentences=True)
+    texts = [{e["text"] for e in manifests[name].values()} for name in SPLITS[:3]]
+    assert all(texts) and not (texts[0] & texts[1] | texts[0] & texts[2] | texts[1] & texts[2])
+    assert len(ids(manifests)) == 24
+
+
+@pytest.mark.parametrize("layout", ["0.92"])
+def test_max_utterances_is_nested(corpus, prepare):
+    few, more = (set(ids(prepare(corpus, max_utterances=n)[0])) for n in (5, 8))
+    assert len(few) == 5 and len(more) == 8 and few < more
+
+
+def test_skip_prep_relies_on_what_is_there(corpus, prepare, tmp_path):
+    with pytest.raises(UserError, match=r"--skip_prep is on, but .* has no train\.json"):
+        prepare(corpus, skip_prep=True)
+    first = prepare(corpus)
+    assert prepare(tmp_path / "gone", skip_prep=True) == first
+    (tmp_path / "out" / "speakers.json").unlink()
+    with pytest.raises(UserError, match=r"has no speakers\.json"):
+        prepare(corpus, skip_prep=True)
+
+
+@pytest.mark.parametrize("where", ["", "p225"])
+def test_prepared_audio_among_the_recordings_is_refused(corpus, layout, tmp_path, where):
+    folder = sound_path(corpus, layout, "p225_002").parents[1] / where / "prepared"
+    with pytest.raises(UserError, match="lies within the recordings"):
+        prepare_vctk(corpus, folder, tmp_path / "out")
+    (tmp_path / "more" / "anna").mkdir(parents=True)
+    (tmp_path / "more" / "anna" / "1.wav").touch()
+    with pytest.raises(UserError, match="lies within the recordings"):
+        prepare_vctk(
+            corpus, tmp_path / "more" / where, tmp_path / "out", "mic1", [tmp_path / "more"]
+        )
+
+
+def test_an_empty_recording_is_named(corpus, layout, prepare, tmp_path):
+    write_sound(corpus, layout, "p226_006")
+    with pytest.raises(UserError, match=r"p226_006.*is an empty file") as error:
+        prepare(corpus)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_preparation_is_not_taken_for_up_to_date(corpus, prepare, tmp_path, monkeypatch):
+    prepare(corpus)
+    monkeypatch.setattr(vctk_prepare, "write_json", lambda *_: (_ for _ in ()).throw(OSError()))
+    with pytest.raises(OSError):
+        prepare(corpus, seed=1)
+    assert not (tmp_path / "out" / "prepare_report.json").exists()
+
+
+@pytest.mark.parametrize("layout", ["0.80"])
+def test_command_line(corpus, tmp_path):
+    command = [sys.executable, vctk_prepare.__file__, "--data_folder", str(corpus)]
+    command += ["--audio_folder", str(tmp_path / "a"), "--manifest_folder", str(tmp_path / "m")]
+    command += ["--split_ratio", "50", "25", "25", "--unseen_speakers", "1", "--num_workers", "2"]
+    command += ["--min_loudness_dbfs", "none", "--trim_silence", "false"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "10 utterances of 3 speakers found" in result.stderr
+    manifests, speakers, report = load(tmp_path / "m")
+    assert len(speakers) == 2 and manifests["unseen"] and not report["options"]["trim_silence"]
+
+
+@pytest.mark.parametrize("layout", ["0.80"])
+@pytest.mark.parametrize(
+    ("unseen", "expected"), [(["p225"], ["p225"]), (["2"], 2), (["1", "2"], 0)]
+)
+def test_command_line_tells_labels_from_a_number(corpus, tmp_path, capsys, unseen, expected):
+    command = ["--data_folder", str(corpus), "--audio_folder", str(tmp_path / "a")]
+    command += ["--manifest_folder", str(tmp_path / "m"), "--split_ratio", "100", "0", "0"]
+    command += ["--num_workers", "1", "--unseen_speakers", *unseen]
+    if expected:
+        vctk_prepare.main(command)
+        assert load(tmp_path / "m")[2]["options"]["unseen_speakers"] == expected
+    else:
+        with pytest.raises(SystemExit):
+            vctk_prepare.main(command)
+        message = capsys.readouterr().err.splitlines()[-1]
+        assert message == "error: unseen_speakers names 1, 2, but the speakers are p225, p226, p227"
+
+
+# -- at true size, with empty recordings: whatever needs no sound
+
+
+@pytest.fixture
+def folder():
+    """Removed at once, unlike tmp_path: it takes a hundred thousand files."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def measured(utterances, *_):
+    """In place of `prepare_audio`: what it says of recordings of three seconds."""
+    known = Prepared(Sound(66_150, 0.5, -20.0), 150, 5.0, 0.2)
+    return {u.id: known for u in utterances}, {u.id: "key" for u in utterances}
+
+
+def dry_run(root, layout, texts, monkeypatch):
+    """The counts that must be right for a complete corpus; seconds of the first and second run."""
+    monkeypatch.setattr(vctk_prepare, "prepare_audio", measured)
+    out = root / "out"
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        prepare_vctk(root, root / "audio", out, unseen_speakers=8)
+        seconds.append(time.perf_counter() - start)
+    manifests, speakers, report = load(out)
+    extra = sum(i.startswith("p225_") for i in texts) if layout == "0.92" else 0
+    utterances = len(texts) + 172 + extra
+    corpus = report["corpus"]
+    assert corpus["utterances"] == len(ids(manifests)) == len(set(ids(manifests))) == utterances
+    assert corpus["speakers"] == {"0.80": 109, "0.92": 110}[layout]
+    assert corpus["speakers_with_text"] == corpus["speakers"] - 1
+    assert corpus["utterances_with_text"] == utterances - 172
+    assert report["dropped"] == {
+        name: [] for name in ("too_short", "too_long", "silent", "too_quiet")
+    }
+    entries = {i: entry for manifest in manifests.values() for i, entry in manifest.items()}
+    for utterance_id, text in texts.items():
+        words = "".join(c for c in text if c.isalpha())
+        assert "".join(c for c in entries[utterance_id]["text"] if c.isalpha()) == words
+        assert not entries[utterance_id]["text"].endswith(" )")
+    trained = {entry["speaker"] for entry in manifests["train"].values()}
+    assert set(speakers) == trained and len(speakers) == corpus["speakers"] - 8
+    for name in ("valid", "test"):
+        assert {entry["speaker"] for entry in manifests[name].values()} == trained
+        share = len(manifests[name]) / len(ids(manifests, "train", "valid", "test"))
+        assert share == pytest.approx(0.05, abs=0.002)
+    assert not trained & {entry["speaker"] for entry in manifests["unseen"].values()}
+    assert scan_vctk(root, mic="mic2").counts["microphone_fallbacks"] == (
+        {"p280": sum(i.startswith("p280_") for i in texts)} if layout == "0.92" else {}
+    )
+    prepare_vctk(root, root / "audio", out, disjoint_sentences=True)
+    manifests, _, _ = load(out)
+    read = [{e["text"].lower() for e in manifests[n].values()} - {""} for n in SPLITS[:3]]
+    assert not (read[0] & read[1] or read[0] & read[2] or read[1] & read[2])
+    assert len(manifests["test"]) > len(texts) / 100
+    print(f"{layout}: {utterances} utterances in {seconds[0]:.1f} s, again in {seconds[1]:.1f} s")
+
+
+def generated_texts(clips):
+    """Texts in the manner of VCTK's: 108 speakers, 24 sentences that all of them read."""
+    labels = [f"p{n}" for n in range(225, 334) if n != 315][:107] + ["p376"]
+    texts = {}
+    for index, label in enumerate(labels):
+        for n in range(1, clips + (index < 6)):
+            number = n + n // 10  # a gap in every ten
+            text = f"Sentence {n}." if n <= 24 else f"Speaker {index} reads sentence {n}."
+            form = '"%s  "' if label == "p376" else "%s  )" if label == "p247" else "%s"
+            texts[f"{label}_{number:03d}"] = form % text
+    return texts
+
+
+@pytest.mark.parametrize(
+    "clips", [41, pytest.param(409, marks=pytest.mark.slow)], ids=["a tenth", "all"]
+)
+def test_full_size_with_generated_texts(folder, monkeypatch, layout, clips):
+    texts = generated_texts(clips)
+    assert clips == 41 or len(texts) == 44_070
+    rows = "".join(
+        f"{'p' * (layout == '0.92')}{label[1:]}  23  F    English\n"
+        for label in sorted({i[:4] for i in texts})
+    )
+    root = write_full(folder / "x", layout, texts, HEADERS[layout] + rows)
+    dry_run(root, layout, texts, monkeypatch)
+
+
+# -- real recordings and texts, where there are any
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder that holds VCTK-Corpus and VCTK-Corpus-0.92 (all or some of their recordings).
+
+    WAVEGLOW_VQ_VCTK names it; else they may lie beside the recordings of LJSpeech.
+    """
+    named = os.environ.get("WAVEGLOW_VQ_VCTK")
+    beside = os.environ.get("WAVEGLOW_VQ_LJSPEECH")
+    data = Path(named) if named else Path(beside).parent if beside else None
+    if data is None or not (data / "VCTK-Corpus").is_dir():
+        pytest.skip("WAVEGLOW_VQ_VCTK does not name a folder that holds VCTK-Corpus")
+    return data
+
+
+@pytest.mark.slow
+def test_full_size_with_the_real_texts(real_data, folder, monkeypatch, layout):
+    name = {"0.80": "VCTK-Corpus", "0.92": "VCTK-Corpus-0.92"}[layout]
+    if not (real_data / "vctk_texts.psv.gz").is_file() or not (real_data / name).is_dir():
+        pytest.skip(f"{real_data} does not hold vctk_texts.psv.gz and {name}")
+    with gzip.open(real_data / "vctk_texts.psv.gz", "rt", encoding="utf-8") as file:
+        texts = dict(line.rstrip("\n").split("|", 1) for line in file)
+    assert len(texts) == 44_070
+    info = (real_data / name / "speaker-info.txt").read_text("utf-8")
+    root = write_full(folder / "x", layout, texts, info)
+    scan = scan_vctk(root)
+    without = {"0.80": ["p280"], "0.92": ["s5"]}[layout]
+    assert scan.counts["speakers_without_info"] == without
+    assert scan.info["p225"] == {
+        "age": 23,
+        "gender": "F",
+        "accent": "English",
+        "region": "Southern England",
+    }
+    assert scan.info["p362"]["region"] is None and scan.info["p315"]["region"] == "New England"
+    assert not [u.id for u in scan.utterances if u.text[:1] == '"' and u.text[-1:] == '"']
+    assert not [u.id for u in scan.utterances if u.text.endswith(")")]
+    dry_run(root, layout, texts, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "speakers", "utterances"), [("VCTK-Corpus", 49, 105), ("VCTK-Corpus-0.92", 21, 21)]
+)
+def test_real_recordings(real_data, tmp_path, name, speakers, utterances):
+    if not (real_data / name).is_dir():
+        pytest.skip(f"{real_data} does not hold {name}")
+    found = scan_vctk(real_data / name)
+    if len(found.utterances) > 1000:
+        pytest.skip(f"{name} is complete: that takes too long for a test")
+    audio = prepare_vctk(
+        real_data / name, tmp_path / "audio", tmp_path / "out", split_ratio=(1, 0, 0)
+    )
+    manifests, known, report = load(tmp_path / "out")
+    assert len(known) == found.counts["speakers"] and len(ids(manifests)) == len(found.utterances)
+    for entry in manifests["train"].values():
+        pitch = np.load(entry["pitch"].format(data_root=audio))
+        wav, rate = soundfile.read(entry["wav"].format(data_root=audio))
+        assert rate == 22050 and len(wav) == entry["num_samples"]
+        assert len(pitch) == 1 + len(wav) // 256 and (pitch > 0).mean() > 0.15
+        assert 4.0 < entry["log_f0_mean"] < 6.0
+        source = next(u for u in found.utterances if u.id == Path(entry["wav"]).stem)
+        assert entry["duration"] <= soundfile.info(source.path).duration + 1e-3
+        assert abs(wav.mean()) < 0.01
+    if "SOURCES.csv" in {f.name for f in (real_data / "VCTK-Corpus").iterdir()}:
+        # The excerpt that these counts were taken of.
+        assert (len(known), len(ids(manifests))) == (speakers, utterances)
+        assert report["corpus"]["speakers_with_text"] == {49: 48, 21: 21}[speakers]
