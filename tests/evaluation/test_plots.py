@@ -100,6 +100,30 @@ def test_codes_are_sorted(tmp_path, figures):
     assert heights.tolist() == pytest.approx([60, 30, 10, 0])
 
 
+def test_heat_map_shows_every_pair_and_leaves_the_diagonal_blank(tmp_path, figures):
+    values = [[None, 0.9], [0.25, float("nan")], [0.5, 0.75]]
+    path = plots.conversion_heat_map(
+        tmp_path / "new" / "pairs.png", values, ["a", "b", "new"], ["a", "b"], unseen=["new"]
+    )
+    assert path.read_bytes().startswith(b"\x89PNG")
+    axes = figures[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "new (unseen)"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
+    shown = {tuple(text.get_position()): text.get_text() for text in axes.texts}
+    # (column, row): value
+    assert shown == {(1, 0): "0.90", (0, 1): "0.25", (0, 2): "0.50", (1, 2): "0.75"}
+    assert np.ma.getmaskarray(axes.images[0].get_array()).sum() == 2
+    assert axes.images[0].get_clim() == (0.25, 0.9)
+
+
+def test_heat_map_of_many_pairs_has_no_numbers(tmp_path, figures):
+    names = [f"p{number}" for number in range(21)]
+    plots.conversion_heat_map(tmp_path / "a.png", np.random.rand(21, 21), names, names)
+    assert not figures[0].axes[0].texts
+    with pytest.raises(ValueError, match="2 sources and 1 targets"):
+        plots.conversion_heat_map(tmp_path / "a.png", [[1.0]], ["a", "b"], ["a"])
+
+
 def test_pyplot_is_not_touched(tmp_path):
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""Pictures: spectrograms one above the other, and how a codebook is used.
+"""Pictures: spectrograms one above the other, how a codebook is used, and conversions by pair.
 
 Draws with matplotlib's objects and its file-only canvas: no window, no global state, safe in a
 training process. matplotlib comes with the ``train``, ``metrics`` and ``demo`` extras.
@@ -149,6 +149,79 @@ def code_usage(path, counts, title="Use of the codes"):
         f"({100 * perplexity / len(share):.0f} %)",
         fontsize=10,
     )
+    return _save(figure, path)
+
+
+def conversion_heat_map(
+    path,
+    values,
+    sources,
+    targets,
+    unseen=(),
+    title="Similarity of conversions to their target",
+    label="mean cosine to the target's recordings",
+):
+    """Draws one number for each pair of source speaker and target.
+
+    Arguments
+    ---------
+    path : str or Path
+        The picture to write.
+    values : sequence of sequences
+        Rows of sources, columns of targets; None or NaN stays blank (a speaker to themselves).
+    sources, targets : list of str
+        Names of the rows and columns.
+    unseen : sequence of str
+        Sources that are marked as never trained on.
+    title, label : str
+        What stands above the picture and beside its scale.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    UserError
+        If matplotlib is missing.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "pairs.png")
+    >>> conversion_heat_map(path, [[None, 0.7], [0.6, None]], ["a", "b"], ["a", "b"]).name
+    'pairs.png'
+    """
+    values = np.array(
+        [[math.nan if value is None else value for value in row] for row in values], dtype=float
+    )
+    if values.shape != (len(sources), len(targets)) or not values.size:
+        raise ValueError(
+            f"{len(sources)} sources and {len(targets)} targets, but values {values.shape}"
+        )
+    rows, columns = values.shape
+    figure = _new_figure(width=min(16.0, 3.2 + 0.55 * columns), height=min(20.0, 2.2 + 0.34 * rows))
+    axes = figure.subplots()
+    # What is not a number is not drawn, and the paper is white.
+    image = axes.imshow(values, aspect="auto", cmap="viridis", interpolation="nearest")
+    axes.set_xticks(range(columns), targets, rotation=90)
+    marked = [f"{name} (unseen)" if name in unseen else name for name in sources]
+    axes.set_yticks(range(rows), marked)
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel("target")
+    axes.set_ylabel("source speaker")
+    # As long as they can be read.
+    if rows * columns <= 400:
+        middle = 0.5 * sum(image.get_clim())
+        for (row, column), value in np.ndenumerate(values):
+            if not math.isnan(value):
+                colour = "black" if value > middle else "white"
+                axes.text(
+                    column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7
+                )
+    figure.colorbar(image, ax=axes, pad=0.02).set_label(label)
+    axes.set_title(title, fontsize=10)
     return _save(figure, path)
 
 

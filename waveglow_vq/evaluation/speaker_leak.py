@@ -12,7 +12,70 @@ Authors
 import math
 import warnings
 
+from waveglow_vq.evaluation.conversion_data import read_source
+
 import numpy as np
+import torch
+from tqdm import tqdm
+
+
+@torch.no_grad()
+def code_leak(model, features, utterances, seed=0, progress=False):
+    """What the codes cost and what they say of who speaks.
+
+    Arguments
+    ---------
+    model : WaveGlowVQ
+        A model with codes, in evaluation mode.
+    features : LogMel
+        Its features.
+    utterances : list of Utterance
+        Some of every speaker; the probes are fitted to a part of them and asked about the others.
+    seed : int
+        Of the divisions.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    dict
+        ``codes_per_second``; ``bits_per_second``, of
+        :func:`entropy_bitrate` and, beside the codes,
+        ``pitch``; ``mutual_information`` of
+        :func:`mutual_information`; and
+        :func:`linear_probe` of each utterance's mean
+        encoder output (``probe_encoder``), mean code vector (``probe_codes``) and relative
+        frequencies of the codes (``probe_histograms``).
+    """
+    quantizer, conditioner = model.quantizer, model.conditioner
+    device = next(model.parameters()).device
+    size = quantizer.codebook_size
+    codes, encoded, decoded = [], [], []
+    for utterance in tqdm(utterances, desc="coding", unit="utterance", disable=not progress):
+        wav = read_source(utterance, features)[None].to(device)
+        if conditioner.input == "wav":
+            inputs = torch.nn.functional.pad(wav, (0, -wav.shape[1] % features.hop_length))
+        else:
+            inputs = features(wav)
+        indices = conditioner.encode(inputs)
+        encoded.append(conditioner.encoder(inputs)[0].mean(0).cpu())
+        decoded.append(quantizer.decode(indices)[0].mean(0).cpu())
+        codes.append(indices[0].cpu())
+    speakers = [utterance.speaker for utterance in utterances]
+    histograms = code_histograms(codes, size)
+    rate = features.sample_rate / conditioner.samples_per_code
+    return {
+        "codes_per_second": rate,
+        "codebook_size": size,
+        "bits_per_second": entropy_bitrate(codes, rate, size, seed)
+        | {"pitch": getattr(conditioner, "pitch_bits_per_second", 0.0)},
+        "mutual_information": mutual_information(codes, speakers, size, seed=seed),
+        "probe_encoder": linear_probe(torch.stack(encoded), speakers, seed=seed),
+        "probe_codes": linear_probe(torch.stack(decoded), speakers, seed=seed),
+        "probe_histograms": linear_probe(
+            histograms / histograms.sum(1, keepdims=True), speakers, seed=seed
+        ),
+    }
 
 
 def linear_probe(features, labels, folds=5, seed=0):

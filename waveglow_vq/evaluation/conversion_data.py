@@ -1,0 +1,186 @@
+"""The recordings that conversion is diagnosed on, from the manifests of a prepared corpus.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import itertools
+import os
+import random
+from pathlib import Path
+from typing import NamedTuple
+
+from waveglow_vq.data.audio import read_wav
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.conversion import track_log_f0
+
+import numpy as np
+import torch
+from speechbrain.dataio.dataio import load_data_json
+
+MANIFESTS = ("train", "valid", "test", "unseen")
+
+
+class Utterance(NamedTuple):
+    """A recording of a manifest.
+
+    Arguments
+    ---------
+    name, speaker : str
+        Its id and who speaks.
+    path : str
+        The sound file, at the model's rate.
+    text : str
+        What is said; empty where nobody wrote it down.
+    pitch : str
+        File of its log-F0, or None.
+    seen : bool
+        Whether its speaker was trained on.
+    """
+
+    name: str
+    speaker: str
+    path: str
+    text: str
+    pitch: str
+    seen: bool
+
+
+def read_manifests(folder, data_root, labels):
+    """The utterances of train.json, valid.json, test.json and, if there is one, unseen.json.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where the manifests are.
+    data_root : str or Path
+        What ``{data_root}`` in them stands for.
+    labels : list of str
+        The speakers that the model knows.
+
+    Returns
+    -------
+    dict
+        Name of the manifest: utterances, sorted by name.
+
+    Raises
+    ------
+    UserError
+        If a manifest is missing or damaged, or names files outside of ``data_root``.
+    """
+    known, found = set(labels), {}
+    for name in MANIFESTS:
+        path = Path(folder) / f"{name}.json"
+        if name == "unseen" and not path.exists():
+            found[name] = []
+            continue
+        try:
+            entries = load_data_json(str(path), {"data_root": str(data_root)})
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}); prepare the corpus anew") from None
+        found[name] = [_utterance(path, key, entries[key], known) for key in sorted(entries)]
+        root = os.path.join(os.path.abspath(data_root), "")
+        for utterance in found[name]:
+            for file in (utterance.path, utterance.pitch or utterance.path):
+                if not os.path.abspath(file).startswith(root):
+                    raise UserError(f"{path}: {utterance.name} names a file outside of {data_root}")
+    return found
+
+
+def _utterance(path, key, entry, known):
+    if not isinstance(entry, dict) or not {"wav", "speaker"} <= entry.keys():
+        raise UserError(f"{path}: {key} has no wav or no speaker; prepare the corpus anew")
+    return Utterance(
+        key,
+        entry["speaker"],
+        entry["wav"],
+        entry.get("text", ""),
+        entry.get("pitch"),
+        entry["speaker"] in known,
+    )
+
+
+def choose(items, count, seed):
+    """At most ``count`` of the items (all where None), drawn by the seed, in their own order.
+
+    Example
+    -------
+    >>> choose("abcdef", 3, seed=0) == choose("abcdef", 3, seed=0)
+    True
+    >>> choose("ab", 3, seed=0), choose("ab", None, seed=0)
+    (['a', 'b'], ['a', 'b'])
+    """
+    items = list(items)
+    if count is None or count >= len(items):
+        return items
+    # By a text, so that seeds may be of any kind and no two draws are related.
+    drawn = random.Random(str(seed)).sample(range(len(items)), max(count, 0))
+    return [items[i] for i in sorted(drawn)]
+
+
+def by_speaker(utterances):
+    """Utterances of each speaker, ``{label: [Utterance]}``, labels sorted."""
+    found = {}
+    for utterance in sorted(utterances, key=lambda u: (u.speaker, u.name)):
+        found.setdefault(utterance.speaker, []).append(utterance)
+    return found
+
+
+def choose_sources(utterances, max_speakers, max_utterances, seed):
+    """What is to be converted: at most so many speakers of either kind, trained on or not, and
+    altogether so many utterances, spread evenly over kinds and speakers. Utterances with a text
+    come first, since only of them it can be told whether the words stay.
+
+    Arguments
+    ---------
+    utterances : list of Utterance
+        What there is.
+    max_speakers, max_utterances : int
+        None: all.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    list of Utterance
+        Those of speakers that were trained on first.
+    """
+    queues = []
+    for seen in (True, False):
+        speakers = by_speaker(u for u in utterances if u.seen == seen)
+        turns = []
+        for speaker in choose(speakers, max_speakers, f"{seed} speakers"):
+            shuffled = list(speakers[speaker])
+            random.Random(f"{seed} {speaker}").shuffle(shuffled)
+            shuffled.sort(key=lambda utterance: not utterance.text)  # keeps the order otherwise
+            turns.append(shuffled)
+        queues.append(_in_turns(turns))
+    chosen = _in_turns(queues)[:max_utterances]
+    return sorted(chosen, key=lambda u: (not u.seen, u.speaker, u.name))
+
+
+def _in_turns(lists):
+    """The first of each, then the second of each, ..."""
+    rounds = itertools.zip_longest(*lists)
+    return [item for items in rounds for item in items if item is not None]
+
+
+def read_source(utterance, features):
+    """The samples ``[N]`` of an utterance, at the rate of the features."""
+    return read_wav(utterance.path, features.sample_rate, min_samples=features.margin + 1)
+
+
+def log_f0_of(utterance, features):
+    """Log-F0 of an utterance over its voiced frames, ``[voiced]``: what the preparation left
+    beside it, or tracked here."""
+    if utterance.pitch is not None and Path(utterance.pitch).is_file():
+        try:
+            log_f0 = torch.from_numpy(np.load(utterance.pitch, allow_pickle=False)).float()
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{utterance.pitch} cannot be read ({error}); prepare the corpus anew"
+            ) from None
+    else:
+        wav = read_source(utterance, features)
+        log_f0 = track_log_f0(wav, features.sample_rate, features.hop_length)
+    return log_f0[log_f0 > 0]
