@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 .PHONY: help venv judges demo test test-all lint bench clean
 
 help:
-	@echo "make demo      train a small model on generated speech, reconstruct, score: demo_output/"
+	@echo "make demo      train on generated speech, reconstruct, convert voices: demo_output/"
 	@echo "make test      the tests and the examples in the documentation, without the slow ones"
 	@echo "make test-all  all of them"
 	@echo "make lint      code style"
@@ -35,6 +35,7 @@ judges: $(STAMP)
 
 demo: $(STAMP)
 	$(RUN) recipes/LJSpeech/demo.py --output demo_output
+	$(RUN) recipes/VCTK/demo.py --output demo_output/conversion
 
 test: $(STAMP)
 	$(RUN) -m pytest -m "not slow" -ra --durations=10

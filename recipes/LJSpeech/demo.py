@@ -9,18 +9,13 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import argparse
 import json
-import os
-import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-from waveglow_vq.errors import UserError, cli_errors
+from waveglow_vq.errors import cli_errors
+from waveglow_vq.training.demo import demo_options, print_places, run_demo
 
-HERE = Path(__file__).resolve().parent
 # For four minutes of speech, a model and a batch with which three minutes go far.
 TRAINING = {
     "size": "tiny",
@@ -39,62 +34,14 @@ TRAINING = {
 
 def main(arguments=None):
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--output", default="demo_output", help="folder for everything")
-    parser.add_argument(
-        "--minutes", type=float, default=3.0, help="of training (default: %(default)s)"
-    )
-    parser.add_argument("--utterances", type=int, default=64, help="of the generated corpus")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
-    parser.add_argument(
-        "--train_option",
-        nargs="*",
-        default=[],
-        metavar="KEY=VALUE",
-        help="further options of train.py",
-    )
-    parser.add_argument("--only_report", action="store_true", help="the run is there: report it")
-    options = parser.parse_args(arguments)
+    options = demo_options(__doc__.split("\n")[0], "demo_output", arguments)
     with cli_errors():
-        output = Path(options.output).resolve()
         if options.only_report:
-            report(output, options.device)
+            report(Path(options.output).resolve(), options.device)
         else:
-            run_all(output, options)
-
-
-def run_all(output, options):
-    """Corpus, training, report."""
-    begin = time.monotonic()
-    corpus, run = output / "corpus", output / "run"
-    call(
-        "generating a corpus",
-        ["-m", "waveglow_vq.data.demo_corpus", corpus, "--utterances", options.utterances],
-    )
-    chosen = {**TRAINING, **dict(option.split("=", 1) for option in options.train_option)}
-    arguments = [HERE / "train.py", HERE / "hparams" / "vq.yaml"]
-    if not sys.stderr.isatty():
-        arguments.append("--noprogressbar")  # A log is no place for progress bars.
-    arguments += ["--device", options.device, "--data_folder", corpus, "--output_folder", run]
-    arguments += ["--max_minutes", options.minutes]
-    for name, value in chosen.items():
-        arguments += [f"--{name}", value]
-    call(f"training for {options.minutes:g} minutes", arguments)
-    call(
-        "reconstructing clips that were not trained on",
-        [__file__, "--output", output, "--device", options.device, "--only_report"],
-    )
-    print(f"All of it took {(time.monotonic() - begin) / 60:.1f} minutes.")
-
-
-def call(what, arguments):
-    """Runs Python, shows the command, and stops if it fails."""
-    command = [sys.executable, *map(str, arguments)]
-    print(f"\n== {what}\n{shlex.join(command)}\n", flush=True)
-    # Threads that spin while they wait slow down everything beside them.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    if subprocess.run(command, env=environment, check=False).returncode:
-        raise UserError(f"{what} failed; its message is above")
+            run_demo(
+                __file__, options, [], TRAINING, "reconstructing clips that were not trained on"
+            )
 
 
 def report(output, device):
@@ -145,17 +92,18 @@ def report(output, device):
         json.dumps({"figures": figures, "scores": scores}, indent=2) + "\n", "utf-8"
     )
     print(text)
-    print(f"\nIn {output}:")
-    for place, what in (
-        ("recordings/", "the test clips"),
-        ("reconstructions/", "the same from their codes"),
-        ("spectrograms.png", "both of one clip"),
-        ("figures.txt, figures.json", "the tables above"),
-        ("run/export/", "the model, for SpeechCodec.from_hparams(source=...)"),
-        ("run/train_log.txt", "the training, epoch by epoch"),
-        ("corpus/", "the generated corpus"),
-    ):
-        print(f"  {place:<27}{what}")
+    print_places(
+        output,
+        [
+            ("recordings/", "the test clips"),
+            ("reconstructions/", "the same from their codes"),
+            ("spectrograms.png", "both of one clip"),
+            ("figures.txt, figures.json", "the tables above"),
+            ("run/export/", "the model, for SpeechCodec.from_hparams(source=...)"),
+            ("run/train_log.txt", "the training, epoch by epoch"),
+            ("corpus/", "the generated corpus"),
+        ],
+    )
 
 
 if __name__ == "__main__":

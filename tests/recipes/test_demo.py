@@ -1,42 +1,119 @@
-"""The demo from the generated corpus to its table, with a model too small to learn anything."""
+"""The demos from the generated corpus to their tables, with models too small to learn anything."""
 
+import importlib.util
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 
-import demo
 import pytest
+import torch
 
-DEMO = Path(demo.__file__)
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+SMALL = "{flow: {flows: 2, layers: 2, channels: 8, envelope: {order: 16}}, codebook_size: 16}"
 
 
-@pytest.mark.slow
-def test_the_demo_leaves_speech_pictures_and_figures(tmp_path):
+def load_demo(recipe):
+    """The module, under a name of its own: both are called demo.py."""
+    path = RECIPES / recipe / "demo.py"
+    specification = importlib.util.spec_from_file_location(f"{recipe}_demo", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["LJSpeech", "VCTK"])
+def demo(request):
+    return load_demo(request.param)
+
+
+def run_small(demo, output, utterances):
+    """Runs all of it; returns what it printed."""
     pytest.importorskip("espeakng_loader", reason="needs pip install waveglow-vq[demo]")
-    small = "{flow: {flows: 2, layers: 2, channels: 8, envelope: {order: 16}}, codebook_size: 16}"
     result = subprocess.run(
-        [sys.executable, str(DEMO), "--output", str(tmp_path), "--minutes", "0.05"]
-        + ["--utterances", "12", "--train_option", f"preset={small}", "num_workers=0"],
+        [sys.executable, demo.__file__, "--output", str(output), "--minutes", "0.05"]
+        + ["--utterances", str(utterances), "--train_option", f"preset={SMALL}"]
+        + ["num_workers=0"],
         capture_output=True,
         text=True,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
+    assert (output / "figures.txt").read_text("utf-8").strip() in result.stdout
+    assert (output / "spectrograms.png").stat().st_size > 1000
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_the_codec_demo_leaves_speech_pictures_and_figures(tmp_path):
+    run_small(load_demo("LJSpeech"), tmp_path, 12)
     clips = json.loads((tmp_path / "run" / "manifests" / "test.json").read_text("utf-8"))
     for name in clips:
         assert (tmp_path / "recordings" / f"{name}.wav").is_file()
         assert (tmp_path / "reconstructions" / f"{name}.wav").is_file()
-    assert (tmp_path / "spectrograms.png").stat().st_size > 1000
     figures = json.loads((tmp_path / "figures.json").read_text("utf-8"))["figures"]
     assert all(isinstance(value, float | int) for value in figures.values())
-    assert (tmp_path / "figures.txt").read_text("utf-8").strip() in result.stdout
     assert "codes used of 16" in figures
 
 
-def test_the_demo_stops_where_a_step_fails(tmp_path, capfd):
+@pytest.mark.slow
+def test_the_conversion_demo_converts_every_voice_to_every_other(tmp_path):
+    run_small(load_demo("VCTK"), tmp_path, 12)
+    labels = ["DM001", "DM002", "DM003", "DM004"]
+    report = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    pairs = [(row["source"], row["target"]) for row in report["pairs"]]
+    assert sorted(pairs) == [(source, target) for source in labels for target in labels]
+    recordings = {file.name for file in (tmp_path / "recordings").iterdir()}
+    conversions = {file.name for file in (tmp_path / "conversions").iterdir()}
+    sentences = {name.split("_")[1].split(".")[0] for name in recordings}
+    assert len(recordings) == 4 * len(sentences) > 0
+    assert conversions == {
+        f"{source}_{sentence}_as_{target}.wav" for source, target in pairs for sentence in sentences
+    }
+    # Sentences that nobody said in training.
+    trained = json.loads((tmp_path / "run" / "manifests" / "train.json").read_text("utf-8"))
+    assert trained and not sentences & {name.split("_")[1] for name in trained}
+    assert all(math.isfinite(value) for value in report["figures"].values())
+
+
+def tone(hertz, samples=8192):
+    time = torch.arange(samples) / 22050
+    return 0.1 * sum((2 * torch.pi * hertz * k * time).sin() / k for k in range(1, 12))
+
+
+def test_the_figures_of_a_conversion_tell_success_from_failure():
+    demo = load_demo("VCTK")
+    recordings = {("A", "1"): tone(100), ("B", "1"): tone(200)}
+    noise = torch.randn(8192, generator=torch.Generator().manual_seed(0))
+    conversions = {
+        ("A", "B", "1"): tone(200),  # right
+        ("B", "A", "1"): tone(200),  # nothing has changed
+        ("A", "A", "1"): tone(100),
+        ("B", "B", "1"): 0.05 * noise,
+    }
+    rows = {
+        pair: demo.measure(*pair, ["1"], recordings, conversions)
+        for pair in (("A", "B"), ("B", "A"), ("A", "A"), ("B", "B"))
+    }
+    right, unchanged, same, hissed = rows.values()
+    assert right["f0_moved"] == pytest.approx(1, abs=0.02) and right["mcd_to_target"] < 0.01
+    assert right["mcd_to_source"] == pytest.approx(right["mcd_between"], abs=0.01)
+    assert unchanged["f0_moved"] == pytest.approx(0, abs=0.02) and unchanged["mcd_to_source"] < 0.01
+    assert unchanged["mcd_to_target"] > 1 and same["mcd_to_target"] < 0.01
+    assert same["f0_moved"] is None and hissed["mcd_to_target"] > 1
+    figures = demo.summary(list(rows.values()))
+    assert figures["pairs nearer to the target than to the source [%]"] == 50
+    assert figures["median F0 moved towards the target, median pair [%]"] == pytest.approx(
+        50, abs=2
+    )
+    text = demo.format_report(list(rows.values()), figures, ["1"])
+    assert "A      B          100     200" in text and "100 %" in text and "own" in text
+
+
+def test_a_demo_stops_where_a_step_fails(demo, tmp_path, capfd):
     with pytest.raises(SystemExit) as exit_info:
         demo.main(["--output", str(tmp_path), "--utterances", "0"])
     assert exit_info.value.code == 2
@@ -44,10 +121,29 @@ def test_the_demo_stops_where_a_step_fails(tmp_path, capfd):
     assert "--utterances is 0" in errors and "generating a corpus failed" in errors
 
 
-def test_the_demo_trains_with_options_that_the_recipe_has(tmp_path):
+def test_a_demo_trains_with_options_that_its_recipe_has(demo, tmp_path):
     from waveglow_vq.training.experiment import load_hparams
 
     yaml = "\n".join(f"{name}: {value}" for name, value in demo.TRAINING.items())
-    file = DEMO.parent / "hparams" / "vq.yaml"
+    file = Path(demo.__file__).parent / "hparams" / "vq.yaml"
     hparams = load_hparams(str(file), f"{yaml}\noutput_folder: {tmp_path}")
     assert hparams["split_ratio"] == [80, 8, 12]
+
+
+def test_too_few_sentences_for_a_test_are_an_error(tmp_path):
+    demo = load_demo("VCTK")
+    folder = tmp_path / "run" / "manifests"
+    folder.mkdir(parents=True)
+    entries = {"DM001_001": {"wav": "{data_root}/a.wav"}, "DM002_002": {"wav": "{data_root}/b.wav"}}
+    (folder / "test.json").write_text(json.dumps(entries))
+    from waveglow_vq.errors import UserError
+
+    with pytest.raises(UserError, match="--utterances: too few"):
+        demo.find_clips(tmp_path, ["DM001", "DM002"])
+    entries["DM002_001"] = {"wav": "{data_root}/c.wav"}
+    (folder / "test.json").write_text(json.dumps(entries))
+    clips = demo.find_clips(tmp_path, ["DM001", "DM002"])
+    assert clips == {
+        ("DM001", "001"): str(tmp_path / "audio" / "a.wav"),
+        ("DM002", "001"): str(tmp_path / "audio" / "c.wav"),
+    }

@@ -1,0 +1,117 @@
+"""What the recipes' demos share: their options, and how they run a corpus's generator, the recipe
+and their own report, each in a process of its own.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from waveglow_vq.errors import UserError
+
+
+def demo_options(description, output, arguments=None):
+    """The options of a demo.
+
+    Arguments
+    ---------
+    description : str
+        What it does.
+    output : str
+        The folder that is the default of ``--output``.
+    arguments : list of str
+        In place of those of the command line.
+
+    Returns
+    -------
+    argparse.Namespace
+
+    Example
+    -------
+    >>> demo_options("Trains and converts.", "demo_output", ["--minutes", "2"]).minutes
+    2.0
+    """
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument("--output", default=output, help="folder for everything")
+    parser.add_argument(
+        "--minutes", type=float, default=3.0, help="of training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--utterances", type=int, default=64, help="of the generated corpus, for each speaker"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    parser.add_argument(
+        "--train_option",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further options of train.py",
+    )
+    parser.add_argument("--only_report", action="store_true", help="the run is there: report it")
+    return parser.parse_args(arguments)
+
+
+def run_demo(script, options, corpus_options, training, reporting):
+    """Corpus, training, report: the commands that a user would run.
+
+    Arguments
+    ---------
+    script : str or Path
+        The demo itself, beside train.py; it is run again with ``--only_report``.
+    options : argparse.Namespace
+        As from :func:`demo_options`.
+    corpus_options : list
+        Further arguments of waveglow_vq.data.demo_corpus.
+    training : dict
+        Options of train.py; ``--train_option`` goes before them.
+    reporting : str
+        What the report does, for the reader.
+
+    Raises
+    ------
+    UserError
+        If a step fails.
+    """
+    begin = time.monotonic()
+    output, recipe = Path(options.output).resolve(), Path(script).resolve().parent
+    corpus = output / "corpus"
+    call(
+        "generating a corpus",
+        ["-m", "waveglow_vq.data.demo_corpus", corpus, "--utterances", options.utterances]
+        + list(corpus_options),
+    )
+    chosen = {**training, **dict(option.split("=", 1) for option in options.train_option)}
+    arguments = [recipe / "train.py", recipe / "hparams" / "vq.yaml"]
+    if not sys.stderr.isatty():
+        arguments.append("--noprogressbar")  # A log is no place for progress bars.
+    arguments += ["--device", options.device, "--data_folder", corpus]
+    arguments += ["--output_folder", output / "run", "--max_minutes", options.minutes]
+    for name, value in chosen.items():
+        arguments += [f"--{name}", value]
+    call(f"training for {options.minutes:g} minutes", arguments)
+    call(reporting, [script, "--output", output, "--device", options.device, "--only_report"])
+    print(f"All of it took {(time.monotonic() - begin) / 60:.1f} minutes.")
+
+
+def call(what, arguments):
+    """Runs Python, shows the command, and stops if it fails."""
+    command = [sys.executable, *map(str, arguments)]
+    print(f"\n== {what}\n{shlex.join(command)}\n", flush=True)
+    # Threads that spin while they wait slow down everything beside them.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    if subprocess.run(command, env=environment, check=False).returncode:
+        raise UserError(f"{what} failed; its message is above")
+
+
+def print_places(output, places):
+    """Says where what is: ``places`` are pairs of a name below ``output`` and what it holds."""
+    print(f"\nIn {output}:")
+    width = max(len(place) for place, _ in places) + 2
+    for place, what in places:
+        print(f"  {place:<{width}}{what}")
