@@ -275,3 +275,53 @@ def test_shifts_differ(utterance):
     wavs = torch.stack([reader(utterance)["wav"] for _ in range(8)])
     # Two segments would begin on two frames; shifted, they begin anywhere.
     assert len({round(float(wav[:100].square().sum()), 6) for wav in wavs}) > 3
+
+
+# ---- what is aligned with the log-mel, and references
+
+
+@pytest.mark.parametrize("shift", [0, 100, 127, 129, 200, 255])
+def test_first_frame_is_the_nearest_one_of_the_file(utterance, monkeypatch, shift):
+    """By it, what the preparation said of the file's frames is found again."""
+    for where in (0.1, 0.5, 1.0):
+        draws(monkeypatch, (shift + 0.5) / HOP, where, 0.5)
+        item = SegmentReader(LogMel(), 4, 24)(utterance)
+        draws(monkeypatch, where, 0.5)
+        unshifted_first = unshifted(LogMel(), 4, 24)(utterance)["first_frame"]
+        if shift == 0:
+            assert item["first_frame"] == unshifted_first == place(item, utterance)[0]
+        # Where the item begins, in samples of the file, found by its values.
+        wav = on_disk(utterance)
+        begins = torch.arange(len(wav) - 4 * HOP + 1)
+        windows = wav.unfold(0, 50, 1)[: len(begins)]
+        sample = int((windows - item["wav"][:50]).abs().amax(1).argmin())
+        first_sample = sample - item["start"] * HOP
+        assert first_sample % HOP == shift
+        assert abs(item["first_frame"] * HOP - first_sample) <= HOP / 2
+
+
+def test_reference_is_a_piece_of_the_log_mel(utterance):
+    torch.manual_seed(0)
+    reader = SegmentReader(LogMel(), 4, 24)
+    firsts = set()
+    for _ in range(40):
+        mel = reader.reference(utterance)
+        assert mel.shape == (24, 80)
+        first, error = place({"mel": mel}, utterance)
+        assert error < 1e-5
+        firsts.add(first)
+    # Anywhere in the 61 frames.
+    assert len(firsts) > 15 and min(firsts) < 6 and max(firsts) > 31
+
+
+def test_reference_of_a_short_file_is_all_of_it(utterance):
+    mel = SegmentReader(LogMel(), 4, 100).reference(utterance)
+    assert torch.allclose(mel, whole_mel(utterance), atol=1e-5)
+
+
+def test_reference_takes_files_shorter_than_a_segment(tmp_path):
+    soundfile.write(tmp_path / "a.wav", speech_like(5 * HOP), RATE, subtype="PCM_16")
+    assert SegmentReader(LogMel(), 16, 20).reference(tmp_path / "a.wav").shape == (6, 80)
+    soundfile.write(tmp_path / "bad.wav", speech_like(2 * HOP), RATE)
+    with pytest.raises(UserError, match="bad.wav: 512 samples are too short"):
+        SegmentReader(LogMel(), 16, 20).reference(tmp_path / "bad.wav")

@@ -66,9 +66,10 @@ def read_speakers(manifest_folder):
         entries = json.loads(path.read_text("utf-8"))
         labels = sorted(entries)
         statistics = [[entries[x]["log_f0_mean"], entries[x]["log_f0_std"]] for x in labels]
+        statistics = torch.tensor(statistics, dtype=torch.float32)
         clips = [int(entries[x]["train_clips"]) for x in labels]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error!r}); prepare the corpus anew") from None
     if not labels:
         raise UserError(f"{path} lists no speakers; prepare the corpus anew")
-    return Speakers(labels, torch.tensor(statistics, dtype=torch.float32), clips)
+    return Speakers(labels, statistics, clips)

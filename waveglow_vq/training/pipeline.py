@@ -111,9 +111,11 @@ def read_pitch(path):
     unvoiced."""
     try:
         log_f0 = numpy.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} cannot be read ({error}); prepare the corpus anew") from None
-    return torch.from_numpy(log_f0).float()
+    if getattr(log_f0, "dtype", None) != numpy.float32 or log_f0.ndim != 1:
+        raise UserError(f"{path} is not float32 [frames]; prepare the corpus anew")
+    return torch.from_numpy(log_f0)
 
 
 def segment_dataset(
