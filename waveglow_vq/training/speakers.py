@@ -36,6 +36,8 @@ class MultiSpeakerBrain(WaveGlowBrain):
         super().on_evaluate_start(max_key=max_key, min_key=min_key)
         condition = self.evaluated.speakers
         if condition is not None and condition.source == "encoder":
+            # Where nothing was left to train, nobody has said so yet.
+            self.evaluated.eval()
             manifest = Path(self.hparams.manifest_folder) / "train.json"
             data = read_manifest(manifest, self.hparams.audio_folder).data
             condition.set_centroids(
