@@ -25,11 +25,12 @@ needs_word_judge = pytest.mark.skipif(not WordJudge.available(), reason="needs m
 
 @pytest.fixture(scope="module")
 def real_vctk():
-    """Folder of real recordings in the layout of VCTK 0.80, named by WAVEGLOW_VQ_VCTK."""
+    """Real recordings in the layout of VCTK 0.80. WAVEGLOW_VQ_VCTK names the folder that holds
+    VCTK-Corpus."""
     folder = os.environ.get("WAVEGLOW_VQ_VCTK")
-    if not folder:
-        pytest.skip("WAVEGLOW_VQ_VCTK does not name a folder with VCTK recordings")
-    return Path(folder)
+    if not folder or not (Path(folder) / "VCTK-Corpus").is_dir():
+        pytest.skip("WAVEGLOW_VQ_VCTK does not name a folder that holds VCTK-Corpus")
+    return Path(folder) / "VCTK-Corpus"
 
 
 @pytest.fixture(scope="module")
