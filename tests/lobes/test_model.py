@@ -1,7 +1,8 @@
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.batches import crop_frames, draw_noise, masked_l1
 from waveglow_vq.lobes.conditioners import MelConditioner
 from waveglow_vq.lobes.mel_vq import MelVQConditioner
-from waveglow_vq.lobes.model import WaveGlowVQ, crop_frames, draw_noise, masked_l1
+from waveglow_vq.lobes.model import WaveGlowVQ
 from waveglow_vq.lobes.pitch import normalise_pitch
 from waveglow_vq.lobes.quantizers import EMAQuantizer, SoftEMQuantizer
 from waveglow_vq.lobes.speakers import SpeakerCondition

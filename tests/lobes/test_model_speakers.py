@@ -2,9 +2,10 @@
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes import mel_vq
+from waveglow_vq.lobes.batches import masked_l1
 from waveglow_vq.lobes.conditioners import MelConditioner
 from waveglow_vq.lobes.mel_vq import MelVQConditioner
-from waveglow_vq.lobes.model import WaveGlowVQ, masked_l1
+from waveglow_vq.lobes.model import WaveGlowVQ
 from waveglow_vq.lobes.pitch import normalise_pitch
 from waveglow_vq.lobes.quantizers import EMAQuantizer, SoftEMQuantizer
 from waveglow_vq.lobes.speakers import SpeakerCondition

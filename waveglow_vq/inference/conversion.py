@@ -12,7 +12,7 @@ Authors
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.pitch import track_f0
 from waveglow_vq.inference.interface import batch_log_mels, fill_padding, relative_lengths
-from waveglow_vq.lobes.model import crop_frames
+from waveglow_vq.lobes.batches import crop_frames
 from waveglow_vq.lobes.pitch import normalise_pitch
 
 import torch
