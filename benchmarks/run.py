@@ -3,6 +3,7 @@
     python benchmarks/run.py
     python benchmarks/run.py --only quantizer
     python benchmarks/run.py --only prior --data_folder /data/LJSpeech-1.1 --minutes 30
+    python benchmarks/run.py --only conversion --data_folder /data/VCTK-Corpus --minutes 10
 
 Everything after the name of a measurement goes to its own script, which explains itself by --help.
 """
@@ -17,6 +18,7 @@ MEASUREMENTS = {
     "speed": "speed",
     "quantizer": "quantizer_synthetic",
     "prior": "prior_comparison",
+    "conversion": "conversion_rates",
 }
 
 
