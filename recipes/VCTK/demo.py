@@ -16,7 +16,6 @@ import json
 import math
 import time
 from pathlib import Path
-from statistics import median
 
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.training.demo import demo_options, print_places, run_demo
@@ -24,6 +23,10 @@ from waveglow_vq.training.demo import demo_options, print_places, run_demo
 SPEAKERS = 4
 # Test sentences of each speaker that are converted to every other one.
 SENTENCES = 3
+# A conversion with fewer than this share of its recording's voiced frames whispers; and how near
+# the median F0 of the others has to come to the target's.
+VOICED = 0.5
+SEMITONES = 2
 # For a quarter of an hour of speech, a model and a batch with which three minutes go far.
 TRAINING = {
     "size": "tiny",
@@ -151,7 +154,8 @@ def measure(source, target, sentences, recordings, conversions):
     -------
     dict
         ``source_f0``, ``target_f0``, ``converted_f0`` (medians in Hz), ``f0_moved`` (share of the
-        way from source to target in log-F0; None for one's own voice), ``mcd_to_target`` and
+        way from source to target in log-F0; None for one's own voice), ``voiced`` (voiced frames
+        of the conversion, relative to those of the recording), ``mcd_to_target`` and
         ``mcd_to_source`` (time-warped mel-cepstral distortion to their own recordings in dB) and
         ``mcd_between`` (between these recordings).
     """
@@ -165,17 +169,20 @@ def measure(source, target, sentences, recordings, conversions):
         values = [mel_cepstral_distortion(*pair) for pair in zip(first, second, strict=True)]
         return sum(values) / len(values)
 
-    f0 = [median_f0(wavs) for wavs in (spoken, wanted, converted)]
+    (source_f0, frames), (target_f0, _), (converted_f0, kept) = map(
+        median_f0, (spoken, wanted, converted)
+    )
     moved = None
     if source != target:
-        moved = math.log(f0[2] / f0[0]) / math.log(f0[1] / f0[0])
+        moved = math.log(converted_f0 / source_f0) / math.log(target_f0 / source_f0)
     return {
         "source": source,
         "target": target,
-        "source_f0": f0[0],
-        "target_f0": f0[1],
-        "converted_f0": f0[2],
+        "source_f0": source_f0,
+        "target_f0": target_f0,
+        "converted_f0": converted_f0,
         "f0_moved": moved,
+        "voiced": kept / max(1, frames),
         "mcd_to_target": distortion(wanted, converted),
         "mcd_to_source": distortion(spoken, converted),
         "mcd_between": distortion(wanted, spoken),
@@ -183,30 +190,37 @@ def measure(source, target, sentences, recordings, conversions):
 
 
 def median_f0(wavs):
-    """Median of the fundamental frequency over all voiced frames, in Hz; NaN without any."""
+    """Median of the fundamental frequency over all voiced frames, in Hz, NaN without any; and how
+    many such frames there are."""
     from waveglow_vq.evaluation.pitch import track_f0
 
     import torch
 
     tracks = [track_f0(wav) for wav in wavs]
     voiced = torch.cat([track.f0[track.voiced] for track in tracks])
-    return float(voiced.median()) if len(voiced) else math.nan
+    return (float(voiced.median()) if len(voiced) else math.nan), len(voiced)
 
 
 def summary(rows):
     """Figures over all pairs of different speakers."""
     pairs = [row for row in rows if row["source"] != row["target"]]
     own = [row for row in rows if row["source"] == row["target"]]
-    # NaN where a conversion is nowhere voiced: it has moved nothing.
-    moved = [0.0 if math.isnan(row["f0_moved"]) else row["f0_moved"] for row in pairs]
 
     def mean(key, of):
         return sum(row[key] for row in of) / len(of)
 
     nearer = sum(row["mcd_to_target"] < row["mcd_to_source"] for row in pairs)
+    # The pitch of a whisper, as far as it has one, says nothing.
+    spoken = [row for row in pairs if row["voiced"] >= VOICED]
+    arrived = sum(
+        12 * abs(math.log2(row["converted_f0"] / row["target_f0"])) <= SEMITONES for row in spoken
+    )
     return {
         "pairs nearer to the target than to the source [%]": 100 * nearer / len(pairs),
-        "median F0 moved towards the target, median pair [%]": 100 * median(moved),
+        "pairs at least half as voiced as the recordings [%]": 100 * len(spoken) / len(pairs),
+        f"of these, median F0 within {SEMITONES} semitones of the target's [%]": (
+            100 * arrived / len(spoken) if spoken else math.nan
+        ),
         "MCD of conversions to the target's recordings [dB]": mean("mcd_to_target", pairs),
         "MCD of conversions to the source's recordings [dB]": mean("mcd_to_source", pairs),
         "MCD between recordings of source and target [dB]": mean("mcd_between", pairs),
@@ -219,16 +233,21 @@ def format_report(rows, figures, sentences):
     lines = [
         f"{len(rows) * len(sentences)} conversions of {len(sentences)} test sentences",
         "",
-        "               median F0 [Hz]                         MCD [dB] of the conversion to",
-        "source target  source  target  converted    moved     target's clip   source's clip",
+        "               median F0 [Hz]                      voiced  MCD [dB] of the conversion to",
+        "source target  source  target  converted    moved  frames   target's clip   source's clip",
     ]
     for row in rows:
         moved = "own" if row["f0_moved"] is None else f"{100 * row['f0_moved']:.0f} %"
+        if row["voiced"] < VOICED:
+            moved = "whisper"
         lines.append(
             f"{row['source']:<6} {row['target']:<6}  {row['source_f0']:6.0f}  "
             f"{row['target_f0']:6.0f}  {row['converted_f0']:9.0f}  {moved:>7}  "
-            f"{row['mcd_to_target']:16.2f}  {row['mcd_to_source']:14.2f}"
+            f"{100 * row['voiced']:4.0f} %  {row['mcd_to_target']:14.2f}  "
+            f"{row['mcd_to_source']:14.2f}"
         )
+    if any(row["voiced"] < VOICED for row in rows):
+        lines += ["", "Where few frames are voiced, it whispers: low voices take more training."]
     width = max(map(len, figures))
     lines += ["", *(f"{name:<{width}}  {value:8.2f}" for name, value in figures.items())]
     return "\n".join(lines)
