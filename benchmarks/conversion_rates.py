@@ -25,10 +25,11 @@ SETTINGS = {
     "194 bit/s": ("vq.yaml", {"code_stride": 4}),
     "388 bit/s": ("vq.yaml", {"code_stride": 2}),
     "775 bit/s": ("vq.yaml", {}),
-    "775 bit/s, nothing taken away": (
+    "775 bit/s, speaker left in": (
         "vq.yaml",
-        {"use_instance_norm": False, "time_jitter": 0, "mel_warp": 0, "use_pitch": False},
+        {"use_instance_norm": False, "use_pitch": False},
     ),
+    "775 bit/s, jitter and warping": ("vq.yaml", {"time_jitter": 0.12, "mel_warp": 0.1}),
     "raw wave, 3.1 kbit/s, envelope": ("vq_wav.yaml", {"prior": "envelope"}),
     "published: raw wave, 3.1 kbit/s": ("vq_wav.yaml", {}),
 }
