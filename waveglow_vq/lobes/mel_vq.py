@@ -67,7 +67,8 @@ class MelVQConditioner(nn.Module):
         those that are to be predicted stay as they are; 0: not.
     quantize_after : int
         Training steps before which the decoder is given the vectors as they are. Meanwhile the
-        codes follow them.
+        codes follow them. In evaluation it is always given codes: vectors would score better,
+        and the best checkpoint would be one that never saw a code.
     use_pitch : bool
         Whether normalised log-F0 is given beside the codes.
     pitch_stride, pitch_levels : int
@@ -148,7 +149,7 @@ class MelVQConditioner(nn.Module):
 
     @property
     def quantizes(self):
-        """Whether the decoder is given codes yet."""
+        """Whether the decoder is given codes in training yet."""
         return self.quantize_after == 0 or int(self.steps) >= self.quantize_after
 
     def encoder(self, features, lengths=None):
@@ -221,11 +222,10 @@ class MelVQConditioner(nn.Module):
         code_lengths = relative_code_lengths(lengths, frames, self.stride)
         quantized = self.quantizer(vectors, code_lengths)
         codes = quantized.quantized
-        if self.quantize_after:
+        if self.training and self.quantize_after:
             if not self.quantizes:
                 codes = vectors  # The codes' own losses bring them to the vectors meanwhile.
-            if self.training:
-                self.steps += 1
+            self.steps += 1
         if self.training and self.jitter:
             codes = time_jitter(codes, self.jitter, code_lengths)
         local, log_mel = self.decoder(codes, frames, lengths, speaker, pitch, f0_statistics)
