@@ -11,6 +11,7 @@ from pathlib import Path
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.data.speakers import SPEAKERS_FILE, read_speakers
 from waveglow_vq.inference import SpeechCodec, VoiceConverter, WaveGlowVocoder, load_export
+from waveglow_vq.training.experiment import load_hparams
 from waveglow_vq.training.speakers import MultiSpeakerBrain
 
 import pytest
@@ -173,7 +174,50 @@ def test_from_the_corpus_to_the_export(corpus, command, tmp_path):
     assert not (folder_of(brain) / "diagnostics").exists()
 
 
-# ---- every switch trains
+# ---- every switch reaches the model, and trains
+
+# Of each switch of the YAML files, a value that is no default, and what the model says of it.
+OF_ALL = {
+    "speaker_source": ("encoder", lambda model: model.speakers.source),
+    "max_speakers": (7, lambda model: model.speakers.count),
+    "speaker_channels": (9, lambda model: model.vocoder.speaker_channels),
+    "speaker_dropout": (0.3, lambda model: model.speakers.dropout),
+    "condition_dropout": (0.2, lambda model: model.condition_dropout),
+    "use_film": (True, lambda model: model.vocoder.use_film),
+}
+OF_CODES = {"adversary_weight": (0.4, lambda model: model.adversary_weight)}
+OF_VQ = {
+    "code_stride": (3, lambda model: model.conditioner.stride),
+    "codebook_size": (11, lambda model: model.quantizer.codebook_size),
+    "codebook_dim": (13, lambda model: model.quantizer.codebook_dim),
+    "quantize_after": (17, lambda model: model.conditioner.quantize_after),
+    "use_instance_norm": (False, lambda model: model.conditioner.use_instance_norm),
+    "time_jitter": (0.3, lambda model: model.conditioner.jitter),
+    "mel_warp": (0.2, lambda model: model.conditioner.warp),
+    "pitch_stride": (5, lambda model: model.conditioner.pitch.stride),
+    "pitch_levels": (9, lambda model: model.conditioner.pitch.levels),
+}
+SWITCHES = {"mel": OF_ALL, "vq": OF_ALL | OF_CODES | OF_VQ, "vq_wav": OF_ALL | OF_CODES}
+
+
+@pytest.mark.parametrize("yaml", list(SWITCHES))
+def test_switches_reach_the_model(monkeypatch, tmp_path, yaml):
+    monkeypatch.chdir(tmp_path)  # the folders of a run are made here
+
+    def build(**overrides):
+        overrides = {"size": "tiny", **overrides}
+        return load_hparams(str(RECIPE / "hparams" / f"{yaml}.yaml"), json.dumps(overrides))
+
+    default = build()
+    changed = build(**{name: value for name, (value, _) in SWITCHES[yaml].items()})
+    for name, (value, found) in SWITCHES[yaml].items():
+        assert found(default["model"]) == default[name] != value, name
+        assert found(changed["model"]) == value, name
+    if yaml == "vq":
+        assert build()["model"].uses_pitch and not build(use_pitch=False)["model"].uses_pitch
+    none = build(global_condition="none", **({"use_pitch": False} if yaml == "vq" else {}))
+    assert none["model"].speakers is None and none["model"].vocoder.speaker_channels == 0
+
 
 # All that is off by default, and all that is on by default switched off.
 ON = ["--adversary_weight", 0.1, "--quantize_after", 2, "--condition_dropout", 0.5]
