@@ -64,6 +64,7 @@ class MultiSpeakerBrain(WaveGlowBrain):
             max_utterances=self.hparams.diagnose_utterances,
             max_targets=self.hparams.diagnose_targets,
             min_train_clips=self.hparams.diagnose_min_clips,
+            max_wrong=self.hparams.diagnose_wrong,
             use_judges=self.hparams.use_judges,
             sigma=self.hparams.sampling_sigma,
             seed=self.hparams.seed,
