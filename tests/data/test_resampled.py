@@ -1,7 +1,7 @@
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -204,6 +204,9 @@ def test_another_file_is_done_again_alone(corpus):
     folder, utterances, again = corpus
     write(folder / "in", voice(0.4, 16000), 16000, "a_2")
     assert again() == ["a_2"] and again() == []
+    other = Path(write(folder / "in", voice(0.3, 16000, f0=180.0), 16000, "a_4").path)
+    assert other.stat().st_size == Path(utterances[0].path).stat().st_size
+    assert again() == ["a_4"]  # of the same size, but of another time
     assert again([*utterances[:5], utterances[5]._replace(source="other.wav")]) == ["b_5"]
 
 
@@ -238,7 +241,12 @@ def test_a_journal_of_nonsense_costs_work_only(corpus):
 
 def test_no_temporary_files_stay(corpus, monkeypatch):
     folder, utterances, again = corpus
-    monkeypatch.setattr(resampled.np, "save", lambda *_: (_ for _ in ()).throw(OSError("full")))
+
+    def fill_the_disk(part, _):
+        part.write_bytes(b"half")
+        raise OSError("full")
+
+    monkeypatch.setattr(resampled.np, "save", fill_the_disk)
     (folder / "out" / "a" / "a_0.wav").unlink()
     with pytest.raises(OSError, match="full"):
         again()
@@ -276,6 +284,16 @@ def test_a_damaged_recording_is_named(tmp_path, workers, content, message):
     assert len(prepare_audio(utterances, tmp_path / "out", num_workers=workers)[0]) == 4
 
 
+def test_an_interrupt_leaves_no_processes_at_work(tmp_path, monkeypatch):
+    """Wherever it comes: here, between two results."""
+    utterances = [write(tmp_path / "in", voice(1.0, 16000), 16000, f"a_{n}") for n in range(30)]
+    monkeypatch.setattr(resampled._Journal, "append", lambda *_: (_ for _ in ()).throw(OSError()))
+    with pytest.raises(OSError):
+        prepare_audio(utterances, tmp_path / "out", num_workers=2)
+    assert not multiprocessing.active_children()
+    assert len(list((tmp_path / "out" / "a").glob("[!.]*.wav"))) < 30
+
+
 def test_a_recording_that_vanished_is_named(tmp_path):
     with pytest.raises(UserError, match=r"x\.wav cannot be read: No such file"):
         prepare_audio([Utterance("a_1", "a", str(tmp_path / "x.wav"), "x.wav")], tmp_path / "out")
@@ -294,16 +312,12 @@ def test_wrong_options_are_named(tmp_path, options, workers, message):
         prepare_audio([], tmp_path, Treatment(**options), workers)
 
 
-_SCRIPT = """
-import sys
-from waveglow_vq.data.resampled import prepare_audio
-from waveglow_vq.data.speaker_folders import Utterance
-if __name__ == "__main__":
-    root, out = sys.argv[1:]
-    ids = [f"a_{n}" for n in range(40)]
-    prepare_audio([Utterance(i, "a", f"{root}/{i}.wav", f"{i}.wav") for i in ids], out,
-                  num_workers=2)
-"""
+def run_apart(utterances, folder, errors):
+    """In a process of its own, and in a group of its own: the test is not to be killed."""
+    os.setsid()
+    sys.stderr = open(errors, "w")
+    torch.set_num_threads(1)
+    prepare_audio(utterances, folder, num_workers=2)
 
 
 def children(pid):
@@ -320,27 +334,35 @@ def is_running(pid):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_is_gone_and_the_next_goes_on(tmp_path, how, monkeypatch):
-    utterances = [write(tmp_path / "in", voice(1.5, 48000), 48000, f"a_{n}") for n in range(40)]
+    only = write(tmp_path / "in", voice(1.5, 48000), 48000)
+    utterances = [only._replace(id=f"a_{n}") for n in range(120)]
     journal = tmp_path / "out" / resampled.JOURNAL
-    command = [sys.executable, "-c", _SCRIPT, str(tmp_path / "in"), str(tmp_path / "out")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ.copy()) as process:
-        while not journal.exists() or journal.read_text().count("\n") < 6:
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.002)
-        workers = children(process.pid)
-        process.send_signal(how)
-        process.wait()
+    errors = tmp_path / "stderr"
+    run = multiprocessing.get_context("fork").Process(
+        target=run_apart, args=(utterances, tmp_path / "out", errors)
+    )
+    run.start()
+    while not journal.exists() or journal.read_text().count("\n") < 6:
+        assert run.is_alive(), errors.read_text()
+        time.sleep(0.002)
+    workers = children(run.pid)
+    if how == signal.SIGINT:
+        os.killpg(run.pid, how)  # as Ctrl-C at a terminal: the workers get it too
+    else:
+        os.kill(run.pid, how)
+    run.join()
     assert workers
     while any(is_running(pid) for pid in workers):  # for ever, if they are not told to leave
         time.sleep(0.1)
+    assert errors.read_text().count("KeyboardInterrupt") <= 1  # the workers say nothing
     for file in (tmp_path / "out" / "a").glob("[!.]*.wav"):
         read_wav(file, sample_rate=RATE)
     finished = journal.read_text().count("\n")
-    assert 6 <= finished < 40
+    assert 6 <= finished < 120
     done = []
     original = resampled.prepare_utterance
     monkeypatch.setattr(
         resampled, "prepare_utterance", lambda u, *rest: done.append(u) or original(u, *rest)
     )
     prepared, _ = prepare_audio(utterances, tmp_path / "out", num_workers=1)
-    assert len(prepared) == 40 and len(done) == 40 - finished
+    assert len(prepared) == 120 and len(done) == 120 - finished

@@ -11,6 +11,7 @@ A line of the journal is written when both files are complete under their final 
 is killed at any moment loses only what was in work, and the next one goes on from there.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -128,9 +129,14 @@ def prepare_audio(utterances, audio_folder, treatment=None, num_workers=None):
         return prepared, keys
     for speaker in sorted({u.speaker for u in pending}):
         (audio_folder / speaker).mkdir(parents=True, exist_ok=True)
-    with journal, tqdm(desc="preparing audio", total=len(pending), unit="clip") as progress:
-        tasks = [(u, str(audio_folder), treatment) for u in pending]
-        for utterance, result in zip(pending, _run(tasks, num_workers), strict=True):
+    tasks = [(u, str(audio_folder), treatment) for u in pending]
+    # Closed at once when anything goes wrong here: the processes would work on through the rest.
+    with (
+        journal,
+        tqdm(desc="preparing audio", total=len(pending), unit="clip") as progress,
+        contextlib.closing(_run(tasks, num_workers)) as results,
+    ):
+        for utterance, result in zip(pending, results, strict=True):
             journal.append(utterance.id, keys[utterance.id], result)
             prepared[utterance.id] = result
             progress.update()
