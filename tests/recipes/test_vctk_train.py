@@ -214,7 +214,14 @@ def test_switches_reach_the_model(monkeypatch, tmp_path, yaml):
         assert found(default["model"]) == default[name] != value, name
         assert found(changed["model"]) == value, name
     if yaml == "vq":
-        assert build()["model"].uses_pitch and not build(use_pitch=False)["model"].uses_pitch
+        assert default["model"].uses_pitch and not build(use_pitch=False)["model"].uses_pitch
+        # Who speaks is told to the decoder and to the predicted log-mel.
+        assert changed["model"].conditioner.fine.modulation.in_features == 9
+        assert changed["model"].conditioner.speaker_head.in_features == 9
+    if yaml == "vq_wav":
+        # As published, to the flows only; where there is an envelope, to that too.
+        assert default["model"].conditioner.stack.modulation is None
+        assert build(prior="envelope")["model"].conditioner.stack.modulation is not None
     none = build(global_condition="none", **({"use_pitch": False} if yaml == "vq" else {}))
     assert none["model"].speakers is None and none["model"].vocoder.speaker_channels == 0
 
@@ -296,12 +303,13 @@ def test_full_size_tiny_trains(command, yaml, options):
 
 
 WITHOUT_SPEAKERS = [
-    pytest.param("mel", [], WaveGlowVocoder, marks=pytest.mark.slow),
+    ("mel", [], WaveGlowVocoder),
     ("vq", ["--use_pitch", False], SpeechCodec),
-    pytest.param("vq_wav", [], SpeechCodec, marks=pytest.mark.slow),
+    ("vq_wav", [], SpeechCodec),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("yaml", "options", "interface"), WITHOUT_SPEAKERS)
 def test_a_model_without_speakers_trains_on_the_same_corpus(command, yaml, options, interface):
     brain = run(command(yaml, "--global_condition", "none", *options, preset=small(yaml)))
