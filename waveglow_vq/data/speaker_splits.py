@@ -281,9 +281,7 @@ def _by_speaker(utterances, split_ratio, seed):
         valid, test = (
             math.floor(len(members) * share / sum(split_ratio) + 1e-9) for share in split_ratio[1:]
         )
-        # One clip at least stays for training, however small the share of train is.
-        valid = min(valid, len(members) - 1)
-        test = min(test, len(members) - 1 - valid)
+        # The share of train is not 0, so the two together are less than all.
         names = ["valid"] * valid + ["test"] * test
         names += ["train"] * (len(members) - len(names))
         where.update((u.id, name) for u, name in zip(members, names, strict=True))
