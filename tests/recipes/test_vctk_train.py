@@ -190,6 +190,7 @@ OF_VQ = {
     "code_stride": (3, lambda model: model.conditioner.stride),
     "codebook_size": (11, lambda model: model.quantizer.codebook_size),
     "codebook_dim": (13, lambda model: model.quantizer.codebook_dim),
+    "mel_weight": (2.5, lambda model: model.mel_weight),
     "quantize_after": (17, lambda model: model.conditioner.quantize_after),
     "use_instance_norm": (False, lambda model: model.conditioner.use_instance_norm),
     "time_jitter": (0.3, lambda model: model.conditioner.jitter),
@@ -228,14 +229,14 @@ def test_switches_reach_the_model(monkeypatch, tmp_path, yaml):
 
 # All that is off by default, and all that is on by default switched off.
 ON = ["--adversary_weight", 0.1, "--quantize_after", 2, "--condition_dropout", 0.5]
-ON += ["--use_film", True, "--speaker_source", "encoder"]
-OFF = ["--use_instance_norm", False, "--time_jitter", 0, "--mel_warp", 0, "--use_pitch", False]
+ON += ["--use_film", True, "--speaker_source", "encoder", "--time_jitter", 0.12, "--mel_warp", 0.1]
+OFF = ["--use_instance_norm", False, "--use_pitch", False]
 OFF += ["--speaker_dropout", 0, "--code_stride", 2]
 QUICK = [("vq", ON), ("vq", OFF), ("mel", ["--use_film", True]), ("vq_wav", [])]
 EACH = [
     ("vq", ["--use_instance_norm", False]),
-    ("vq", ["--time_jitter", 0]),
-    ("vq", ["--mel_warp", 0]),
+    ("vq", ["--time_jitter", 0.12]),
+    ("vq", ["--mel_warp", 0.1]),
     ("vq", ["--code_stride", 2]),
     ("vq", ["--codebook_size", 32, "--codebook_dim", 4]),
     ("vq", ["--condition_dropout", 0.5]),
