@@ -449,8 +449,7 @@ def error_of(capsys, arguments):
         ("vq", ["--max_speakers", 1], "max_speakers: 1; the corpus has 2 speakers"),
         ("vq", ["--speaker_source", "ear"], "'ear' is not one of table, encoder"),
         ("vq", ["--global_condition", "spaeker"], "none, speaker"),
-        # Which is on by default, and is placed in the range of a speaker.
-        ("vq", ["--global_condition", "none"], "pitch"),
+        ("vq", ["--global_condition", "none"], "use_pitch to False"),
         ("vq", ["--global_condition", "none", "--adversary_weight", 0.1], "adversary_weight"),
         ("vq", ["--time_jitter", 2], "jitter: 2"),
         ("vq", ["--mel_warp", 1.5], "warp: 1.5"),

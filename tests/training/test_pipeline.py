@@ -379,3 +379,13 @@ def test_refuses_pitch_outside_of_the_corpus(voices, tmp_path, features):
     for make in (segment_dataset, utterance_dataset):
         with pytest.raises(UserError, match="p226_001 names a file outside"):
             make(write_manifest(tmp_path, entries), folder, features)
+
+
+@pytest.mark.parametrize("name", ["speaker", "pitch", "log_f0_mean", "log_f0_std"])
+def test_refuses_entries_without_what_is_told_of_speakers(voices, tmp_path, features, name):
+    folder, entries = voices
+    damaged = {k: v for k, v in entries["p226_001"].items() if k != name}
+    manifest = write_manifest(tmp_path, {**entries, "p226_001": damaged})
+    for make in (segment_dataset, utterance_dataset):
+        with pytest.raises(UserError, match=f"p226_001 has no {name}; prepare"):
+            make(manifest, folder, features, speakers=SpeakerItems(SPEAKERS, pitch=True))

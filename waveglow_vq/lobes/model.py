@@ -134,6 +134,11 @@ class WaveGlowVQ(nn.Module):
             if speakers is None or self.quantizer is None:
                 raise UserError("adversary_weight: it needs codes, and global_condition: speaker")
             self.adversary = SpeakerAdversary(self.quantizer.codebook_dim, speakers.count)
+        if speakers is None and getattr(conditioner, "uses_pitch", False):
+            raise UserError(
+                "use_pitch: pitch is placed in the range of a speaker; set global_condition to "
+                "speaker, or use_pitch to False"
+            )
         self.sigma = sigma
         self.mel_weight = mel_weight
         self.quantizer_weight = quantizer_weight

@@ -105,6 +105,14 @@ class SpeakerItems(NamedTuple):
         log_f0 = F.pad(log_f0[first_frame : first_frame + frames], (0, frames))[:frames]
         return [number, normalise_pitch(log_f0[None], statistics[None])[0], statistics]
 
+    def check(self, manifest, data):
+        """Raises a UserError if an entry of a manifest lacks what the items come from."""
+        wanted = ["speaker_label"] + ["pitch_path", "log_f0_mean", "log_f0_std"] * self.pitch
+        for key, entry in data.items():
+            if missing := [name for name in wanted if name not in entry]:
+                missing = missing[0].removesuffix("_label").removesuffix("_path")
+                raise UserError(f"{manifest}: {key} has no {missing}; prepare the corpus anew")
+
 
 def read_pitch(path):
     """The log-F0 that the preparation left beside a clip, float32 ``[frames]``, 0 where
@@ -162,6 +170,8 @@ def segment_dataset(
     names = ["wav", "mel", "start"] + (["history"] if history else [])
 
     extra = [] if speakers is None else speakers.names
+    if speakers is not None:
+        speakers.check(manifest, dataset.data)
     by_speaker = {}
     for entry in dataset.data.values():
         by_speaker.setdefault(entry.get("speaker_label"), []).append(entry["path"])
@@ -214,6 +224,8 @@ def utterance_dataset(manifest, data_root, features, max_utterances=None, speake
                 yield item["mel"]
 
     names = ["wav", "mel"] + ([] if speakers is None else speakers.names)
+    if speakers is not None:
+        speakers.check(manifest, dataset.data)
     dataset.add_dynamic_item(read, takes=["id"], provides=names)
     dataset.set_output_keys(["id"] + names)
     if max_utterances is not None:
