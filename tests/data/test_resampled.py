@@ -358,7 +358,7 @@ def test_a_killed_run_is_gone_and_the_next_goes_on(tmp_path, how, monkeypatch):
     for file in (tmp_path / "out" / "a").glob("[!.]*.wav"):
         read_wav(file, sample_rate=RATE)
     finished = journal.read_text().count("\n")
-    assert 6 <= finished < 120
+    assert 6 <= finished <= 120  # all of them, where this process was left waiting
     done = []
     original = resampled.prepare_utterance
     monkeypatch.setattr(

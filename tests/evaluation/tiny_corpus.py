@@ -80,7 +80,7 @@ def tiny_model(kind="mel_vq", source="table", speakers=True, seed=0):
         else:
             conditioner = MelVQConditioner(
                 features, SoftEMQuantizer(16, 8), stride=2, channels=8, speaker_channels=channels,
-                use_pitch=True,
+                use_pitch=speakers,
             )  # fmt: skip
         vocoder = WaveGlow(
             features, 8, flows=2, layers=2, channels=8, envelope={"order": 8},

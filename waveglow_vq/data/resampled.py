@@ -307,7 +307,13 @@ def _run(tasks, num_workers):
     """The results of `prepare_utterance`, in the order of the tasks."""
     workers = min(num_workers or min(16, os.cpu_count() or 1), len(tasks))
     if workers == 1:
-        yield from (prepare_utterance(*task) for task in tasks)
+        # One thread, as in the workers: more would round differently.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield from (prepare_utterance(*task) for task in tasks)
+        finally:
+            torch.set_num_threads(threads)
         return
     # Processes: the search for the best pitch path is a loop in Python. Forked ones start at once
     # and need no guarded main module; elsewhere than on Linux forking is not safe.
