@@ -247,7 +247,7 @@ def format_report(rows, figures, sentences):
             f"{row['mcd_to_source']:14.2f}"
         )
     if any(row["voiced"] < VOICED for row in rows):
-        lines += ["", "Where few frames are voiced, it whispers: low voices take more training."]
+        lines += ["", "Where few frames are voiced, it whispers, as low voices do at this size."]
     width = max(map(len, figures))
     lines += ["", *(f"{name:<{width}}  {value:8.2f}" for name, value in figures.items())]
     return "\n".join(lines)
