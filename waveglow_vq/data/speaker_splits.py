@@ -12,12 +12,12 @@ from typing import NamedTuple
 from waveglow_vq.data.preparation import hash_fraction
 from waveglow_vq.data.speaker_folders import normalise_sentence
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.speakers import MIN_LOG_F0_STD
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
 UNSEEN = "unseen"
-MIN_LOG_F0_STD = 0.05
 # For a corpus in which nothing is voiced: between the voices of men and women.
 _NEUTRAL_LOG_F0 = (math.log(150.0), 0.2)
 

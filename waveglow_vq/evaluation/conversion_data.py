@@ -5,18 +5,13 @@ Authors
 """
 
 import itertools
-import os
 import random
 from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.data.audio import read_wav
-from waveglow_vq.errors import UserError
+from waveglow_vq.data.manifests import load_manifest, read_pitch
 from waveglow_vq.inference.conversion import track_log_f0
-
-import numpy as np
-import torch
-from speechbrain.dataio.dataio import load_data_json
 
 MANIFESTS = ("train", "valid", "test", "unseen")
 
@@ -74,22 +69,12 @@ def read_manifests(folder, data_root, labels):
         if name == "unseen" and not path.exists():
             found[name] = []
             continue
-        try:
-            entries = load_data_json(str(path), {"data_root": str(data_root)})
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error}); prepare the corpus anew") from None
-        found[name] = [_utterance(path, key, entries[key], known) for key in sorted(entries)]
-        root = os.path.join(os.path.abspath(data_root), "")
-        for utterance in found[name]:
-            for file in (utterance.path, utterance.pitch or utterance.path):
-                if not os.path.abspath(file).startswith(root):
-                    raise UserError(f"{path}: {utterance.name} names a file outside of {data_root}")
+        entries = load_manifest(path, data_root, ("wav", "speaker"))
+        found[name] = [_utterance(key, entries[key], known) for key in sorted(entries)]
     return found
 
 
-def _utterance(path, key, entry, known):
-    if not isinstance(entry, dict) or not {"wav", "speaker"} <= entry.keys():
-        raise UserError(f"{path}: {key} has no wav or no speaker; prepare the corpus anew")
+def _utterance(key, entry, known):
     return Utterance(
         key,
         entry["speaker"],
@@ -174,12 +159,7 @@ def log_f0_of(utterance, features):
     """Log-F0 of an utterance over its voiced frames, ``[voiced]``: what the preparation left
     beside it, or tracked here."""
     if utterance.pitch is not None and Path(utterance.pitch).is_file():
-        try:
-            log_f0 = torch.from_numpy(np.load(utterance.pitch, allow_pickle=False)).float()
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{utterance.pitch} cannot be read ({error}); prepare the corpus anew"
-            ) from None
+        log_f0 = read_pitch(utterance.pitch)
     else:
         wav = read_source(utterance, features)
         log_f0 = track_log_f0(wav, features.sample_rate, features.hop_length)

@@ -14,12 +14,11 @@ from waveglow_vq.evaluation.pitch import track_f0
 from waveglow_vq.inference.interface import batch_log_mels, fill_padding, relative_lengths
 from waveglow_vq.lobes.batches import crop_frames
 from waveglow_vq.lobes.pitch import normalise_pitch
+from waveglow_vq.lobes.speakers import MIN_LOG_F0_STD
 
 import torch
 
 MODES = ("codes", "latent_swap")
-# The least standard deviation of a voice's log-F0, as in the manifests: about a semitone.
-MIN_LOG_F0_STD = 0.05
 # The pitch of long recordings is tracked in stretches, with a margin that is thrown away.
 _STRETCH_SECONDS = 60
 _MARGIN_SECONDS = 1

@@ -18,6 +18,8 @@ UNKNOWN = -1
 # Log-F0 of speech in general (158 Hz, a quarter of an octave's spread), until it is measured.
 LOG_F0_MEAN = 5.06
 LOG_F0_STD = 0.25
+# The least standard deviation of a voice's log-F0, about a semitone: it is divided by.
+MIN_LOG_F0_STD = 0.05
 
 
 class SpeakerCondition(nn.Module):

@@ -6,19 +6,17 @@ Authors
 
 import copy
 import math
-import os
 import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from waveglow_vq.data.manifests import load_manifest, read_pitch
 from waveglow_vq.data.segments import SegmentReader, read_utterance
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.pitch import normalise_pitch
 
-import numpy
 import torch
-from speechbrain.dataio.dataio import load_data_json
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import ReproducibleWeightedRandomSampler
 from torch.nn import functional as F
@@ -112,18 +110,6 @@ class SpeakerItems(NamedTuple):
             if missing := [name for name in wanted if name not in entry]:
                 missing = missing[0].removesuffix("_label").removesuffix("_path")
                 raise UserError(f"{manifest}: {key} has no {missing}; prepare the corpus anew")
-
-
-def read_pitch(path):
-    """The log-F0 that the preparation left beside a clip, float32 ``[frames]``, 0 where
-    unvoiced."""
-    try:
-        log_f0 = numpy.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({error}); prepare the corpus anew") from None
-    if getattr(log_f0, "dtype", None) != numpy.float32 or log_f0.ndim != 1:
-        raise UserError(f"{path} is not float32 [frames]; prepare the corpus anew")
-    return torch.from_numpy(log_f0)
 
 
 def segment_dataset(
@@ -236,23 +222,12 @@ def utterance_dataset(manifest, data_root, features, max_utterances=None, speake
 def read_manifest(manifest, data_root):
     """Reads a manifest. Its ``wav``, which has to lie in the corpus, becomes ``path``; in a batch,
     ``wav`` is the waveform."""
-    try:
-        data = load_data_json(str(manifest), {"data_root": str(data_root)})
-    except (OSError, ValueError) as error:
-        raise UserError(f"{manifest} cannot be read ({error}); prepare the corpus anew") from None
+    data = load_manifest(manifest, data_root, ("wav", "num_samples"))
     if not data:
         raise UserError(f"{manifest} lists no utterances; prepare the corpus anew")
-    root = os.path.join(os.path.abspath(data_root), "")
-    for key, entry in data.items():
-        if "wav" not in entry or "num_samples" not in entry:
-            raise UserError(f"{manifest}: {key} has no wav or num_samples; prepare it anew")
-        entry["path"] = entry.pop("wav")
-        for name, new_name in (("speaker", "speaker_label"), ("pitch", "pitch_path")):
-            if name in entry:
-                entry[new_name] = entry.pop(name)
-        for path in (entry["path"], entry.get("pitch_path", entry["path"])):
-            if not os.path.abspath(path).startswith(root):
-                raise UserError(f"{manifest}: {key} names a file outside of {data_root}")
+    # In a batch these names are those of tensors.
+    renamed = {"wav": "path", "speaker": "speaker_label", "pitch": "pitch_path"}
+    data = {k: {renamed.get(n, n): v for n, v in entry.items()} for k, entry in data.items()}
     return DynamicItemDataset(data)
 
 
