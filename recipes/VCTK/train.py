@@ -50,6 +50,7 @@ def main(arguments=None):
             "mic": hparams["mic"],
             "additional_folders": hparams["additional_folders"],
             "sample_rate": hparams["features"].sample_rate,
+            "hop_length": hparams["features"].hop_length,
             "trim_silence": hparams["trim_silence"],
             "split_ratio": hparams["split_ratio"],
             "seed": hparams["split_seed"],

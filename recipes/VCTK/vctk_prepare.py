@@ -44,6 +44,7 @@ def prepare_vctk(
     mic="mic1",
     additional_folders=(),
     sample_rate=22050,
+    hop_length=256,
     trim_silence=True,
     trim_threshold_db=TRIM_THRESHOLD_DB,
     min_samples=16384,
@@ -79,6 +80,8 @@ def prepare_vctk(
         More speakers: folders with one sub folder of sound files for each.
     sample_rate : int
         Of the prepared audio, in Hz.
+    hop_length : int
+        Samples between frames of the pitch: that of the model's features.
     trim_silence : bool
         Whether leading and trailing silence is cut off.
     trim_threshold_db : float
@@ -132,7 +135,7 @@ def prepare_vctk(
     _check_apart(audio_folder, data_folder, additional_folders)
     utterances = choose_subset(corpus.utterances, max_utterances, seed)
     utterances = sorted(utterances, key=lambda u: (u.speaker, u.id))
-    treatment = Treatment(sample_rate, trim_silence, trim_threshold_db)
+    treatment = Treatment(sample_rate, trim_silence, trim_threshold_db, hop_length)
     prepared, keys = prepare_audio(utterances, audio_folder, treatment, num_workers)
 
     filters = Filters(min_samples or 1, max_samples, min_loudness_dbfs, skip_silent)

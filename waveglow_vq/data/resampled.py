@@ -3,7 +3,7 @@
 Training draws segments at random, so resampling and pitch tracking are done once and kept:
 
     <audio_folder>/<speaker>/<utterance id>.wav
-    <audio_folder>/<speaker>/<utterance id>.pitch.npy     float32 [1 + samples // 256]: ln(F0 / Hz),
+    <audio_folder>/<speaker>/<utterance id>.pitch.npy     float32 [1 + samples // hop]: ln(F0 / Hz),
                                                           0 where unvoiced
     <audio_folder>/prepared.jsonl                         one line for each finished utterance
 
@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 JOURNAL = "prepared.jsonl"
 PITCH_SUFFIX = ".pitch.npy"
-HOP_LENGTH = 256  # of the log-mel features, which the pitch goes along with
 TRIM_THRESHOLD_DB = -35.0
 _TRIM_MARGIN_SECONDS = 0.1
 _TRIM_FRAME_SECONDS = 0.02
@@ -60,11 +59,14 @@ class Treatment(NamedTuple):
         Whether silence before and after the speech is cut off.
     trim_threshold_db : float
         What is quieter than the loudest 20 ms by this much is silence; negative.
+    hop_length : int
+        Samples between frames of the pitch: that of the log-mel features.
     """
 
     sample_rate: int = 22050
     trim_silence: bool = True
     trim_threshold_db: float = TRIM_THRESHOLD_DB
+    hop_length: int = 256
 
 
 class Prepared(NamedTuple):
@@ -121,7 +123,9 @@ def prepare_audio(utterances, audio_folder, treatment=None, num_workers=None):
     prepared = {}
     for utterance in utterances:
         known = journal.find(utterance.id, keys[utterance.id])
-        if known and _files_are_whole(audio_folder, utterance, known.sound.num_samples):
+        if known and _files_are_whole(
+            audio_folder, utterance, known.sound.num_samples, treatment.hop_length
+        ):
             prepared[utterance.id] = known
     pending = [u for u in utterances if u.id not in prepared]
     if not pending:
@@ -174,7 +178,7 @@ def prepare_utterance(utterance, audio_folder, treatment):
         start, end = speech_bounds(wav, treatment.sample_rate, treatment.trim_threshold_db)
         wav = wav[start:end]
     wav = wav * min(1.0, _FULL_SCALE / max(float(wav.abs().max()), 1e-9))
-    track = track_f0(wav, treatment.sample_rate, HOP_LENGTH)
+    track = track_f0(wav, treatment.sample_rate, treatment.hop_length)
     log_f0 = torch.where(track.voiced, track.f0.clamp_min(1.0).log(), torch.zeros(())).numpy()
     wav_file, pitch_file = prepared_files(audio_folder, utterance)
     _write_whole(wav_file, lambda part: write_wav(part, wav, treatment.sample_rate))
@@ -370,15 +374,14 @@ def _key(utterance, treatment):
         status.st_size,
         status.st_mtime_ns,
         _VERSION,
-        HOP_LENGTH,
         *treatment,
     ]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
 
 
-def _files_are_whole(audio_folder, utterance, num_samples):
+def _files_are_whole(audio_folder, utterance, num_samples, hop_length):
     wav_file, pitch_file = prepared_files(audio_folder, utterance)
-    frames = 1 + num_samples // HOP_LENGTH
+    frames = 1 + num_samples // hop_length
     try:
         # At least the bytes of the content: both formats have a header before it.
         return (
