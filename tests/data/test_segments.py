@@ -53,7 +53,7 @@ def draws(monkeypatch, *fractions):
     """Replaces chance: the draws are at these fractions of what is possible."""
     queue = list(fractions)
     monkeypatch.setattr(
-        segments, "_random_below", lambda limit: min(int(queue.pop(0) * limit), limit - 1)
+        segments, "_random_below", lambda limit, _: min(int(queue.pop(0) * limit), limit - 1)
     )
 
 

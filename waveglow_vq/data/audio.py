@@ -5,11 +5,13 @@ channel means that something is wrong with the data; ``read_for_model`` takes wh
 at hand and brings it to the rate of the model. A problem is one sentence that names the file.
 """
 
+import io
 import logging
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
+from waveglow_vq.data.reading import note_reading
 from waveglow_vq.errors import UserError
 
 import numpy as np
@@ -21,6 +23,31 @@ logger = logging.getLogger(__name__)
 
 # Sizes that programs put into a WAV header when they write to a pipe and cannot know the length.
 _UNKNOWN_WAV_SIZES = (0, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF)
+
+
+class SoundBytes(NamedTuple):
+    """A whole sound file in memory. Whatever reads sound here takes it in the place of a path.
+
+    Arguments
+    ---------
+    name : str
+        What messages call it.
+    data : bytes
+        The content of the file.
+    """
+
+    name: str
+    data: bytes
+
+
+def sound_name(source):
+    """What messages call a source of sound: its path, or the name of SoundBytes."""
+    return source.name if isinstance(source, SoundBytes) else str(source)
+
+
+def sound_file(source):
+    """What soundfile reads a source from: its path, or a file in memory."""
+    return io.BytesIO(source.data) if isinstance(source, SoundBytes) else str(source)
 
 
 class AudioInfo(NamedTuple):
@@ -41,12 +68,12 @@ class AudioInfo(NamedTuple):
     num_channels: int
 
 
-def audio_info(path):
+def audio_info(source):
     """Reads the header of a sound file and checks that the file is whole.
 
     Arguments
     ---------
-    path : str or Path
+    source : str, Path or SoundBytes
         Any format that libsndfile reads (WAV, FLAC, OGG, ...).
 
     Returns
@@ -66,32 +93,36 @@ def audio_info(path):
     >>> audio_info(path)
     AudioInfo(sample_rate=22050, num_samples=100, num_channels=1)
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist or is not a file.")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is an empty file (0 bytes).")
+    name = sound_name(source)
+    note_reading(name)
     try:
-        info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read as a sound file: {error}") from error
-    missing = _missing_wav_bytes(path)
+        if not isinstance(source, SoundBytes) and not Path(source).is_file():
+            raise UserError(f"{name} does not exist or is not a file.")
+        with _opened(source) as file:
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            missing = _missing_wav_bytes(file, size)
+        if size == 0:
+            raise UserError(f"{name} is an empty file (0 bytes).")
+        info = soundfile.info(sound_file(source))
+    except (OSError, RuntimeError) as error:  # soundfile's own are RuntimeErrors
+        raise UserError(f"{name} cannot be read as a sound file: {error}") from error
     if missing:
         raise UserError(
-            f"{path} is truncated: its header promises {missing} bytes more than the file has; "
+            f"{name} is truncated: its header promises {missing} bytes more than the file has; "
             "copy or download it again."
         )
     if info.frames == 0:
-        raise UserError(f"{path} holds no samples.")
+        raise UserError(f"{name} holds no samples.")
     return AudioInfo(info.samplerate, info.frames, info.channels)
 
 
-def read_wav(path, sample_rate=None, mono="require", min_samples=1):
+def read_wav(source, sample_rate=None, mono="require", min_samples=1):
     """Reads one channel of sound as it is, and refuses what does not fit.
 
     Arguments
     ---------
-    path : str or Path
+    source : str, Path or SoundBytes
         The sound file.
     sample_rate : int or None
         Rate in Hz that the file must have; ``None`` accepts any.
@@ -119,15 +150,15 @@ def read_wav(path, sample_rate=None, mono="require", min_samples=1):
     >>> read_wav(path, sample_rate=22050)[:3]
     tensor([0.5000, 0.5000, 0.5000])
     """
-    return read_wav_and_rate(path, sample_rate, mono, min_samples)[0]
+    return read_wav_and_rate(source, sample_rate, mono, min_samples)[0]
 
 
-def read_wav_and_rate(path, sample_rate=None, mono="require", min_samples=1):
+def read_wav_and_rate(source, sample_rate=None, mono="require", min_samples=1):
     """The same as ``read_wav``, and returns the rate of the file too.
 
     Arguments
     ---------
-    path : str or Path
+    source : str, Path or SoundBytes
         The sound file.
     sample_rate : int or None
         Rate in Hz that the file must have; ``None`` accepts any.
@@ -159,44 +190,44 @@ def read_wav_and_rate(path, sample_rate=None, mono="require", min_samples=1):
     """
     if mono not in ("require", "mix"):
         raise ValueError(f"mono is {mono!r}: choose 'require' or 'mix'.")
-    info = audio_info(path)
+    info, name = audio_info(source), sound_name(source)
     if sample_rate is not None and info.sample_rate != sample_rate:
         raise UserError(
-            f"{path} has a sample rate of {info.sample_rate} Hz where {sample_rate} Hz is "
+            f"{name} has a sample rate of {info.sample_rate} Hz where {sample_rate} Hz is "
             "expected; resample it first."
         )
     if mono == "require" and info.num_channels != 1:
         raise UserError(
-            f"{path} has {info.num_channels} channels where one is expected; "
+            f"{name} has {info.num_channels} channels where one is expected; "
             "mix it down to mono first."
         )
     if info.num_samples < min_samples:
         raise UserError(
-            f"{path} is too short: {info.num_samples} samples where at least "
+            f"{name} is too short: {info.num_samples} samples where at least "
             f"{min_samples} are needed."
         )
     try:
-        samples, _ = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be decoded: {error}") from error
+        samples, _ = soundfile.read(sound_file(source), dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{name} cannot be decoded: {error}") from error
     if len(samples) != info.num_samples:
         raise UserError(
-            f"{path} is truncated: its header promises {info.num_samples} samples, "
+            f"{name} is truncated: its header promises {info.num_samples} samples, "
             f"{len(samples)} could be read; copy or download it again."
         )
     if not np.isfinite(samples).all():
         count = int((~np.isfinite(samples)).sum())
-        raise UserError(f"{path} holds {count} samples that are NaN or infinite.")
+        raise UserError(f"{name} holds {count} samples that are NaN or infinite.")
     samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     return torch.from_numpy(np.ascontiguousarray(samples)), info.sample_rate
 
 
-def read_for_model(path, sample_rate, min_samples=1):
+def read_for_model(source, sample_rate, min_samples=1):
     """Reads any sound file as a model wants it: one channel, at the rate of the model.
 
     Arguments
     ---------
-    path : str or Path
+    source : str, Path or SoundBytes
         The sound file, at any rate and with any number of channels.
     sample_rate : int
         Rate of the model in Hz.
@@ -221,12 +252,12 @@ def read_for_model(path, sample_rate, min_samples=1):
     >>> read_for_model(path, 24000).shape
     torch.Size([240])
     """
-    wav, file_rate = read_wav_and_rate(path, mono="mix")
+    wav, file_rate = read_wav_and_rate(source, mono="mix")
     wav = resample(wav, file_rate, sample_rate)
     if len(wav) < min_samples:
         raise UserError(
-            f"{path} is too short: {len(wav)} samples at {sample_rate} Hz where at least "
-            f"{min_samples} are needed."
+            f"{sound_name(source)} is too short: {len(wav)} samples at {sample_rate} Hz where at "
+            f"least {min_samples} are needed."
         )
     return wav
 
@@ -323,24 +354,28 @@ def write_wav(path, wav, sample_rate):
     return limited
 
 
-def _missing_wav_bytes(path):
-    """How many bytes of its data chunk a WAV file lacks; 0 for whole files and other formats.
+def _opened(source):
+    """The content of a source of sound as a binary file."""
+    return open(source, "rb") if not isinstance(source, SoundBytes) else sound_file(source)
+
+
+def _missing_wav_bytes(file, size):
+    """How many bytes of its data chunk a WAV file lacks, where it has ``size``; 0 for whole files
+    and other formats.
 
     libsndfile reads a WAV file that was cut off without complaint, as a shorter one.
     """
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        header = file.read(12)
-        if len(header) < 12 or header[:4] != b"RIFF" or header[8:] != b"WAVE":
+    header = file.read(12)
+    if len(header) < 12 or header[:4] != b"RIFF" or header[8:] != b"WAVE":
+        return 0
+    while True:
+        chunk = file.read(8)
+        if len(chunk) < 8:
             return 0
-        while True:
-            chunk = file.read(8)
-            if len(chunk) < 8:
+        name, length = struct.unpack("<4sI", chunk)
+        if name == b"data":
+            if length in _UNKNOWN_WAV_SIZES:
                 return 0
-            name, length = struct.unpack("<4sI", chunk)
-            if name == b"data":
-                if length in _UNKNOWN_WAV_SIZES:
-                    return 0
-                return max(0, file.tell() + length - size)
-            # Chunks are padded to an even number of bytes.
-            file.seek(length + length % 2, 1)
+            return max(0, file.tell() + length - size)
+        # Chunks are padded to an even number of bytes.
+        file.seek(length + length % 2, 1)

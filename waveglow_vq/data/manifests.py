@@ -6,6 +6,8 @@ Authors
 
 import os
 
+from waveglow_vq.data.audio import sound_file, sound_name
+from waveglow_vq.data.reading import note_reading
 from waveglow_vq.errors import UserError
 
 import numpy as np
@@ -51,13 +53,21 @@ def load_manifest(manifest, data_root, needed=("wav",)):
     return entries
 
 
-def read_pitch(path):
+def read_pitch(source):
     """The log-F0 that the preparation left beside a clip, float32 ``[frames]``, 0 where
-    unvoiced."""
+    unvoiced.
+
+    Arguments
+    ---------
+    source : str, Path or SoundBytes
+        The file.
+    """
+    name = sound_name(source)
+    note_reading(name)
     try:
-        log_f0 = np.load(path, allow_pickle=False)
+        log_f0 = np.load(sound_file(source), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({error}); prepare the corpus anew") from None
+        raise UserError(f"{name} cannot be read ({error}); prepare the corpus anew") from None
     if getattr(log_f0, "dtype", None) != np.float32 or log_f0.ndim != 1:
-        raise UserError(f"{path} is not float32 [frames]; prepare the corpus anew")
+        raise UserError(f"{name} is not float32 [frames]; prepare the corpus anew")
     return torch.from_numpy(log_f0)

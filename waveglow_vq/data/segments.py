@@ -6,7 +6,7 @@ Authors
 
 from typing import NamedTuple
 
-from waveglow_vq.data.audio import audio_info
+from waveglow_vq.data.audio import SoundBytes, audio_info, sound_file, sound_name
 from waveglow_vq.errors import UserError
 
 import soundfile
@@ -90,13 +90,15 @@ class SegmentReader:
         self.random_shift = random_shift
         self.attempts = attempts
 
-    def __call__(self, path):
+    def __call__(self, source, generator=None):
         """Draws a segment.
 
         Arguments
         ---------
-        path : str
+        source : str, Path or SoundBytes
             A mono sound file at the features' rate.
+        generator : torch.Generator
+            Source of all random numbers; torch's global state where None.
 
         Returns
         -------
@@ -107,26 +109,28 @@ class SegmentReader:
             ``first_frame``, the file's own frame that is nearest to the first one of ``mel``.
         """
         hop = self.features.hop_length
-        samples = check_sound(path, self.features.sample_rate)
+        samples = check_sound(source, self.features.sample_rate)
         least = max(self.segment_frames * hop, self.features.margin + 1)
         if samples < least:
             raise UserError(
-                f"{path}: {samples} samples are fewer than the {least} of a training segment; "
-                "filter the corpus by length or lower segment_frames"
+                f"{sound_name(source)}: {samples} samples are fewer than the {least} of a training "
+                "segment; filter the corpus by length or lower segment_frames"
             )
-        shift = _random_below(min(hop, samples - least + 1)) if self.random_shift else 0
-        clip = _Clip(str(path), shift, samples - shift)
+        shift = 0
+        if self.random_shift:
+            shift = _random_below(min(hop, samples - least + 1), generator)
+        clip = _Clip(source, shift, samples - shift)
         # Frames whose whole hop lies within the clip, and the one after them.
         frames = clip.samples // hop + 1
         for _ in range(self.attempts):
-            begin = _random_below(frames - self.segment_frames)
-            chosen, loudness = self._segment(clip, begin)
+            begin = _random_below(frames - self.segment_frames, generator)
+            chosen, loudness = self._segment(clip, begin, generator)
             if loudness >= self.min_loudness_dbfs:
                 break
         else:
-            begin = self._audible_begin(clip)
-            chosen, _ = self._segment(clip, begin)
-        first, context = self._context(begin, frames)
+            begin = self._audible_begin(clip, generator)
+            chosen, _ = self._segment(clip, begin, generator)
+        first, context = self._context(begin, frames, generator)
         return {
             "wav": chosen[self.history :],
             "history": chosen[: self.history],
@@ -135,18 +139,18 @@ class SegmentReader:
             "first_frame": first + round(shift / hop),
         }
 
-    def reference(self, path):
+    def reference(self, source, generator=None):
         """Draws a piece of a file's log-mel, ``[context_frames, n_mels]`` or all if it is shorter,
         by which a speaker may be known."""
-        samples = check_sound(path, self.features.sample_rate)
+        samples = check_sound(source, self.features.sample_rate)
         if samples <= self.features.margin:
-            raise UserError(f"{path}: {samples} samples are too short for a log-mel")
-        clip = _Clip(str(path), 0, samples)
+            raise UserError(f"{sound_name(source)}: {samples} samples are too short for a log-mel")
+        clip = _Clip(source, 0, samples)
         frames = samples // self.features.hop_length + 1
         count = min(self.context_frames, frames)
-        return self._mel_crop(clip, _random_below(frames - count + 1), count)
+        return self._mel_crop(clip, _random_below(frames - count + 1, generator), count)
 
-    def _context(self, begin, frames):
+    def _context(self, begin, frames, generator=None):
         """First frame and number of frames of the log-mel around a segment that begins on
         ``begin``: anywhere, but off its edges, where the utterance goes on and the conditioner
         would see zeros instead."""
@@ -156,18 +160,18 @@ class SegmentReader:
         lowest = max(0, begin + needed + margin - context)
         highest = min(begin - margin, frames - context)
         lowest, highest = min(lowest, frames - context), max(highest, 0)
-        return lowest + _random_below(highest - lowest + 1), context
+        return lowest + _random_below(highest - lowest + 1, generator), context
 
-    def _segment(self, clip, begin):
+    def _segment(self, clip, begin, generator):
         """History and segment that begin on frame ``begin``, dequantised, and the loudness of the
         segment in dBFS. Before the clip there are zeros, as the envelope flow has it."""
         position, hop = begin * self.features.hop_length, self.features.hop_length
         end = position + self.segment_frames * hop
         wav, missing = clip.read(position - self.history, end)
-        wav = F.pad(dequantise(wav), (missing, 0))
+        wav = F.pad(dequantise(wav, generator), (missing, 0))
         return wav, _dbfs(wav[self.history :].square().mean())
 
-    def _audible_begin(self, clip):
+    def _audible_begin(self, clip, generator):
         """Looks through a clip in which sound is rare: one of the frames on which a segment that
         is loud enough begins, or the loudest."""
         hop = self.features.hop_length
@@ -176,7 +180,7 @@ class SegmentReader:
         loudness = _dbfs(energy.unfold(0, self.segment_frames, 1).mean(dim=1))
         audible = (loudness >= self.min_loudness_dbfs).nonzero().flatten()
         if len(audible):
-            return int(audible[_random_below(len(audible))])
+            return int(audible[_random_below(len(audible), generator)])
         return int(loudness.argmax())
 
     def _mel_crop(self, clip, first, count):
@@ -188,12 +192,12 @@ class SegmentReader:
         return self.features.frames(wav)[0].T
 
 
-def read_utterance(path, features, generator=None):
+def read_utterance(source, features, generator=None):
     """Reads a whole utterance for evaluation.
 
     Arguments
     ---------
-    path : str
+    source : str, Path or SoundBytes
         A mono sound file at the features' rate.
     features : LogMel
         The feature contract.
@@ -206,24 +210,24 @@ def read_utterance(path, features, generator=None):
         ``wav``, dequantised and cut to whole hops; ``mel`` ``[1 + samples // hop, n_mels]`` of
         the utterance as it is on disk.
     """
-    samples = check_sound(path, features.sample_rate)
+    samples = check_sound(source, features.sample_rate)
     if samples <= features.n_fft:
-        raise UserError(f"{path}: {samples} samples are too short for a log-mel")
-    wav, _ = _Clip(str(path), 0, samples).read(0, samples)
+        raise UserError(f"{sound_name(source)}: {samples} samples are too short for a log-mel")
+    wav, _ = _Clip(source, 0, samples).read(0, samples)
     mel = features(wav[None])[0].T
     wav = wav[: samples // features.hop_length * features.hop_length]
     return {"wav": dequantise(wav, generator), "mel": mel}
 
 
-def check_sound(path, sample_rate):
+def check_sound(source, sample_rate):
     """Number of samples of a whole mono sound file at the given rate; a clear error for any
     other."""
-    info = audio_info(path)
+    info, name = audio_info(source), sound_name(source)
     if info.num_channels != 1:
-        raise UserError(f"{path}: has {info.num_channels} channels; training needs mono files")
+        raise UserError(f"{name}: has {info.num_channels} channels; training needs mono files")
     if info.sample_rate != sample_rate:
         raise UserError(
-            f"{path}: is at {info.sample_rate} Hz, the model at {sample_rate} Hz; prepare the "
+            f"{name}: is at {info.sample_rate} Hz, the model at {sample_rate} Hz; prepare the "
             "corpus anew or set sample_rate"
         )
     return info.num_samples
@@ -232,7 +236,7 @@ def check_sound(path, sample_rate):
 class _Clip(NamedTuple):
     """A sound file, from its sample ``shift`` on."""
 
-    path: str
+    source: str | SoundBytes
     shift: int
     samples: int
 
@@ -240,19 +244,18 @@ class _Clip(NamedTuple):
         """Samples ``[max(start, 0), min(end, samples))`` and how many are missing before them."""
         missing, begin = max(0, -start), max(start, 0)
         count = min(end, self.samples) - begin
+        name, file = sound_name(self.source), sound_file(self.source)
         try:
-            wav, _ = soundfile.read(self.path, count, self.shift + begin, dtype="float32")
+            wav, _ = soundfile.read(file, count, self.shift + begin, dtype="float32")
         except soundfile.LibsndfileError as error:
             raise UserError(
-                f"{self.path}: cannot be decoded, perhaps it is truncated ({error})"
+                f"{name}: cannot be decoded, perhaps it is truncated ({error})"
             ) from None
         if len(wav) != count:
-            raise UserError(f"{self.path}: is truncated; its header promises more samples")
+            raise UserError(f"{name}: is truncated; its header promises more samples")
         wav = torch.from_numpy(wav)
         if not torch.isfinite(wav).all():
-            raise UserError(
-                f"{self.path}: holds values that are not finite; repair or remove the file"
-            )
+            raise UserError(f"{name}: holds values that are not finite; repair or remove the file")
         return wav, missing
 
 
@@ -261,5 +264,5 @@ def _dbfs(mean_square):
     return 10 * mean_square.clamp_min(1e-30).log10()
 
 
-def _random_below(limit):
-    return int(torch.randint(limit, ()))
+def _random_below(limit, generator):
+    return int(torch.randint(limit, (), generator=generator))

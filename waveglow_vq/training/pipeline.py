@@ -6,10 +6,11 @@ Authors
 
 import copy
 import math
-import zlib
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from waveglow_vq.data.draws import SegmentDataset, SegmentSampler, seeded
 from waveglow_vq.data.manifests import load_manifest, read_pitch
 from waveglow_vq.data.segments import SegmentReader, read_utterance
 from waveglow_vq.data.speakers import Speakers
@@ -17,8 +18,8 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.pitch import normalise_pitch
 
 import torch
+from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.dataio.sampler import ReproducibleWeightedRandomSampler
 from torch.nn import functional as F
 
 
@@ -37,9 +38,9 @@ def make_datasets(hparams, data_root, speakers=None):
 
     Returns
     -------
-    train : DynamicItemDataset
+    train : SegmentDataset
         Segments, see :func:`segment_dataset`.
-    valid, test : DynamicItemDataset
+    valid, test : UtteranceDataset
         Utterances, see :func:`utterance_dataset`.
     """
     manifests, features = Path(hparams["manifest_folder"]), hparams["features"]
@@ -139,11 +140,12 @@ def segment_dataset(
 
     Returns
     -------
-    dataset : DynamicItemDataset
+    dataset : SegmentDataset
         Items ``id``, ``wav`` ``[samples]``, ``mel`` ``[context_frames, n_mels]``, ``start`` and,
-        where ``history`` is not 0, ``history`` ``[history]``; and those of ``speakers``.
+        where ``history`` is not 0, ``history`` ``[history]``; those of ``speakers``; and
+        ``skipped``, sentences of the clips that could not be read.
     """
-    dataset = read_manifest(manifest, data_root)
+    dataset = SegmentDataset(read_manifest(manifest, data_root).data)
     features = copy.deepcopy(features)  # stays on the CPU, whatever becomes of the model's
     least = segment_frames * features.hop_length
     for key, entry in dataset.data.items():
@@ -162,19 +164,33 @@ def segment_dataset(
     for entry in dataset.data.values():
         by_speaker.setdefault(entry.get("speaker_label"), []).append(entry["path"])
 
-    def cut(key):
+    # Functions, and no generators: one of those that an error ended would stay ended.
+    def cut(key, generator):
         entry = dataset.data[key]
-        item = reader(entry["path"])
-        yield from (item[name] for name in names)
+        item = reader(entry["path"], generator)
+        values = [item[name] for name in names]
         if speakers is not None:
-            yield from speakers.items(entry, item["first_frame"], len(item["mel"]))
+            values += speakers.items(entry, item["first_frame"], len(item["mel"]))
             if speakers.reference:
                 paths = by_speaker[entry["speaker_label"]]
-                yield reader.reference(paths[int(torch.randint(len(paths), ()))])
+                chosen = int(torch.randint(len(paths), (), generator=generator))
+                values.append(reader.reference(paths[chosen], generator))
+        return values
 
-    dataset.add_dynamic_item(cut, takes=["id"], provides=names + extra)
+    dataset.add_dynamic_item(cut, takes=["id", "generator"], provides=names + extra)
     dataset.set_output_keys(["id"] + names + extra)
     return dataset
+
+
+class UtteranceDataset(DynamicItemDataset):
+    """Whole utterances. Of one that cannot be read there are ``id`` and ``skipped``, a list of the
+    sentence that says why; :func:`collate_utterances` leaves it out."""
+
+    def __getitem__(self, index):
+        try:
+            return super().__getitem__(index)
+        except UserError as error:
+            return {"id": self.data_ids[index], "skipped": [str(error)]}
 
 
 def utterance_dataset(manifest, data_root, features, max_utterances=None, speakers=None):
@@ -191,32 +207,90 @@ def utterance_dataset(manifest, data_root, features, max_utterances=None, speake
 
     Returns
     -------
-    dataset : DynamicItemDataset
+    dataset : UtteranceDataset
         Items ``id``, ``wav`` ``[whole hops]`` and ``mel`` ``[frames, n_mels]``; and those of
         ``speakers``.
     """
-    dataset = read_manifest(manifest, data_root)
+    data = read_manifest(manifest, data_root).data
+    if speakers is not None:
+        speakers.check(manifest, data)
+    dataset = UtteranceDataset(dict(islice(data.items(), max_utterances)))
     features = copy.deepcopy(features)
 
     def read(key):
         entry = dataset.data[key]
-        noise = torch.Generator().manual_seed(zlib.crc32(key.encode()))
-        item = read_utterance(entry["path"], features, noise)
-        yield item["wav"]
-        yield item["mel"]
+        item = read_utterance(entry["path"], features, seeded(key))
+        values = [item["wav"], item["mel"]]
         if speakers is not None:
-            yield from speakers.items(entry, 0, len(item["mel"]))
+            values += speakers.items(entry, 0, len(item["mel"]))
             if speakers.reference:
-                yield item["mel"]
+                values.append(item["mel"])
+        return values
 
     names = ["wav", "mel"] + ([] if speakers is None else speakers.names)
-    if speakers is not None:
-        speakers.check(manifest, dataset.data)
     dataset.add_dynamic_item(read, takes=["id"], provides=names)
     dataset.set_output_keys(["id"] + names)
-    if max_utterances is not None:
-        dataset = dataset.filtered_sorted(select_n=max_utterances)
     return dataset
+
+
+def collate_utterances(items):
+    """Makes a batch of whole utterances, without those that could not be read.
+
+    Arguments
+    ---------
+    items : list of dict
+        Of a dataset from :func:`utterance_dataset`.
+
+    Returns
+    -------
+    PaddedBatch
+        Of those that could be read, with ``skipped``, a list with a sentence for each of the
+        others. Where nothing is left, it has no ``wav``, only the ``id`` of what is missing.
+
+    Example
+    -------
+    >>> whole = {"id": "a", "wav": torch.zeros(512), "mel": torch.zeros(3, 80)}
+    >>> damaged = {"id": "b", "skipped": ["b.wav is an empty file (0 bytes)."]}
+    >>> batch = collate_utterances([whole, damaged])
+    >>> batch.id, batch.skipped
+    (['a'], ['b.wav is an empty file (0 bytes).'])
+    >>> hasattr(collate_utterances([damaged]), "wav")
+    False
+    """
+    whole = [item for item in items if "skipped" not in item]
+    batch = PaddedBatch(whole or [{"id": item["id"]} for item in items])
+    batch.skipped = [sentence for item in items for sentence in item.get("skipped", [])]
+    return batch
+
+
+def part_of(dataset, rank, world):
+    """The utterances that one of several processes evaluates: a contiguous block of them, so that
+    the first utterances are the main process's. Each is evaluated once; where they are fewer than
+    the processes, some have none.
+
+    Arguments
+    ---------
+    dataset : DynamicItemDataset
+        Of all utterances.
+    rank, world : int
+        Number of this process, and how many there are.
+
+    Returns
+    -------
+    dataset : DynamicItemDataset
+        A view of the same data.
+
+    Example
+    -------
+    >>> dataset = UtteranceDataset({name: {} for name in "abcde"})
+    >>> [part_of(dataset, rank, 3).data_ids for rank in range(3)]
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    least, longer = divmod(len(dataset), world)
+    begin = rank * least + min(rank, longer)
+    part = copy.copy(dataset)
+    part.data_ids = dataset.data_ids[begin : begin + least + (rank < longer)]
+    return part
 
 
 def read_manifest(manifest, data_root):
@@ -232,24 +306,28 @@ def read_manifest(manifest, data_root):
 
 
 def segment_sampler(dataset, segments_per_epoch, seed):
-    """Draws utterances with replacement, each as often as its share of the corpus in time, so that
-    every second is as likely as any other, and an epoch is as long as wanted.
+    """What an epoch of training consists of.
 
     Arguments
     ---------
-    dataset : DynamicItemDataset
+    dataset : SegmentDataset
         From :func:`segment_dataset`.
     segments_per_epoch : int
         Segments that make an epoch, of all processes together.
     seed : int
-        Of the draw; each epoch has its own.
+        Of the draws; each epoch has its own.
+
+    Returns
+    -------
+    SegmentSampler
+        For SpeechBrain's loaders, which deal it out to several processes.
     """
-    if segments_per_epoch < 1:
-        raise UserError(f"segments_per_epoch: {segments_per_epoch}; it has to be at least 1")
-    weights = [float(dataset.data[key]["num_samples"]) for key in dataset.data_ids]
-    return ReproducibleWeightedRandomSampler(
-        weights, segments_per_epoch, replacement=True, seed=seed
-    )
+    world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    # SpeechBrain cannot deal out a single draw, either.
+    least = 1 if world == 1 else world + 1
+    if segments_per_epoch < least:
+        raise UserError(f"segments_per_epoch: {segments_per_epoch}; it has to be at least {least}")
+    return SegmentSampler(dataset, segments_per_epoch, seed)
 
 
 def planned_steps(batches_per_epoch, number_of_epochs, grad_accumulation_factor=1):
