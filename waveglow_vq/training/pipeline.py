@@ -19,7 +19,9 @@ from waveglow_vq.lobes.pitch import normalise_pitch
 
 import torch
 from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.sampler import DistributedSamplerWrapper
 from torch.nn import functional as F
 
 
@@ -328,6 +330,36 @@ def segment_sampler(dataset, segments_per_epoch, seed):
     if segments_per_epoch < least:
         raise UserError(f"segments_per_epoch: {segments_per_epoch}; it has to be at least {least}")
     return SegmentSampler(dataset, segments_per_epoch, seed)
+
+
+def training_loader(dataset, segments_per_epoch, seed, rank=0, world=1, **loader_kwargs):
+    """The loader of training batches; its position within an epoch can be saved and recovered.
+
+    Arguments
+    ---------
+    dataset : SegmentDataset
+        From :func:`make_datasets`.
+    segments_per_epoch, seed
+        See :func:`segment_sampler`.
+    rank, world : int
+        Number of this process, and how many there are.
+    loader_kwargs
+        ``batch_size``, ``num_workers`` and whatever else torch's DataLoader takes.
+
+    Returns
+    -------
+    loader : SaveableDataLoader
+        Its length is the number of this process's batches in an epoch.
+    sampler : object
+        ``set_epoch(epoch)`` is to be called before every epoch.
+    """
+    sampler = segment_sampler(dataset, segments_per_epoch, seed)
+    if world > 1:
+        sampler = DistributedSamplerWrapper(sampler, world, rank, shuffle=False)
+    # A generator of its own: nothing is taken from the global one when an iterator is made, so that
+    # a resumed epoch, which makes one more, finds it as it was.
+    own = torch.Generator().manual_seed(seed)
+    return make_dataloader(dataset, sampler=sampler, generator=own, **loader_kwargs), sampler
 
 
 def planned_steps(batches_per_epoch, number_of_epochs, grad_accumulation_factor=1):
