@@ -1,27 +1,65 @@
-"""Checkpoints that survive a kill while they are written.
+"""Checkpoints that survive a kill, a full disk and a power cut.
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
+import contextlib
 import itertools
 import logging
+import math
+import os
 import shutil
 import time
+from pathlib import Path
 
-from speechbrain.utils.checkpoints import CKPT_PREFIX, Checkpointer
-from speechbrain.utils.distributed import if_main_process
+from waveglow_vq.errors import UserError
 
-INCOMPLETE = "INCOMPLETE"
+import torch
+import yaml
+from speechbrain.utils.checkpoints import (
+    CKPT_PREFIX,
+    DEFAULT_LOAD_HOOKS,
+    DEFAULT_SAVE_HOOKS,
+    METAFNAME,
+    PARAMFILE_EXT,
+    Checkpoint,
+    Checkpointer,
+    ckpt_recency,
+    get_default_hook,
+)
+from speechbrain.utils.distributed import (
+    MainProcessContext,
+    ddp_barrier,
+    ddp_broadcast,
+    ddp_prevent_block,
+    if_main_process,
+)
+from speechbrain.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+# Folders with these beginnings are no checkpoints, neither for SpeechBrain nor here: they are being
+# written or deleted, or were when the run was killed. The next save removes what is left of them.
+UNFINISHED = ".unfinished-"
+DELETED = ".deleted-"
+# How torch says that it could not write, where it does not raise an OSError.
+FAILED_WRITES = ("PytorchStreamWriter failed", "file write failed", "unexpected pos")
 
 
 class KillSafeCheckpointer(Checkpointer):
-    """SpeechBrain's checkpointer, which does not count a checkpoint before all of it is there.
+    """SpeechBrain's checkpointer, of which a checkpoint is visible as a whole or not at all.
 
     SpeechBrain writes the description of a checkpoint first and the weights after it, so that a run
-    that is killed in between would resume from half a checkpoint, and fail, forever. Here a mark
-    lies in the folder as long as it is written; marked ones are overlooked, and removed by the
-    next save. Arguments as for SpeechBrain's.
+    that is killed in between would resume from half a checkpoint, and fail, forever. Here the
+    folder is written under another name, handed to the disk (fsync) and then renamed, which is one
+    step; it is deleted the other way round. So whatever happens, and whenever, the checkpoints that
+    can be seen are complete.
+
+    Saving, deleting and recovering are collective: every process has to call them. What goes
+    wrong in one process is raised in all. Savers that are called in every process (registered
+    with ``save_on_main_only=False``) write files of their own and must not communicate. Arguments
+    as for SpeechBrain's.
 
     Example
     -------
@@ -32,30 +70,321 @@ class KillSafeCheckpointer(Checkpointer):
     1
     """
 
+    # ---- saving
+
     def save_checkpoint(self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO):
-        """As SpeechBrain's; every process has to call it."""
-        mark = None
-        if if_main_process():
-            for stale in self.checkpoints_dir.glob(f"{CKPT_PREFIX}+*/{INCOMPLETE}"):
-                shutil.rmtree(stale.parent)
-            name = name or self._free_name()
-            mark = self._folder(name) / INCOMPLETE
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.touch()
-        saved = super().save_checkpoint(meta or {}, end_of_epoch, name, verbosity)
-        if mark is not None:
-            mark.unlink()
+        """As SpeechBrain's.
+
+        Raises
+        ------
+        UserError
+            If the disk is full or cannot be written to; what was saved before is still there.
+        """
+        begun = self._everywhere(lambda: self._begin(meta or {}, end_of_epoch, name))
+        unfinished = ddp_broadcast(begun and begun[0])
+        try:
+            self._everywhere(lambda: self._write(unfinished))
+            saved = self._everywhere(lambda: self._finish(*begun), main_only=True)
+        except Exception:
+            if if_main_process():
+                shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        kind = "end-of-epoch" if end_of_epoch else "intra-epoch"
+        if saved is not None:
+            logger.log(verbosity, f"Saved an {kind} checkpoint in {saved.path}")
         return saved
 
+    def _begin(self, meta, end_of_epoch, name):
+        """On the main process: the unfinished folder with its description, and the final one."""
+        if not if_main_process():
+            return None
+        self.checkpoints_dir.mkdir(parents=True, exist_ok=True)
+        for left in self.checkpoints_dir.iterdir():
+            if left.name.startswith((UNFINISHED, DELETED)):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = self._folder(name or self._free_name(time.strftime("%Y-%m-%d+%H-%M-%S")))
+        unfinished = self.checkpoints_dir / f"{UNFINISHED}{folder.name}"
+        unfinished.mkdir()
+        # By their time the last checkpoint is found: it must not go back where the clock does.
+        last = max((ckpt_recency(found) for found in self.list_checkpoints()), default=0.0)
+        meta = {"unixtime": max(time.time(), last + 1e-3), **meta}
+        # What the reader of descriptions cannot read would break every later listing.
+        yaml.safe_dump(meta)
+        meta = self._save_checkpoint_metafile(unfinished / METAFNAME, meta, end_of_epoch)
+        return unfinished, folder, meta
+
+    def _write(self, folder):
+        for name, recoverable in self.recoverables.items():
+            hook = self.custom_save_hooks.get(name)
+            hook = hook or get_default_hook(recoverable, DEFAULT_SAVE_HOOKS)
+            if hook is None:
+                raise RuntimeError(f"nothing is known about how to save {type(recoverable)}")
+            hook(recoverable, folder / f"{name}{PARAMFILE_EXT}")
+
+    def _finish(self, unfinished, folder, meta):
+        """On the main process, after all have written: makes the checkpoint durable and visible."""
+        for path in unfinished.rglob("*"):
+            if path.is_file():
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+        sync_folder(unfinished)
+        if folder.exists():
+            # Under a name of its own, until the earlier one of this name is out of the way: at no
+            # moment is there neither.
+            beside = self._folder(self._free_name(folder.name.removeprefix(f"{CKPT_PREFIX}+")))
+            unfinished.rename(beside)
+            self._delete(folder)
+            beside.rename(folder)
+        else:
+            unfinished.rename(folder)
+        sync_folder(self.checkpoints_dir)
+        files = {name: folder / f"{name}{PARAMFILE_EXT}" for name in self.recoverables}
+        return Checkpoint(folder, meta, files)
+
+    def save_and_keep_only(self, *args, importance_keys=(), **kwargs):
+        """As SpeechBrain's, which appends to the list it is given, and to its own default."""
+        super().save_and_keep_only(*args, importance_keys=[*importance_keys], **kwargs)
+
+    # ---- deleting
+
+    def delete_checkpoints(
+        self,
+        *,
+        num_to_keep=1,
+        min_keys=None,
+        max_keys=None,
+        importance_keys=(ckpt_recency,),
+        ckpt_predicate=None,
+        verbosity=logging.INFO,
+    ):
+        """As SpeechBrain's."""
+        if num_to_keep < 0:
+            raise ValueError(f"num_to_keep: {num_to_keep}; it cannot be negative")
+        orders = [{"min_key": key} for key in min_keys or ()]
+        orders += [{"max_key": key} for key in max_keys or ()]
+        orders += [{"importance_key": key} for key in importance_keys]
+
+        def delete():
+            found, kept = set(), set()
+            for order in orders:
+                ranked = self.find_checkpoints(ckpt_predicate=ckpt_predicate, **order)
+                found.update(checkpoint.path for checkpoint in ranked)
+                kept.update(checkpoint.path for checkpoint in ranked[:num_to_keep])
+            for folder in sorted(found - kept):
+                self._delete(folder)
+                logger.log(verbosity, f"Deleted checkpoint in {folder}")
+
+        # Another process may still be reading.
+        ddp_barrier()
+        self._everywhere(delete, main_only=True)
+
+    def _delete(self, folder):
+        """First out of sight, which is one step. What cannot be removed then (a network disk keeps
+        files that somebody reads) goes with the next save."""
+        deleted = folder.with_name(f"{DELETED}{folder.name}")
+        shutil.rmtree(deleted, ignore_errors=True)
+        folder.rename(deleted)
+        shutil.rmtree(deleted, ignore_errors=True)
+
+    # ---- finding and loading
+
     def list_checkpoints(self):
-        """Those that are complete."""
-        found = super().list_checkpoints()
-        return [checkpoint for checkpoint in found if not (checkpoint.path / INCOMPLETE).exists()]
+        """As SpeechBrain's.
+
+        Raises
+        ------
+        UserError
+            If the description of a checkpoint is damaged.
+        """
+        found = []
+        for folder in self._list_checkpoint_dirs():
+            try:
+                found += self._construct_checkpoint_objects([folder])
+                float(ckpt_recency(found[-1]))
+            except FileNotFoundError:
+                continue  # Another program has deleted it since.
+            except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+                raise UserError(
+                    f"{folder / METAFNAME} is damaged; remove the folder {folder} to go on from "
+                    "the other checkpoints"
+                ) from None
+        return found
+
+    def find_checkpoints(
+        self,
+        importance_key=None,
+        max_key=None,
+        min_key=None,
+        ckpt_predicate=None,
+        max_num_checkpoints=None,
+    ):
+        """As SpeechBrain's; a checkpoint whose value for the key is NaN has none."""
+        key = max_key or min_key
+
+        def predicate(checkpoint):
+            if key and math.isnan(checkpoint.meta.get(key, 0.0)):
+                return False
+            return ckpt_predicate is None or ckpt_predicate(checkpoint)
+
+        return super().find_checkpoints(
+            importance_key, max_key, min_key, predicate, max_num_checkpoints
+        )
+
+    def recover_if_possible(
+        self, importance_key=None, max_key=None, min_key=None, ckpt_predicate=None
+    ):
+        """As SpeechBrain's; all processes load what the main process has chosen.
+
+        Raises
+        ------
+        UserError
+            If a file of the checkpoint is missing, damaged, or of a run with other options.
+        """
+        # On a network disk, they might not see the same ones.
+        chosen = self._everywhere(
+            lambda: self.find_checkpoint(importance_key, max_key, min_key, ckpt_predicate),
+            main_only=True,
+        )
+        chosen = ddp_broadcast(chosen)
+        if chosen is None:
+            logger.info("Would load a checkpoint here, but none found yet.")
+        else:
+            self.load_checkpoint(chosen)
+        return chosen
+
+    def _call_load_hooks(self, checkpoint):
+        logger.info(f"Loading a checkpoint from {checkpoint.path}")
+        for name, recoverable in self.recoverables.items():
+            path = checkpoint.paramfiles.get(name)
+            if path is None:
+                if self.allow_partial_load:
+                    continue
+                if self.optional_recoverables.get(name) or "dataloader" in name:
+                    logger.warning(f"{checkpoint.path} has no {name}{PARAMFILE_EXT}: skipped")
+                    continue
+                raise UserError(
+                    f"{checkpoint.path} has no {name}{PARAMFILE_EXT}: it was saved by a run with "
+                    "other options; give those again, or another --output_folder"
+                )
+            hook = self.custom_load_hooks.get(name)
+            hook = hook or get_default_hook(recoverable, DEFAULT_LOAD_HOOKS)
+            if hook is None:
+                raise RuntimeError(f"nothing is known about how to load {type(recoverable)}")
+            try:
+                hook(recoverable, path, checkpoint.meta["end-of-epoch"])
+            except (UserError, MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # Of half a dozen kinds, as for any damaged file.
+                raise UserError(self._why_not_loaded(checkpoint, path, error)) from error
+
+    def _why_not_loaded(self, checkpoint, path, error):
+        if not path.is_file():
+            return (
+                f"{path} cannot be seen from this process; the processes of a run need a save "
+                "folder that all of their machines share"
+            )
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if _is_whole(path):
+            return (
+                f"{path} does not fit this run ({detail}); give the options that it was trained "
+                "with, or another --output_folder"
+            )
+        at = ckpt_recency(checkpoint)
+        earlier = [found for found in self.find_checkpoints() if ckpt_recency(found) < at]
+        then = f"go on from {earlier[0].path.name}" if earlier else "begin anew"
+        return f"{path} is damaged ({detail}); remove the folder {checkpoint.path} to {then}"
+
+    # ---- what they share
+
+    def _everywhere(self, work, main_only=False):
+        """Runs something in every process, or the main one; if it fails in one, all raise."""
+        result, error = None, None
+        try:
+            # Inside, SpeechBrain's savers do not wait for each other: one that failed never comes.
+            with MainProcessContext():
+                if if_main_process() or not main_only:
+                    result = work()
+        except Exception as caught:
+            error = caught
+        failures = _gather(None if error is None else (self._explain(error), repr(error)))
+        explained = [sentence for sentence, _ in filter(None, failures) if sentence]
+        if explained:
+            raise UserError(explained[0]) from error
+        if error is not None:
+            raise error
+        for rank, failure in enumerate(failures):
+            if failure is not None:
+                raise RuntimeError(f"process {rank} failed at a checkpoint: {failure[1]}")
+        return result
+
+    def _explain(self, error):
+        """A sentence, if not the program but the disk is at fault."""
+        if isinstance(error, UserError):
+            return str(error)
+        message = str(error)
+        if "Parent directory" in message or isinstance(error, FileNotFoundError):
+            return (
+                f"{self.checkpoints_dir}: a process does not see what the first has put there "
+                f"({' '.join(message.split())}); the processes of a run need a save folder that "
+                "all of their machines share, and that nobody removes"
+            )
+        if isinstance(error, OSError):
+            reason = error.strerror or message
+        elif isinstance(error, RuntimeError) and any(text in message for text in FAILED_WRITES):
+            reason = "it could not be written to the end"
+        else:
+            return None
+        return (
+            f"{self.checkpoints_dir}: a checkpoint could not be saved ({reason}; "
+            f"{free_space(self.checkpoints_dir)}); the last complete checkpoint is kept: make "
+            "room, and the same command goes on from it"
+        )
 
     def _folder(self, name):
         return self.checkpoints_dir / f"{CKPT_PREFIX}+{name}"
 
-    def _free_name(self):
-        stamp = time.strftime("%Y-%m-%d+%H-%M-%S")
-        names = (f"{stamp}+{number:02d}" for number in itertools.count())
+    def _free_name(self, stem):
+        names = (f"{stem}+{number:02d}" for number in itertools.count())
         return next(name for name in names if not self._folder(name).exists())
+
+
+def free_space(folder):
+    """What is free where a folder is, for a sentence.
+
+    Example
+    -------
+    >>> free_space("/").endswith(" free")
+    True
+    """
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return f"{shutil.disk_usage(folder).free / 2**20:,.0f} MiB free"
+
+
+def sync_folder(folder):
+    """Hands to the disk which files a folder holds, where the file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _gather(value):
+    """The values of all processes, in their order."""
+    if ddp_prevent_block():
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def _is_whole(path):
+    """Whether a file can be read as what torch.save writes."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:
+        return False
+    return True
