@@ -2,6 +2,7 @@ from waveglow_vq.lobes.flows import (
     AffineCoupling,
     FiLM,
     FlowContext,
+    FlowStep,
     InvertibleConv1x1,
     frames_to_groups,
     interpolate_frames,
@@ -9,7 +10,6 @@ from waveglow_vq.lobes.flows import (
     sum_over_groups,
     unsqueeze,
 )
-from waveglow_vq.lobes.waveglow import FlowStep
 from waveglow_vq.lobes.wavenet import WaveNet
 
 import pytest

@@ -5,6 +5,10 @@ and y ``[batch, channels, groups]`` and logdet ``[batch]``, the logarithm of |de
 item. Flow arithmetic is never done below fp32, whatever autocast says; with fp64 inputs and
 parameters it is done in fp64.
 
+A third method serves training in little memory (recompute.py): ``rebuild(y, context) -> (parts, y,
+logdet)`` recovers x from y and runs forward from it with a graph, its network evaluated once for
+both. ``parts`` are the leaves of that graph which, concatenated over the channels, are x.
+
 Authors
  * The waveglow-vq developers, 2026
 """
@@ -47,6 +51,11 @@ def sum_over_groups(x, mask=None):
     if mask is not None:
         x = torch.where(mask.bool(), x, torch.zeros((), dtype=x.dtype, device=x.device))
     return x.sum(dim=(1, 2))
+
+
+def leaf(x):
+    """The same values, as the beginning of a graph of their own."""
+    return x.detach().requires_grad_()
 
 
 def squeeze(wav, group_size):
@@ -167,6 +176,13 @@ class InvertibleConv1x1(nn.Module):
             # fp64 for the few numbers of W, so that a chain of many flows stays exact.
             return torch.linalg.inv(self.weight.double()).to(y.dtype) @ y
 
+    def rebuild(self, y, context=FlowContext()):
+        """See the module's contract."""
+        with torch.no_grad():
+            x = self.inverse(y, context)
+        x = leaf(x)
+        return (x,), *self(x, context)
+
 
 class AffineCoupling(nn.Module):
     """Affine coupling layer (RealNVP, Dinh et al. 2017, eq. 7-8; WaveGlow, eq. 5-7):
@@ -198,7 +214,10 @@ class AffineCoupling(nn.Module):
     def forward(self, x, context=FlowContext()):
         """See the module's contract."""
         x_a, x_b = x[:, : self.kept], x[:, self.kept :]
-        shift, log_scale = self._shift_and_log_scale(x_a, context)
+        return self._couple(x_a, x_b, *self._shift_and_log_scale(x_a, context), context)
+
+    @staticmethod
+    def _couple(x_a, x_b, shift, log_scale, context):
         y = torch.cat([x_a, log_scale.exp() * x_b + shift], dim=1)
         return y, sum_over_groups(log_scale, context.mask)
 
@@ -207,6 +226,44 @@ class AffineCoupling(nn.Module):
         y_a, y_b = y[:, : self.kept], y[:, self.kept :]
         shift, log_scale = self._shift_and_log_scale(y_a, context)
         return torch.cat([y_a, (y_b - shift) * (-log_scale).exp()], dim=1)
+
+    def rebuild(self, y, context=FlowContext()):
+        """See the module's contract."""
+        x_a, y_b = leaf(y[:, : self.kept]), y[:, self.kept :]
+        shift, log_scale = self._shift_and_log_scale(x_a, context)
+        with torch.no_grad():
+            x_b = (y_b - shift) * (-log_scale).exp()
+        x_b = leaf(x_b)
+        return (x_a, x_b), *self._couple(x_a, x_b, shift, log_scale, context)
+
+
+class FlowStep(nn.Module):
+    """One step of a chain: FiLM (by option), invertible 1x1 convolution, affine coupling."""
+
+    def __init__(self, conv, coupling, film=None):
+        super().__init__()
+        self.film = film
+        self.conv = conv
+        self.coupling = coupling
+
+    @property
+    def transforms(self):
+        """In the order in which forward applies them."""
+        return [flow for flow in (self.film, self.conv, self.coupling) if flow is not None]
+
+    def forward(self, x, context=FlowContext()):
+        """See the module's contract."""
+        logdet = 0
+        for transform in self.transforms:
+            x, term = transform(x, context)
+            logdet = logdet + term
+        return x, logdet
+
+    def inverse(self, y, context=FlowContext()):
+        """See the module's contract."""
+        for transform in reversed(self.transforms):
+            y = transform.inverse(y, context)
+        return y
 
 
 class FiLM(nn.Module):
@@ -259,7 +316,10 @@ class FiLM(nn.Module):
     def forward(self, x, context=FlowContext()):
         """See the module's contract."""
         x = at_least_fp32(x)
-        shift, log_scale = self._shift_and_log_scale(x, context)
+        return self._modulate(x, *self._shift_and_log_scale(x, context), context)
+
+    @staticmethod
+    def _modulate(x, shift, log_scale, context):
         y = log_scale.exp() * x + shift
         return y, sum_over_groups(log_scale.expand_as(x), context.mask)
 
@@ -268,6 +328,14 @@ class FiLM(nn.Module):
         y = at_least_fp32(y)
         shift, log_scale = self._shift_and_log_scale(y, context)
         return (y - shift) * (-log_scale).exp()
+
+    def rebuild(self, y, context=FlowContext()):
+        """See the module's contract."""
+        shift, log_scale = self._shift_and_log_scale(y, context)
+        with torch.no_grad():
+            x = (y - shift) * (-log_scale).exp()
+        x = leaf(x)
+        return (x,), *self._modulate(x, shift, log_scale, context)
 
 
 def frames_to_groups(frames, groups, per_frame):

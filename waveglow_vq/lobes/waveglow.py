@@ -12,44 +12,18 @@ from waveglow_vq.lobes.flows import (
     AffineCoupling,
     FiLM,
     FlowContext,
+    FlowStep,
     InvertibleConv1x1,
     at_least_fp32,
     interpolate_frames,
     squeeze,
     unsqueeze,
 )
+from waveglow_vq.lobes.recompute import recomputed
 from waveglow_vq.lobes.wavenet import WaveNet
 
 import torch
 from torch import nn
-
-
-class FlowStep(nn.Module):
-    """One step of the chain: FiLM (by option), invertible 1x1 convolution, affine coupling."""
-
-    def __init__(self, conv, coupling, film=None):
-        super().__init__()
-        self.film = film
-        self.conv = conv
-        self.coupling = coupling
-
-    @property
-    def _transforms(self):
-        return [flow for flow in (self.film, self.conv, self.coupling) if flow is not None]
-
-    def forward(self, x, context=FlowContext()):
-        """See the contract in flows.py."""
-        logdet = 0
-        for transform in self._transforms:
-            x, term = transform(x, context)
-            logdet = logdet + term
-        return x, logdet
-
-    def inverse(self, y, context=FlowContext()):
-        """See the contract in flows.py."""
-        for transform in reversed(self._transforms):
-            y = transform.inverse(y, context)
-        return y
 
 
 class WaveGlow(nn.Module):
@@ -99,6 +73,9 @@ class WaveGlow(nn.Module):
         Largest magnitude of a log-scale.
     envelope : dict
         Arguments of :class:`MelPredictor`, for ``prior: envelope``.
+    memory_efficient : bool
+        Whether a training step recomputes what it needs through the flows' inverses instead of
+        storing it (see recompute.py): a third more time, for a fraction of the memory.
 
     Example
     -------
@@ -134,6 +111,7 @@ class WaveGlow(nn.Module):
         speaker_channels=0,
         log_scale_bound=8.0,
         envelope=None,
+        memory_efficient=False,
     ):
         super().__init__()
         _check("prior", prior, ("envelope", "white"))
@@ -151,6 +129,7 @@ class WaveGlow(nn.Module):
         self.use_film = use_film
         self.early_every = early_every
         self.early_size = early_size
+        self.memory_efficient = memory_efficient
         self.condition_geometry = condition_geometry
         self.envelope = None
         if prior == "envelope":
@@ -201,6 +180,20 @@ class WaveGlow(nn.Module):
 
     def _leaves_early(self, k):
         return self.early_every > 0 and k > 0 and k % self.early_every == 0
+
+    def _stages(self):
+        """The steps between two early outputs."""
+        size = self.early_every or len(self.steps)
+        return [self.steps[k : k + size] for k in range(0, len(self.steps), size)]
+
+    def _through(self, steps, x, context):
+        if self.memory_efficient and torch.is_grad_enabled():
+            return recomputed(steps, x, context)
+        logdet = 0
+        for step in steps:
+            x, term = step(x, context)
+            logdet = logdet + term
+        return x, logdet
 
     def _flow_context(self, local, speaker, samples, total):
         """Brings the condition to the rate of the geometry, and makes the padding mask."""
@@ -253,11 +246,11 @@ class WaveGlow(nn.Module):
         x = squeeze(x[:, 0], self.group_size)
         context = self._flow_context(local, speaker, samples, wav.shape[-1])
         early = []
-        for k, step in enumerate(self.steps):
-            if self._leaves_early(k):
+        for k, steps in enumerate(self._stages()):
+            if k > 0:
                 early.append(x[:, : self.early_size])
                 x = x[:, self.early_size :]
-            x, term = step(x, context)
+            x, term = self._through(steps, x, context)
             logdet = logdet + term
         z = torch.cat(early + [x], dim=1)
         return (z if context.mask is None else z * context.mask), logdet
