@@ -11,7 +11,7 @@ VERSION = re.search(
     r'^__version__ = "([^"]+)"', (HERE / "waveglow_vq" / "__init__.py").read_text("utf-8"), re.M
 ).group(1)
 
-TRAIN = ["tensorboard", "matplotlib", "tqdm"]
+TRAIN = ["tensorboard", "matplotlib", "tqdm", "webdataset>=1.0"]
 METRICS = ["matplotlib"]
 # espeakng-loader bundles the espeak-ng synthesiser (GPL-3.0-or-later), which is why it is optional.
 DEMO = ["espeakng-loader==0.2.4", "matplotlib", "tqdm"]
