@@ -2,6 +2,7 @@ import math
 import struct
 
 from waveglow_vq.data.audio import (
+    SoundBytes,
     audio_info,
     read_for_model,
     read_wav,
@@ -160,3 +161,49 @@ def test_resampling_keeps_the_passband_and_rejects_aliases():
         tone = torch.sin(2 * math.pi * hz * time).float()
         out = resample(tone, 48000, RATE)[500:-500]
         assert low <= float(out.abs().max()) <= high, hz
+
+
+# ---- sound from memory
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"), [("wav", "PCM_16"), ("wav", "FLOAT"), ("flac", "PCM_24")]
+)
+def test_bytes_read_as_their_file_does(tmp_path, tone, suffix, subtype):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, torch.stack([tone, -tone * 0.3], 1).numpy(), 16000, subtype=subtype)
+    source = SoundBytes("shard.tar: a", path.read_bytes())
+    assert audio_info(source) == audio_info(path) == (16000, 4000, 2)
+    expected = read_wav(path, 16000, mono="mix")
+    assert torch.equal(read_wav(source, 16000, mono="mix"), expected)
+    assert torch.equal(read_for_model(source, RATE), read_for_model(path, RATE))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: b"", "is an empty file"),
+        (lambda data: data[:5000], "is truncated: its header promises 3044 bytes more"),
+        (lambda data: b"no sound" * 50, "cannot be read as a sound file"),
+        (lambda data: data[:44], "is truncated"),
+    ],
+)
+def test_damaged_bytes_are_named(tmp_path, tone, damage, message):
+    write_wav(tmp_path / "a.wav", tone, RATE)
+    data = damage((tmp_path / "a.wav").read_bytes())
+    with pytest.raises(UserError, match=f"^shard.tar: a {message}"):
+        read_wav(SoundBytes("shard.tar: a", data))
+    with pytest.raises(UserError, match="shard.tar: a has a sample rate of 22050 Hz"):
+        read_wav(SoundBytes("shard.tar: a", (tmp_path / "a.wav").read_bytes()), 16000)
+
+
+def test_a_folder_that_may_not_be_read_is_no_crash(tmp_path, monkeypatch):
+    """As network disks fail."""
+    write_wav(tmp_path / "a.wav", torch.zeros(100), RATE)
+
+    def fail(*arguments, **options):
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr("builtins.open", fail)
+    with pytest.raises(UserError, match="a.wav cannot be read.*Stale file handle"):
+        audio_info(tmp_path / "a.wav")

@@ -2,6 +2,7 @@ import functools
 import math
 
 from waveglow_vq.data import segments
+from waveglow_vq.data.audio import SoundBytes
 from waveglow_vq.data.features import LogMel
 from waveglow_vq.data.segments import HALF_STEP, SegmentReader, dequantise, read_utterance
 from waveglow_vq.errors import UserError
@@ -325,3 +326,66 @@ def test_reference_takes_files_shorter_than_a_segment(tmp_path):
     soundfile.write(tmp_path / "bad.wav", speech_like(2 * HOP), RATE)
     with pytest.raises(UserError, match="bad.wav: 512 samples are too short"):
         SegmentReader(LogMel(), 16, 20).reference(tmp_path / "bad.wav")
+
+
+# ---- random numbers, and sound from memory
+
+
+def seeded_items(reader, source, seed):
+    generator = torch.Generator().manual_seed(seed)
+    item = reader(source, generator)
+    return {**item, "reference": reader.reference(source, generator)}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for key in first:
+        assert torch.equal(torch.as_tensor(first[key]), torch.as_tensor(second[key])), key
+
+
+# Where the first draw is loud enough, and where the whole clip is looked through.
+@pytest.mark.parametrize("min_loudness_dbfs", [-60.0, 100.0, -16.0])
+def test_all_random_numbers_are_those_of_the_generator(utterance, min_loudness_dbfs):
+    reader = SegmentReader(LogMel(), 4, 20, 50, min_loudness_dbfs)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first, other = (seeded_items(reader, utterance, seed) for seed in (5, 6))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert_same(first, seeded_items(reader, utterance, 5))
+    assert not torch.equal(first["wav"], other["wav"])
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_bytes_are_cut_as_their_file_is(utterance, tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, soundfile.read(utterance)[0], RATE, subtype="PCM_16")
+    source = SoundBytes("shard.tar: a", path.read_bytes())
+    reader = SegmentReader(LogMel(), 4, 20, history=50)
+    for seed in range(5):
+        assert_same(seeded_items(reader, path, seed), seeded_items(reader, source, seed))
+    noise = [torch.Generator().manual_seed(0) for _ in range(2)]
+    assert_same(
+        read_utterance(path, LogMel(), noise[0]), read_utterance(source, LogMel(), noise[1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (write_short, "3840 samples are fewer than the 4096"),
+        (write_stereo, "has 2 channels"),
+        (write_wrong_rate, "is at 16000 Hz"),
+        (write_truncated, "is truncated"),
+        (write_truncated_flac, "truncated"),
+        (write_nan, "holds values that are not finite"),
+    ],
+)
+def test_bad_bytes_are_named(tmp_path, write, message):
+    write(tmp_path / "bad.wav")
+    source = SoundBytes("shard.tar: a", (tmp_path / "bad.wav").read_bytes())
+    torch.manual_seed(0)
+    reader = unshifted(LogMel(), 16, 20, min_loudness_dbfs=-200.0)
+    with pytest.raises(UserError, match=f"shard.tar: a.*{message}"):
+        for _ in range(20):
+            reader(source)

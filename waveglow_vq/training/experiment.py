@@ -7,9 +7,13 @@ Authors
 import contextlib
 import difflib
 import logging
+import re
+import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+from waveglow_vq.data.reading import being_read
 from waveglow_vq.errors import UserError
 
 import ruamel.yaml
@@ -22,6 +26,12 @@ from speechbrain.utils.run_opts import RunOptions
 logging.getLogger("speechbrain.utils.train_logger").addFilter(
     lambda record: "torchvision" not in record.getMessage()
 )
+
+
+# How torch tells of the death of a data loader's process: its id and the cause, if that is known.
+DEATH = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)"
+# Seconds that are waited for it.
+PATIENCE = 5.0
 
 
 def parse_arguments(arguments):
@@ -113,7 +123,8 @@ def _check_options(replaced, known, where):
 @contextlib.contextmanager
 def worker_errors():
     """Gives back the sentence of a `UserError` that was raised in a data loader's process, which
-    torch wraps into a traceback.
+    torch wraps into a traceback; and makes one of the death of such a process, which names the
+    file that it was reading.
 
     Example
     -------
@@ -125,9 +136,33 @@ def worker_errors():
     waveglow_vq.errors.UserError: a.wav: is truncated
     """
     try:
-        yield
+        try:
+            yield
+        except (OSError, EOFError) as error:
+            # The pipe from a process that dies may break before torch hears of the death, which
+            # then interrupts the sleep.
+            if any("multiprocessing" in name for name in _modules(error)):
+                time.sleep(PATIENCE)
+            raise
     except UserError as error:
         message = str(error)
         if not message.startswith("Caught UserError"):
             raise
         raise UserError(message.rsplit("UserError: ", 1)[-1].strip()) from None
+    except RuntimeError as error:
+        died = re.match(DEATH, str(error), re.DOTALL)
+        if died is None:
+            raise
+        files = being_read({int(number) for number in died[1].split(",")})
+        reason = died[2].strip(" .").replace(". ", ", ")
+        raise UserError(
+            f"a process that reads data {reason}; it was reading, or had just read, "
+            f"{', '.join(files) or 'a file whose name is not known'}; if the memory was short, "
+            "lower --num_workers; the same command goes on from the last checkpoint"
+        ) from error
+
+
+def _modules(error):
+    """Names of the modules through which an error came."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return [frame.f_globals.get("__name__", "") for frame, _ in frames]
