@@ -2,13 +2,13 @@ import copy
 import math
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.quantizer_placement import choose_spread_frames, move_idle_codes
 from waveglow_vq.lobes.quantizer_statistics import (
     CodeStatistics,
-    choose_spread_frames,
     distinct_codes,
     merged_codes,
-    move_idle_codes,
     participating_dimensions,
+    second_moments,
     squared_distances,
 )
 from waveglow_vq.lobes.quantizers import EMAQuantizer, SoftEMQuantizer
@@ -53,6 +53,10 @@ def train(quantizer, draw, steps=150, batch=128, lr=1e-2):
     return restarted
 
 
+def dimensions(frames):
+    return participating_dimensions(second_moments(frames), len(frames))
+
+
 def summary(quantizer, frames):
     quantizer.eval()
     epoch = CodeStatistics()
@@ -66,6 +70,8 @@ def everything(quantizer):
     for key, value in vars(quantizer).items():
         if isinstance(value, torch.Tensor):
             state[key] = value.clone()
+    for age, (frames, _) in enumerate(quantizer._recent):
+        state[f"recent {age}"] = frames.clone()
     return state
 
 
@@ -133,7 +139,7 @@ def test_decode_of_padding_and_foreign_indices(quantizer_class):
     ],
 )
 def test_bad_input(quantizer_class, x, lengths, message):
-    quantizer = quantizer_class(16, 4)
+    quantizer = quantizer_class(16, 4).eval()
     with pytest.raises(UserError, match=message):
         quantizer(x, lengths)
     with pytest.raises(UserError, match=message):
@@ -199,7 +205,7 @@ def test_relative_temperature_is_the_formula_in_units_of_the_data():
     distances = (frames[:, None] - codes).square().sum(-1)
     deviation = (frames - frames.mean(0)).square().sum(1).mean()
     errors = frames - codes[distances.argmin(1)]
-    beta = 2.0 * participating_dimensions(errors) / (2 * distances.amin(1).mean())
+    beta = 2.0 * dimensions(errors) / (2 * distances.amin(1).mean())
     q = torch.softmax(-beta * distances, dim=1)
     sum(output.losses.values()).backward()
     gradient = -2 * beta * (q[..., None] * (frames[:, None] - codes)).mean(0)
@@ -417,11 +423,11 @@ def test_dimensions_of_a_spread():
     weights = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0])
     for scale in (1e-6, 1.0, 1e6):
         frames = scale * torch.randn(4000, 5) * weights
-        assert float(participating_dimensions(frames)) == pytest.approx(3.0, abs=0.1)
+        assert float(dimensions(frames)) == pytest.approx(3.0, abs=0.1)
     # Few frames do not hide the dimensions that they cannot fill.
-    few = torch.stack([participating_dimensions(torch.randn(40, 64)) for _ in range(50)])
+    few = torch.stack([dimensions(torch.randn(40, 64)) for _ in range(50)])
     assert 45 < few.mean() <= 64
-    assert float(participating_dimensions(torch.zeros(10, 5))) <= 5.0
+    assert float(dimensions(torch.zeros(10, 5))) <= 5.0
 
 
 def test_idle_codes_move_where_they_are_missed():

@@ -5,6 +5,7 @@ Authors
 """
 
 from waveglow_vq.lobes.flows import at_least_fp32
+from waveglow_vq.lobes.processes import mean_everywhere
 
 import torch
 
@@ -72,8 +73,10 @@ def crop_frames(x, frames, starts=None, lengths=None):
     return x.gather(-1, index[:, None].expand(-1, x.shape[1], -1))
 
 
-def masked_l1(estimate, target, lengths=None):
-    """Mean absolute difference of ``[batch, channels, frames]`` over frames that are not padding.
+def masked_l1(estimate, target, lengths=None, together=False):
+    """Mean absolute difference of ``[batch, channels, frames]`` over frames that are not padding;
+    with ``together``, over those of all processes (see
+    :func:`~waveglow_vq.lobes.processes.mean_everywhere`).
 
     Example
     -------
@@ -82,8 +85,9 @@ def masked_l1(estimate, target, lengths=None):
     tensor(1.)
     """
     difference = (estimate - target).abs().mean(dim=1)
-    if lengths is None:
-        return difference.mean()
-    frames = (lengths * difference.shape[-1]).round()[:, None]
-    mask = torch.arange(difference.shape[-1], device=lengths.device) < frames
-    return (difference * mask).sum() / mask.sum()
+    count = torch.tensor(difference.numel(), device=difference.device)
+    if lengths is not None:
+        frames = (lengths * difference.shape[-1]).round()[:, None]
+        mask = torch.arange(difference.shape[-1], device=lengths.device) < frames
+        difference, count = difference * mask, mask.sum()
+    return mean_everywhere(difference.sum(), count, together)

@@ -136,6 +136,8 @@ class MelVQConditioner(nn.Module):
         if quantize_after:
             # In the checkpoint, so that a run that goes on knows whether it quantises.
             self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        # Training forwards since the last optimizer step.
+        self._forwards = 0
 
     @property
     def uses_pitch(self):
@@ -151,6 +153,20 @@ class MelVQConditioner(nn.Module):
     def quantizes(self):
         """Whether the decoder is given codes in training yet."""
         return self.quantize_after == 0 or int(self.steps) >= self.quantize_after
+
+    def after_optimizer_step(self, taken=True):
+        """As :meth:`~waveglow_vq.lobes.model.WaveGlowVQ.after_optimizer_step`."""
+        if self.quantize_after and not taken:
+            self.steps -= self._forwards
+        self._forwards = 0
+
+    def training_state(self):
+        """As :meth:`~waveglow_vq.lobes.model.WaveGlowVQ.training_state`."""
+        return {"forwards": self._forwards}
+
+    def load_training_state(self, state):
+        """As :meth:`~waveglow_vq.lobes.model.WaveGlowVQ.load_training_state`."""
+        self._forwards = state["forwards"]
 
     def encoder(self, features, lengths=None):
         """Log-mel ``[batch, n_mels, frames]`` to vectors ``[batch, codes, codebook_dim]``, with
@@ -223,9 +239,10 @@ class MelVQConditioner(nn.Module):
         quantized = self.quantizer(vectors, code_lengths)
         codes = quantized.quantized
         if self.training and self.quantize_after:
-            if not self.quantizes:
-                codes = vectors  # The codes' own losses bring them to the vectors meanwhile.
+            # Before, the codes' own losses bring them to the vectors. Without a look at the device.
+            codes = torch.where(self.steps >= self.quantize_after, codes, vectors)
             self.steps += 1
+            self._forwards += 1
         if self.training and self.jitter:
             codes = time_jitter(codes, self.jitter, code_lengths)
         local, log_mel = self.decoder(codes, frames, lengths, speaker, pitch, f0_statistics)

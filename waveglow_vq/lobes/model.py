@@ -9,6 +9,7 @@ from typing import NamedTuple
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.batches import crop_frames, draw_noise, masked_l1
 from waveglow_vq.lobes.conditioners import relative_code_lengths
+from waveglow_vq.lobes.model_checks import check_parts
 from waveglow_vq.lobes.speakers import UNKNOWN, SpeakerAdversary
 from waveglow_vq.lobes.waveglow import negative_log_likelihood
 
@@ -92,38 +93,7 @@ class WaveGlowVQ(nn.Module):
         adversary_weight=0.0,
     ):
         super().__init__()
-        if sigma <= 0:
-            raise UserError(f"sigma: {sigma}; a standard deviation has to be positive")
-        if conditioner.hop != vocoder.condition_hop:
-            raise UserError(
-                f"condition_hop: the vocoder expects {vocoder.condition_hop} samples per frame of "
-                f"its condition, the conditioner makes one every {conditioner.hop}"
-            )
-        if conditioner.channels != vocoder.condition_channels:
-            raise UserError(
-                f"condition_channels: the vocoder expects {vocoder.condition_channels}, the "
-                f"conditioner makes {conditioner.channels}"
-            )
-        if vocoder.envelope is not None and getattr(conditioner, "mel_head", True) is None:
-            raise UserError(
-                "mel_head: prior envelope needs a log-mel, and codes of waves have none without "
-                "the head that predicts it; set mel_head, or prior to white"
-            )
-        if vocoder.use_film and getattr(conditioner, "network", True) is None:
-            raise UserError(
-                "use_film: log-mels as they are, far from zero, make a conditional affine flow "
-                "diverge; set conditioner_layers to 1 or more, or use_film to False"
-            )
-        given = 0 if speakers is None else speakers.channels
-        if vocoder.speaker_channels != given:
-            raise UserError(
-                f"speaker_channels: the vocoder expects {vocoder.speaker_channels}, the global "
-                f"condition has {given}"
-            )
-        if not 0 <= condition_dropout < 1:
-            raise UserError(
-                f"condition_dropout: {condition_dropout}; it is a share, from 0 to below 1"
-            )
+        check_parts(conditioner, vocoder, sigma, speakers, condition_dropout)
         self.conditioner = conditioner
         self.vocoder = vocoder
         self.speakers = speakers
@@ -134,20 +104,57 @@ class WaveGlowVQ(nn.Module):
             if speakers is None or self.quantizer is None:
                 raise UserError("adversary_weight: it needs codes, and global_condition: speaker")
             self.adversary = SpeakerAdversary(self.quantizer.codebook_dim, speakers.count)
-        if speakers is None and getattr(conditioner, "uses_pitch", False):
-            raise UserError(
-                "use_pitch: pitch is placed in the range of a speaker; set global_condition to "
-                "speaker, or use_pitch to False"
-            )
         self.sigma = sigma
         self.mel_weight = mel_weight
         self.quantizer_weight = quantizer_weight
         self.envelope_gradient = envelope_gradient
+        # Buffers are constants, or the quantiser's and conditioner's, who keep them the same on
+        # all processes themselves. DistributedDataParallel is not to send the first one's around
+        # at each forward. It finds this list by its name; torch.compile puts a module in between.
+        names = [name for name, _ in self.named_buffers()]
+        self._ddp_params_and_buffers_to_ignore = [*names, *(f"_orig_mod.{n}" for n in names)]
 
     @property
     def quantizer(self):
         """The quantiser, or None."""
         return getattr(self.conditioner, "quantizer", None)
+
+    def after_optimizer_step(self, optimizer=None, taken=True):
+        """What follows every step of the optimizer, on all processes together.
+
+        Arguments
+        ---------
+        optimizer : torch.optim.Optimizer
+            Holds the parameters; its moments of restarted codes begin anew.
+        taken : bool
+            False if the step was left out, since the gradient was not finite. Then whatever the
+            training forwards since the last call have changed is put back exactly.
+
+        Returns
+        -------
+        int
+            Number of codes that were restarted.
+        """
+        if self.quantizer is None:
+            return 0
+        if hasattr(self.conditioner, "after_optimizer_step"):
+            self.conditioner.after_optimizer_step(taken)
+        return self.quantizer.after_optimizer_step(optimizer, taken)
+
+    def training_state(self):
+        """What ``state_dict`` lacks for a training that goes on exactly, of this process: tensors,
+        numbers, lists and dicts. Empty without a quantiser."""
+        if self.quantizer is None:
+            return {}
+        state = {"quantizer": self.quantizer.training_state()}
+        if hasattr(self.conditioner, "training_state"):
+            state["conditioner"] = self.conditioner.training_state()
+        return state
+
+    def load_training_state(self, state):
+        """Takes what :meth:`training_state` gave, after ``load_state_dict``, which clears it."""
+        for name, part in state.items():
+            getattr(self, name).load_training_state(part)
 
     def forward(
         self,
@@ -225,7 +232,7 @@ class WaveGlowVQ(nn.Module):
                 if by_wave:
                     frames = condition.log_mel.shape[-1]
                     target = crop_frames(mel, frames, starts, mel_lens)
-                terms["mel_l1"] = masked_l1(condition.log_mel, target, lens)
+                terms["mel_l1"] = masked_l1(condition.log_mel, target, lens, self.training)
                 loss = loss + self.mel_weight * terms["mel_l1"]
             if self.adversary is not None:
                 code_lens = lens

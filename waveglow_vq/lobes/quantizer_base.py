@@ -1,28 +1,16 @@
-"""What the quantisers share: frames, initialisation, restarts, statistics and the estimators."""
+"""What the quantisers share: frames, distances, losses, statistics and the estimators."""
 
 import math
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.quantizer_statistics import (
-    MERGE_TOLERANCE,
-    all_reduce_sum,
-    broadcast_from_first,
-    choose_spread_frames,
-    distinct_codes,
-    merged_codes,
-    move_idle_codes,
-    perplexity,
-    squared_distances,
-)
+from waveglow_vq.lobes.processes import is_distributed, sum_everywhere, world_size
+from waveglow_vq.lobes.quantizer_options import require_choice, require_integer, require_number
+from waveglow_vq.lobes.quantizer_statistics import distinct_codes, perplexity, squared_distances
+from waveglow_vq.lobes.quantizer_upkeep import USAGE_DECAY, CodebookUpkeep
 
 import torch
-from torch import nn
 
-# Frames wanted for each code that is initialised: from fewer, whole groups of the data are missed.
-FRAMES_PER_NEW_CODE = 4
-# Share of the past that `usage()` keeps at each training step.
-USAGE_DECAY = 0.99
 # Frames that `encode` compares to the codebook at once.
 ENCODE_CHUNK_FRAMES = 16384
 
@@ -51,43 +39,28 @@ class QuantizerOutput(NamedTuple):
     statistics: dict
 
 
-class Quantizer(nn.Module):
+class Quantizer(CodebookUpkeep):
     """What both quantisers share.
 
     A subclass holds `codebook` [K, D] and defines how it learns: `_codebook_with_gradient` returns
-    the codebook for this forward's graph, `_learn` the losses and the responsibility perplexity
-    (and updates the codebook if it is not the optimizer's to update), and `_set_rows` replaces
-    codes.
+    the codebook for this forward's graph, `_summands` what it needs to know of the frames of all
+    processes, `_learn` the losses and the responsibility perplexity (and updates the codebook if
+    it is not the optimizer's to update), and `_set_rows` replaces codes.
     """
 
     def __init__(
         self, codebook_size, codebook_dim, commitment_weight, estimator, initialization,
         restart_after,
     ):  # fmt: skip
-        super().__init__()
         require_integer("codebook_size", codebook_size, 1)
         require_integer("codebook_dim", codebook_dim, 1)
         require_number("commitment_weight", commitment_weight, least=0.0)
         require_choice("estimator", estimator, ("ste", "rotation"))
         require_choice("initialization", initialization, ("data", "normal"))
         require_integer("restart_after", restart_after, 0)
-        self.codebook_size = codebook_size
-        self.codebook_dim = codebook_dim
+        super().__init__(codebook_size, codebook_dim, initialization, restart_after)
         self.commitment_weight = commitment_weight
         self.estimator = estimator
-        self.initialization = initialization
-        self.restart_after = restart_after
-        self.frozen = False
-        filled = codebook_size if initialization == "normal" else 0
-        self.register_buffer("filled", torch.tensor(filled))
-        self.register_buffer("steps", torch.tensor(0))
-        self.register_buffer("unused_steps", torch.zeros(codebook_size, dtype=torch.int64))
-        self.register_buffer("recent_counts", torch.zeros(codebook_size))
-        # Frames, squared error and squared deviation, decayed like recent_counts.
-        self.register_buffer("recent_totals", torch.zeros(3))
-        # Recent encoder outputs, from which codes restart. Not a buffer: DistributedDataParallel
-        # would send it around at every forward, and only the first process's is ever used.
-        self._recent_frames = None
 
     def extra_repr(self):
         return (
@@ -114,75 +87,99 @@ class Quantizer(nn.Module):
         -------
         output : QuantizerOutput
 
-        Errors: `UserError` if the shape is wrong or a frame is not finite.
+        Errors: `UserError` if the shape is wrong and, in evaluation, if a frame is not finite. In
+        training that shows in the losses: an error on one process would leave the others waiting.
+        Take the step back then, by `after_optimizer_step(taken=False)`.
         """
         with torch.autocast(device_type=x.device.type, enabled=False):
             return self._forward(x, lengths)
 
     def _forward(self, x, lengths):
-        frames, mask = self._valid_frames(x, lengths)
+        frames, items, where = self._valid_frames(x, lengths, check=not self.training)
         fixed = frames.detach()
         updating = self.training and not self.frozen
         if updating:
-            self._initialize(fixed)
+            self._begin()
+            self._initialize(fixed, items)
 
-        mean_frame = fixed.mean(dim=0)
-        squared_deviation = (fixed - mean_frame).square().sum()
-        totals = torch.stack([squared_deviation.new_tensor(float(len(fixed))), squared_deviation])
-        if updating:
-            totals = all_reduce_sum(totals.clone())
-        # Frames that are all the same deviate by rounding only; nothing is divided by less.
-        rounding = torch.finfo(fixed.dtype).eps ** 2 * fixed.square().sum(dim=1).mean() + 1e-30
-        deviation = torch.maximum(totals[1] / totals[0], rounding)
-
-        codebook = self._codebook_with_gradient(deviation).to(fixed.dtype)
+        shared = {}
+        codebook = self._codebook_with_gradient(shared).to(fixed.dtype)
         distances = squared_distances(fixed, codebook)
         indices = self._without_unfilled(distances.detach()).argmin(dim=1)
         chosen = codebook[indices]
-        error = (fixed - chosen.detach()).square().sum()
-        counts = torch.bincount(indices, minlength=self.codebook_size)
-
-        everywhere = torch.cat([counts.to(fixed.dtype), error[None]])
+        errors = fixed - chosen.detach()
+        own = {
+            "frames": torch.tensor(len(fixed), device=x.device),
+            "mean_frame": fixed.mean(dim=0),
+            "squared_error": errors.square().sum(),
+            "counts": torch.zeros_like(self.unused_steps).scatter_add_(
+                0, indices, torch.ones_like(indices)
+            ),
+        }
+        own["squared_deviation"] = (fixed - own["mean_frame"]).square().sum()
+        shared.update(self._totals(own, self._summands(fixed, errors, indices)))
         if updating:
-            everywhere = all_reduce_sum(everywhere.clone())
-        totals = torch.stack([totals[0], everywhere[-1], totals[0] * deviation])
-        if updating:
-            self._remember(fixed, everywhere[:-1], totals)
-        losses, responsibility = self._learn(fixed, codebook, distances, indices, totals)
-        commitment = (frames - chosen.detach()).square().sum(dim=1).mean()
-        losses["commitment"] = self.commitment_weight * self._relative(commitment, deviation)
+            self._remember(fixed, items, shared)
+        losses, responsibility = self._learn(fixed, codebook, distances, indices, shared)
+        commitment = (frames - chosen.detach()).square().sum() / shared["share"]
+        losses["commitment"] = self.commitment_weight * self._relative(commitment, shared)
 
         output = estimate(frames, chosen, self.estimator)
-        quantized = output.new_zeros(x.shape)
-        quantized[mask] = output
-        padded_indices = indices.new_full(mask.shape, -1)
-        padded_indices[mask] = indices
         statistics = {
-            "used": (counts > 0).to(fixed.dtype).mean(),
-            "perplexity": perplexity(counts).to(fixed.dtype),
+            "used": (own["counts"] > 0).to(fixed.dtype).mean(),
+            "perplexity": perplexity(own["counts"]).to(fixed.dtype),
             "responsibility_perplexity": responsibility,
-            "normalized_mse": error / torch.maximum(squared_deviation, rounding),
-            "counts": counts,
-            "frames": torch.tensor(len(fixed), device=x.device),
-            "squared_error": error,
-            "squared_deviation": squared_deviation,
-            "mean_frame": mean_frame,
+            "normalized_mse": own["squared_error"]
+            / torch.maximum(own["squared_deviation"], shared["rounding"]),
+            **own,
         }
-        return QuantizerOutput(quantized, padded_indices, losses, statistics)
+        batch, time = x.shape[:2]
+        if where is not None:
+            output = output.new_zeros(batch * time, x.shape[-1]).index_copy(0, where, output)
+            indices = indices.new_full((batch * time,), -1).index_copy(0, where, indices)
+        return QuantizerOutput(output.view(x.shape), indices.view(batch, time), losses, statistics)
+
+    def _totals(self, own, summands):
+        """What this forward says of the frames of all processes: sums and what follows from them.
+
+        `frames`, `counts`, `squared_error`, `squared_deviation` from the common mean, and the
+        summands; `deviation`, the mean squared one; `share`, by which a sum of this process's
+        frames is divided for a loss.
+        """
+        together = self.training and is_distributed()
+        frames = own["frames"].double()
+        own = dict(own)
+        mean = own.pop("mean_frame").double()
+        own.update(total=frames * mean, between=frames * mean.square().sum(), **summands)
+        sums = sum_everywhere(own) if together else {k: v.double() for k, v in own.items()}
+        # Deviations from the common mean are those from each process's own and theirs from it.
+        if together:
+            between = sums["between"] - sums["total"].square().sum() / sums["frames"]
+            sums["squared_deviation"] += between.clamp_min(0.0)
+        dtype = own["squared_error"].dtype
+        # Frames that are all the same deviate by rounding only; nothing is divided by less.
+        size = (sums["between"] + sums["squared_deviation"]) / sums["frames"]
+        rounding = torch.finfo(dtype).eps ** 2 * size + 1e-30
+        deviation = torch.maximum(sums["squared_deviation"] / sums["frames"], rounding)
+        sums["squared_deviation"] = deviation * sums["frames"]
+        sums["deviation"], sums["rounding"] = deviation.to(dtype), rounding.to(dtype)
+        sums["share"] = (sums["frames"] / (world_size() if together else 1)).to(dtype)
+        return sums
 
     @torch.no_grad()
     def encode(self, x, lengths=None):
         """Indices of the nearest codes: x [B, T, D] to int64 [B, T], -1 where x is padding."""
         with torch.autocast(device_type=x.device.type, enabled=False):
-            frames, mask = self._valid_frames(x, lengths)
+            frames, _, where = self._valid_frames(x, lengths)
             codebook = self.codebook.to(frames.dtype)
             found = [
                 self._without_unfilled(squared_distances(part, codebook)).argmin(dim=1)
                 for part in frames.split(ENCODE_CHUNK_FRAMES)
             ]
-        indices = torch.full(mask.shape, -1, device=x.device)
-        indices[mask] = torch.cat(found)
-        return indices
+        found = torch.cat(found)
+        if where is not None:
+            found = found.new_full((x.shape[0] * x.shape[1],), -1).index_copy(0, where, found)
+        return found.view(x.shape[:2])
 
     def decode(self, indices):
         """Codes [..., D] of int64 `indices` [...]; -1, padding, becomes zeros.
@@ -206,6 +203,7 @@ class Quantizer(nn.Module):
         Under DistributedDataParallel, freeze before the module is wrapped.
         """
         self.frozen = True
+        self._before = None
 
     def usage(self):
         """What the codes did over about the last hundred training steps.
@@ -237,46 +235,13 @@ class Quantizer(nn.Module):
         self._set_rows(torch.arange(self.codebook_size), codes.to(self.codebook))
         self.filled.fill_(self.codebook_size)
         self.unused_steps.zero_()
-
-    @torch.no_grad()
-    def after_optimizer_step(self, optimizer=None):
-        """Restarts dead, merged and idle codes. Call it after every optimizer step: a parameter may
-        not be replaced inside `forward`, where the graph still needs it.
-
-        Dead is a code that no frame has chosen for `restart_after` training steps. Merged is one
-        that lies on another, idle one that would do more good elsewhere (`move_idle_codes`); both
-        are looked for every `restart_after` steps. They move to recent encoder outputs where
-        codes are missing.
-
-        Arguments
-        ---------
-        optimizer : torch.optim.Optimizer
-            Holds the codebook; its moments of the restarted rows begin anew.
-
-        Returns
-        -------
-        restarted : int
-            Number of codes that were replaced.
-        """
-        if not self.training or self.frozen or not self.restart_after:
-            return 0
-        if int(self.filled) < self.codebook_size or self._recent_frames is None:
-            return 0
-        # The codebook is the same everywhere, the recent frames are not: the first process decides.
-        rows, places = self._find_restarts()
-        count = broadcast_from_first(torch.tensor(len(rows), device=places.device))
-        if not int(count):
-            return 0
-        rows = broadcast_from_first(_resized(rows, int(count)))
-        places = broadcast_from_first(_resized(places, int(count)))
-        self._set_rows(rows, places, optimizer)
-        self.unused_steps[rows] = 0
-        return len(rows)
+        self._known = None
 
     # ---- the parts
 
-    def _valid_frames(self, x, lengths):
-        """Frames [N, D] that are not padding, at least in single precision, and their mask."""
+    def _valid_frames(self, x, lengths, check=True):
+        """Frames [N, D] that are not padding, at least in single precision; how many of them belong
+        to each item; and their places among all B * T, or None where nothing is padded."""
         if x.dim() != 3 or x.shape[-1] != self.codebook_dim:
             raise UserError(
                 f"the quantiser expects [batch, time, {self.codebook_dim}], got {list(x.shape)}: "
@@ -285,25 +250,31 @@ class Quantizer(nn.Module):
         batch, time = x.shape[:2]
         if batch == 0 or time == 0:
             raise UserError(f"the quantiser got no frames: its input has shape {list(x.shape)}")
-        mask = torch.ones(batch, time, dtype=torch.bool, device=x.device)
+        items, where = [time] * batch, None
+        frames = x.reshape(batch * time, -1)
         if lengths is not None:
-            if lengths.shape != (batch,) or not bool(((lengths > 0) & (lengths <= 1)).all()):
+            # The one time that the host has to wait for the device.
+            listed = lengths.tolist()
+            if lengths.shape != (batch,) or not all(0 < length <= 1 for length in listed):
                 raise UserError(
                     f"lengths are {batch} relative lengths in (0, 1], one for each sequence of "
-                    f"the batch, got {lengths.tolist()}"
+                    f"the batch, got {listed}"
                 )
-            count = (lengths.to(x.device).double() * time).round().clamp_min(1)
-            mask = torch.arange(time, device=x.device) < count[:, None]
+            items = [max(1, round(length * time)) for length in listed]
+        if sum(items) < batch * time:
+            where = torch.arange(time) < torch.tensor(items)[:, None]
+            where = where.flatten().nonzero()[:, 0].to(x.device)
+            frames = frames.index_select(0, where)
         dtype = torch.promote_types(
             torch.promote_types(x.dtype, torch.float32), self.codebook.dtype
         )
-        frames = x[mask].to(dtype)
-        if not bool(torch.isfinite(frames).all()):
+        frames = frames.to(dtype)
+        if check and not bool(torch.isfinite(frames).all()):
             raise UserError(
                 "the quantiser's input holds NaN or infinite values: the encoder has diverged "
                 "(lower the learning rate or check the audio)"
             )
-        return frames, mask
+        return frames, items, where
 
     def _without_unfilled(self, distances):
         """Codes that initialisation has not reached yet are infinitely far; all of them count
@@ -311,70 +282,9 @@ class Quantizer(nn.Module):
         rows = torch.arange(self.codebook_size, device=distances.device)
         return distances.masked_fill((rows >= self.filled) & (self.filled > 0), math.inf)
 
-    @torch.no_grad()
-    def _initialize(self, frames):
-        """Fills the codebook with frames, over several forwards if one holds too few."""
-        filled = int(self.filled)
-        if filled == self.codebook_size:
-            return
-        wanted = min(self.codebook_size - filled, max(1, len(frames) // FRAMES_PER_NEW_CODE))
-        count = int(broadcast_from_first(torch.tensor(wanted, device=frames.device)))
-        chosen, _, _ = choose_spread_frames(frames, count, self.codebook[:filled].to(frames.dtype))
-        chosen = broadcast_from_first(chosen.contiguous())
-        rows = torch.arange(filled, filled + count, device=frames.device)
-        self._set_rows(rows, chosen.to(self.codebook.dtype))
-        self.filled.fill_(filled + count)
-
-    @torch.no_grad()
-    def _remember(self, frames, counts, totals):
-        """Updates usage and the recent frames; `counts` and `totals` are those of all processes."""
-        self.steps += 1
-        self.unused_steps += 1
-        self.unused_steps[counts > 0] = 0
-        self.recent_counts.mul_(USAGE_DECAY).add_(counts, alpha=1 - USAGE_DECAY)
-        self.recent_totals.mul_(USAGE_DECAY).add_(totals, alpha=1 - USAGE_DECAY)
-        if not self.restart_after:
-            return
-        capacity = FRAMES_PER_NEW_CODE * self.codebook_size
-        if len(frames) > capacity:
-            frames = frames[torch.randperm(len(frames), device=frames.device)[:capacity]]
-        if self._recent_frames is not None:
-            older = self._recent_frames.to(frames)[: capacity - len(frames)]
-            frames = torch.cat([frames, older])
-        self._recent_frames = frames.clone()
-
-    def _find_restarts(self):
-        """Rows [M] of the codes to be replaced, and their places [M, D] by the recent frames."""
-        recent = self._recent_frames.to(self.codebook.dtype)
-        codebook = self.codebook.detach()
-        restart = self.unused_steps >= self.restart_after
-        due = int(self.steps) % self.restart_after == 0
-        frames, _, deviation = self.recent_totals.tolist()
-        tolerance = MERGE_TOLERANCE * math.sqrt(deviation / frames) if frames > 0 else 0.0
-        if due:
-            restart |= merged_codes(codebook, tolerance)
-        rows = restart.nonzero()[:, 0]
-        places = codebook[:0]
-        if len(rows):
-            places, distances, _ = choose_spread_frames(recent, len(rows), codebook[~restart])
-            # A frame that lies on a code would only merge again.
-            useful = distances > tolerance**2
-            rows, places = rows[useful], places[useful]
-        elif due and self.codebook_size > 1:
-            limit = max(1, self.codebook_size // 16)
-            rows, places = move_idle_codes(recent, codebook, limit)
-        return rows, places
-
-    def _relative(self, squared, deviation):
+    def _relative(self, squared, shared):
         """A squared distance in units of the data's own mean squared deviation."""
-        return squared / deviation
-
-
-def _resized(tensor, count):
-    """A contiguous tensor of `count` rows to receive another process's, or the same one's own."""
-    return (
-        tensor.contiguous() if len(tensor) == count else tensor.new_empty(count, *tensor.shape[1:])
-    )
+        return squared / shared["deviation"]
 
 
 def estimate(frames, chosen, estimator):
@@ -401,25 +311,3 @@ def estimate(frames, chosen, estimator):
     # No rotation is defined for a zero vector or for opposite ones: these go straight through.
     defined = (frame_norm > 1e-3 * code_norm) & (middle_norm > 1e-3) & (code_norm > 0)
     return chosen + torch.where(defined, turned - turned.detach(), straight)
-
-
-def require_integer(name, value, least):
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{name} has to be a whole number of at least {least}, got {value!r}")
-
-
-def require_number(name, value, least=None, above=None, below=None):
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    good = good and (least is None or value >= least) and (above is None or value > above)
-    if not good or (below is not None and value >= below):
-        bounds = [
-            f"{text} {bound}"
-            for text, bound in (("at least", least), ("above", above), ("below", below))
-            if bound is not None
-        ]
-        raise UserError(f"{name} has to be a number {' and '.join(bounds)}, got {value!r}")
-
-
-def require_choice(name, value, choices):
-    if value not in choices:
-        raise UserError(f"{name} has to be one of {', '.join(choices)}, got {value!r}")

@@ -8,32 +8,12 @@ mean squared error and the number of codes that can be told apart.
 import contextlib
 import math
 
+from waveglow_vq.lobes.processes import broadcast_from_first as broadcast_from_first
+from waveglow_vq.lobes.processes import is_distributed as is_distributed
+
 import torch
 
 MERGE_TOLERANCE = 0.05
-
-
-def is_distributed():
-    """True if several processes train together."""
-    return (
-        torch.distributed.is_available()
-        and torch.distributed.is_initialized()
-        and torch.distributed.get_world_size() > 1
-    )
-
-
-def all_reduce_sum(tensor):
-    """Sums `tensor` over all processes, in place, and returns it; alone, it does nothing."""
-    if is_distributed():
-        torch.distributed.all_reduce(tensor)
-    return tensor
-
-
-def broadcast_from_first(tensor):
-    """Gives every process the first one's `tensor`, in place, and returns it."""
-    if is_distributed():
-        torch.distributed.broadcast(tensor, src=0)
-    return tensor
 
 
 @contextlib.contextmanager
@@ -147,128 +127,37 @@ def distinct_codes(codebook, relative_tolerance=MERGE_TOLERANCE, data_deviation=
     return len(codebook) - int(merged.sum())
 
 
-def choose_spread_frames(frames, count, codes=None, trials=8):
-    """Chooses frames that lie where codes are missing (greedy k-means++).
+def second_moments(frames):
+    """Sum of x x^T over `frames` [N, D]: [D, D] in double precision, to be added over processes."""
+    # Brought to unit size first, since single precision ends at 1e-38.
+    size = frames.square().mean().sqrt().clamp_min(torch.finfo(frames.dtype).tiny)
+    frames = frames / size
+    with full_precision_matmul(frames.device):
+        return (frames.t() @ frames).double() * size.double().square()
 
-    Each choice draws `trials` frames with probability proportional to their squared distance to
-    the nearest code so far, and takes the one that lowers the sum of these distances the most:
-    so it is drawn to groups of frames without a code, and not to single outliers.
+
+def participating_dimensions(moments, count):
+    """Number of dimensions over which frames spread: (sum of the eigenvalues of their second
+    moments)^2 over the sum of the squared eigenvalues, from 1 to D.
 
     Arguments
     ---------
-    frames : torch.Tensor
-        [N, D], N > 0.
+    moments : torch.Tensor
+        [D, D], of `second_moments`.
     count : int
-        Frames wanted.
-    codes : torch.Tensor
-        [K, D], the codes that exist already.
-    trials : int
-        Candidates for each choice.
-
-    Returns
-    -------
-    chosen : torch.Tensor
-        [count, D]
-    distances : torch.Tensor
-        [count], the squared distance of each to the nearest code at the time of its choice.
-    gains : torch.Tensor
-        [count], by how much each choice lowers the sum of squared distances of the other frames.
-
-    Reference: Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", 2007.
+        Number of frames, N.
 
     Example
     -------
-    >>> frames = torch.tensor([[0.0], [0.0], [5.0]])
-    >>> choose_spread_frames(frames, 1, codes=torch.zeros(1, 1))
-    (tensor([[5.]]), tensor([25.]), tensor([0.]))
-    """
-    if codes is not None and len(codes):
-        nearest = squared_distances(frames, codes).amin(dim=1)
-    else:
-        origin = frames[torch.randint(len(frames), (1,), device=frames.device)]
-        nearest = squared_distances(frames, origin)[:, 0]
-        # The first choice is free: every frame is as far from a code as the average one.
-        nearest = nearest.mean().expand(len(frames)).clone()
-    chosen, distances, gains = [], [], []
-    for _ in range(count):
-        weights = nearest if bool(nearest.sum() > 0) else torch.ones_like(nearest)
-        candidates = torch.multinomial(weights, trials, replacement=True)
-        remaining = torch.minimum(nearest[:, None], squared_distances(frames, frames[candidates]))
-        best = remaining.sum(dim=0).argmin()
-        chosen.append(frames[candidates[best]])
-        distances.append(nearest[candidates[best]])
-        gains.append((nearest - remaining[:, best]).sum() - distances[-1])
-        nearest = remaining[:, best]
-    return torch.stack(chosen), torch.stack(distances), torch.stack(gains).clamp_min(0.0)
-
-
-def move_idle_codes(frames, codes, limit, margin=2.0):
-    """Finds codes that would do more good elsewhere (after LBG-U).
-
-    Two codes may share one group of frames while another group has none; both are used, so
-    neither is dead. A code is moved to a frame if the squared error that its removal adds, times
-    `margin`, is less than the error that the new place saves for the other frames.
-
-    Arguments
-    ---------
-    frames : torch.Tensor
-        [N, D]
-    codes : torch.Tensor
-        [K, D], K > 1.
-    limit : int
-        Moves at most.
-    margin : float
-        How many times over a move has to pay.
-
-    Returns
-    -------
-    rows : torch.Tensor
-        int64 [M], which codes to move.
-    places : torch.Tensor
-        [M, D], where to.
-
-    Reference: Fritzke, "The LBG-U method for vector quantization", 1997.
-
-    Example
-    -------
-    >>> frames = torch.tensor([[0.0], [0.1], [5.0], [5.1], [9.0], [9.1], [9.0], [9.1]])
-    >>> rows, places = move_idle_codes(frames, torch.tensor([[0.0], [0.1], [9.0]]), limit=1)
-    >>> int(rows) in (0, 1), 5.0 <= float(places) <= 5.1
-    (True, True)
-    """
-    nearest, which = squared_distances(frames, codes).topk(2, dim=1, largest=False)
-    cost = frames.new_zeros(len(codes)).index_add_(0, which[:, 0], nearest[:, 1] - nearest[:, 0])
-    places, _, gains = choose_spread_frames(frames, limit, codes)
-    rows = []
-    needed = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
-    for row in cost.argsort().tolist():
-        if len(rows) == limit or not bool(gains[len(rows)] > margin * cost[row]):
-            break
-        if not needed[row]:
-            rows.append(row)
-            # Whoever takes over the frames of a removed code has to stay.
-            needed[which[which[:, 0] == row, 1]] = True
-    rows = torch.tensor(rows, dtype=torch.int64, device=codes.device)
-    return rows, places[: len(rows)]
-
-
-def participating_dimensions(frames):
-    """Number of dimensions over which `frames` [N, D] spread: (sum of the eigenvalues of their
-    second moments)^2 over the sum of the squared eigenvalues, from 1 to D.
-
-    Example
-    -------
-    >>> round(float(participating_dimensions(torch.randn(5000, 4) * torch.tensor([1, 1, 1, 0]))))
+    >>> frames = torch.randn(5000, 4) * torch.tensor([1, 1, 1, 0])
+    >>> round(float(participating_dimensions(second_moments(frames), 5000)))
     3
     """
-    count, dim = frames.shape
-    frames = frames / frames.square().mean().sqrt().clamp_min(torch.finfo(frames.dtype).tiny)
-    total = frames.square().sum() / count
-    with full_precision_matmul(frames.device):
-        squares = (frames.t() @ frames if dim < count else frames @ frames.t()).square().sum()
+    moments = moments / moments.diagonal().mean().clamp_min(torch.finfo(moments.dtype).tiny)
+    total = moments.diagonal().sum()
     # A sample of N spreads less than its source: its squares are too large by total^2 / N.
-    squares = squares / count**2 - total**2 / count
-    return (total**2 / squares.clamp_min(1e-12)).clamp(1.0, float(dim))
+    squares = moments.square().sum() - total**2 / count
+    return (total**2 / squares.clamp_min(1e-12)).clamp(1.0, float(len(moments)))
 
 
 def perplexity(counts):

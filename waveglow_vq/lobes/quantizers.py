@@ -15,13 +15,9 @@ Fifty et al., "Restructuring vector quantization with the rotation trick", 2024
 import inspect
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.quantizer_base import (
-    Quantizer,
-    QuantizerOutput,
-    require_choice,
-    require_number,
-)
-from waveglow_vq.lobes.quantizer_statistics import all_reduce_sum, participating_dimensions
+from waveglow_vq.lobes.quantizer_base import Quantizer, QuantizerOutput
+from waveglow_vq.lobes.quantizer_options import require_choice, require_number
+from waveglow_vq.lobes.quantizer_statistics import participating_dimensions, second_moments
 
 import torch
 from torch import nn
@@ -124,39 +120,45 @@ class SoftEMQuantizer(Quantizer):
         self.codebook.requires_grad_(False)
         self.codebook.grad = None
 
-    def _relative(self, squared, deviation):
-        return squared / deviation if self.temperature == "relative" else squared
+    def _relative(self, squared, shared):
+        return squared / shared["deviation"] if self.temperature == "relative" else squared
 
-    def _codebook_with_gradient(self, deviation):
-        if self.temperature == "fixed" or self.frozen:
-            return self.codebook
-        unit = (deviation / self.codebook_dim).sqrt().to(self.codebook.dtype)
-        fixed = self.codebook.detach()
-        if self.training:
-            self._codebook_before_step = fixed.clone()
-            self._step_unit = unit
-        return fixed + (self.codebook - fixed) * unit
+    def _codebook_with_gradient(self, shared):
+        codebook = self.codebook * 1.0
+        if self.temperature == "relative" and codebook.requires_grad:
+            # The unit is known only when the processes have added up their deviations.
+            codebook.register_hook(lambda gradient: gradient * self._unit(shared))
+        return codebook
 
-    def _learn(self, frames, codebook, distances, indices, totals):
+    def _unit(self, shared):
+        return (shared["deviation"] / self.codebook_dim).sqrt().to(self.codebook.dtype)
+
+    def _summands(self, frames, errors, indices):
+        return {"moments": second_moments(errors)} if self.temperature == "relative" else {}
+
+    def _learn(self, frames, codebook, distances, indices, shared):
         beta = self.beta
         if self.temperature == "relative":
+            if self.training and not self.frozen:
+                self._codebook_before_step = self.codebook.detach().clone()
+                self._step_unit = self._unit(shared)
             # Frames that are codes, as just after initialisation, would freeze the temperature.
-            nearest = torch.maximum(totals[1], 0.01 * totals[2]) / totals[0]
-            dimensions = participating_dimensions(frames - codebook.detach()[indices])
-            beta = self.beta * dimensions / (2 * nearest)
+            nearest = torch.maximum(shared["squared_error"], 0.01 * shared["squared_deviation"])
+            dimensions = participating_dimensions(shared["moments"], shared["frames"])
+            beta = (self.beta * dimensions / (2 * nearest / shared["frames"])).to(frames.dtype)
         scaled = self._without_unfilled(beta * distances.detach())
         responsibilities = torch.softmax(-scaled, dim=1)
-        loss = (responsibilities * beta * distances).sum(dim=1).mean()
+        loss = (responsibilities * beta * distances).sum() / shared["share"]
         sharing = torch.special.entr(responsibilities).sum(dim=1).mean().exp()
         return {"codebook": self.codebook_weight * loss}, sharing
 
     @torch.no_grad()
-    def after_optimizer_step(self, optimizer=None):
-        if self._codebook_before_step is not None and self.training and not self.frozen:
+    def after_optimizer_step(self, optimizer=None, taken=True):
+        if taken and self._codebook_before_step is not None and self.training and not self.frozen:
             step = self.codebook - self._codebook_before_step
             self.codebook.copy_(self._codebook_before_step + step * self._step_unit)
-            self._codebook_before_step = None
-        return super().after_optimizer_step(optimizer)
+        self._codebook_before_step = None
+        return super().after_optimizer_step(optimizer, taken)
 
     after_optimizer_step.__doc__ = Quantizer.after_optimizer_step.__doc__
 
@@ -232,17 +234,21 @@ class EMAQuantizer(Quantizer):
         self.register_buffer("cluster_size", torch.ones(codebook_size))
         self.register_buffer("cluster_sum", self.codebook.clone())
 
-    def _codebook_with_gradient(self, deviation):
+    def _codebook_with_gradient(self, shared):
         # A copy: the update below must not reach into the graph of this forward.
         return self.codebook.clone()
 
-    def _learn(self, frames, codebook, distances, indices, totals):
+    def _summands(self, frames, errors, indices):
+        if not self.training or self.frozen:
+            return {}
+        sums = frames.new_zeros(self.codebook_size, self.codebook_dim)
+        return {"sums": sums.index_add_(0, indices, frames)}
+
+    def _learn(self, frames, codebook, distances, indices, shared):
         if self.training and not self.frozen:
-            counted = torch.cat([torch.ones_like(frames[:, :1]), frames], dim=1)
-            sums = counted.new_zeros(self.codebook_size, counted.shape[1])
-            sums = all_reduce_sum(sums.index_add_(0, indices, counted)).to(self.codebook.dtype)
-            self.cluster_size.mul_(self.decay).add_(sums[:, 0], alpha=1 - self.decay)
-            self.cluster_sum.mul_(self.decay).add_(sums[:, 1:], alpha=1 - self.decay)
+            counts, sums = shared["counts"].to(self.codebook), shared["sums"].to(self.codebook)
+            self.cluster_size.mul_(self.decay).add_(counts, alpha=1 - self.decay)
+            self.cluster_sum.mul_(self.decay).add_(sums, alpha=1 - self.decay)
             pull = self.cluster_sum + self.epsilon * self.codebook
             self.codebook.copy_(pull / (self.cluster_size + self.epsilon)[:, None])
         return {}, torch.ones((), dtype=frames.dtype, device=frames.device)

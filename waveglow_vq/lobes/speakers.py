@@ -8,6 +8,7 @@ Authors
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners import ResidualStack, frame_mask, masked, normalise_log_mel
 from waveglow_vq.lobes.flows import at_least_fp32
+from waveglow_vq.lobes.processes import mean_everywhere
 
 import torch
 from torch import nn
@@ -238,7 +239,8 @@ class SpeakerAdversary(nn.Module):
         self.end = nn.Linear(2 * channels, max_speakers)
 
     def forward(self, vectors, ids, lengths=None):
-        """Cross-entropy of the speakers, in nats, a scalar; unknown speakers do not count.
+        """Cross-entropy of the speakers, in nats, a scalar; unknown speakers do not count. In
+        training it is that of all processes together, so each has to call it.
 
         Arguments
         ---------
@@ -256,7 +258,7 @@ class SpeakerAdversary(nn.Module):
         logits = self.end(torch.cat([mean, (variance + 1e-4).sqrt()], dim=1)[..., 0])
         known = ids >= 0
         loss = F.cross_entropy(logits.float(), ids.clamp_min(0), reduction="none")
-        return (loss * known).sum() / known.sum().clamp_min(1)
+        return mean_everywhere((loss * known).sum(), known.sum(), self.training)
 
 
 class _Reversal(torch.autograd.Function):

@@ -1,0 +1,47 @@
+"""Whether the parts of a model fit together.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from waveglow_vq.errors import UserError
+
+
+def check_parts(conditioner, vocoder, sigma, speakers, condition_dropout):
+    """Raises a `UserError` that names the option, if they do not; arguments as of
+    :class:`~waveglow_vq.lobes.model.WaveGlowVQ`."""
+    if sigma <= 0:
+        raise UserError(f"sigma: {sigma}; a standard deviation has to be positive")
+    if conditioner.hop != vocoder.condition_hop:
+        raise UserError(
+            f"condition_hop: the vocoder expects {vocoder.condition_hop} samples per frame of "
+            f"its condition, the conditioner makes one every {conditioner.hop}"
+        )
+    if conditioner.channels != vocoder.condition_channels:
+        raise UserError(
+            f"condition_channels: the vocoder expects {vocoder.condition_channels}, the "
+            f"conditioner makes {conditioner.channels}"
+        )
+    if vocoder.envelope is not None and getattr(conditioner, "mel_head", True) is None:
+        raise UserError(
+            "mel_head: prior envelope needs a log-mel, and codes of waves have none without "
+            "the head that predicts it; set mel_head, or prior to white"
+        )
+    if vocoder.use_film and getattr(conditioner, "network", True) is None:
+        raise UserError(
+            "use_film: log-mels as they are, far from zero, make a conditional affine flow "
+            "diverge; set conditioner_layers to 1 or more, or use_film to False"
+        )
+    given = 0 if speakers is None else speakers.channels
+    if vocoder.speaker_channels != given:
+        raise UserError(
+            f"speaker_channels: the vocoder expects {vocoder.speaker_channels}, the global "
+            f"condition has {given}"
+        )
+    if not 0 <= condition_dropout < 1:
+        raise UserError(f"condition_dropout: {condition_dropout}; it is a share, from 0 to below 1")
+    if speakers is None and getattr(conditioner, "uses_pitch", False):
+        raise UserError(
+            "use_pitch: pitch is placed in the range of a speaker; set global_condition to "
+            "speaker, or use_pitch to False"
+        )
