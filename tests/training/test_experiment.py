@@ -1,6 +1,14 @@
+import multiprocessing
+import os
+import re
+import resource
+import signal
+import time
 from pathlib import Path
 
+from waveglow_vq.data.reading import note_reading
 from waveglow_vq.errors import UserError
+from waveglow_vq.training import experiment
 from waveglow_vq.training.experiment import load_hparams, parse_arguments, worker_errors
 
 import pytest
@@ -90,3 +98,86 @@ def test_errors_of_data_loader_processes_become_sentences_again():
     with pytest.raises(UserError) as caught, worker_errors():
         list(loader)
     assert str(caught.value) == "a.wav: is truncated"
+
+
+class DeadlyDataset(torch.utils.data.Dataset):
+    """Reading one of its files kills the process that reads."""
+
+    def __init__(self, folder, way_to_die):
+        self.folder, self.way_to_die = folder, way_to_die
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        note_reading(str(self.folder / f"clip{index}.wav"))
+        if index == 5:
+            self.way_to_die()
+        return index
+
+
+def be_killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave():
+    os._exit(3)
+
+
+# As a crash of a decoder; a core dump is of no use to anybody.
+def crash():
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+# Where the news of the death arrives in a destructor, torch finds out for itself later.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("way_to_die", [be_killed, leave, crash])
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_death_of_a_data_loaders_process_names_its_file(tmp_path, way_to_die, num_workers):
+    note_reading("main.wav")
+    loader = torch.utils.data.DataLoader(
+        DeadlyDataset(tmp_path, way_to_die), num_workers=num_workers
+    )
+    with pytest.raises(UserError) as caught, worker_errors():
+        list(loader)
+    sentence = str(caught.value)
+    assert re.findall(r"\w+\.wav", sentence) == ["clip5.wav"]
+    assert "--num_workers" in sentence and "the last checkpoint" in sentence
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_pipe_that_breaks_first_is_reported_as_the_death(tmp_path, monkeypatch):
+    """The process dies only once the pipe has broken."""
+    monkeypatch.setattr(experiment, "PATIENCE", 600)
+
+    def wait_and_die():
+        while not (tmp_path / "broken").exists():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        be_killed()
+
+    loader = iter(torch.utils.data.DataLoader(DeadlyDataset(tmp_path, wait_and_die), num_workers=1))
+    for _ in range(5):
+        next(loader)
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    with pytest.raises(UserError, match="clip5.wav"), worker_errors():
+        (tmp_path / "broken").touch()
+        ours.recv()
+
+
+def test_a_pipe_that_breaks_without_further_news_is_reported_too(monkeypatch):
+    monkeypatch.setattr(experiment, "PATIENCE", 0.01)
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    with pytest.raises(UserError, match=r"is gone \(its pipe has ended\)"), worker_errors():
+        ours.recv()
+
+
+def test_other_errors_stay_what_they_are(monkeypatch):
+    monkeypatch.setattr(experiment, "PATIENCE", 1e9)
+    for error in (RuntimeError("CUDA out of memory"), ConnectionResetError("elsewhere")):
+        with pytest.raises(type(error)) as caught, worker_errors():
+            raise error
+        assert caught.value is error

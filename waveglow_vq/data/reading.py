@@ -43,13 +43,14 @@ def note_reading(name):
     _table[start : start + len(row)] = row
 
 
-def being_read(processes):
+def being_read(processes=None):
     """What processes were reading last.
 
     Arguments
     ---------
     processes : collection of int
-        Ids of this process or of its data loaders' processes, alive or not.
+        Ids of this process or of its data loaders' processes, alive or not; where None, all of
+        the latter.
 
     Returns
     -------
@@ -59,6 +60,7 @@ def being_read(processes):
     names = []
     for start in range(0, ROWS * WIDTH, WIDTH):
         row = _table[start : start + WIDTH]
-        if _ID.unpack_from(row)[0] in processes:
+        process = _ID.unpack_from(row)[0]
+        if start > 0 and process > 0 if processes is None else process in processes:
             names.append(row[_ID.size :].split(b"\0", 1)[0].decode("utf-8", "replace"))
     return names

@@ -136,33 +136,39 @@ def worker_errors():
     waveglow_vq.errors.UserError: a.wav: is truncated
     """
     try:
-        try:
-            yield
-        except (OSError, EOFError) as error:
-            # The pipe from a process that dies may break before torch hears of the death, which
-            # then interrupts the sleep.
-            if any("multiprocessing" in name for name in _modules(error)):
-                time.sleep(PATIENCE)
-            raise
+        yield
     except UserError as error:
         message = str(error)
         if not message.startswith("Caught UserError"):
             raise
         raise UserError(message.rsplit("UserError: ", 1)[-1].strip()) from None
-    except RuntimeError as error:
-        died = re.match(DEATH, str(error), re.DOTALL)
-        if died is None:
+    except (RuntimeError, ConnectionError, FileNotFoundError, EOFError) as error:
+        processes, reason = _death(error)
+        if reason is None:
             raise
-        files = being_read({int(number) for number in died[1].split(",")})
-        reason = died[2].strip(" .").replace(". ", ", ")
         raise UserError(
             f"a process that reads data {reason}; it was reading, or had just read, "
-            f"{', '.join(files) or 'a file whose name is not known'}; if the memory was short, "
-            "lower --num_workers; the same command goes on from the last checkpoint"
+            f"{' or '.join(being_read(processes)) or 'a file whose name is not known'}; if the "
+            "memory was short, lower --num_workers; the same command goes on from the last "
+            "checkpoint"
         ) from error
 
 
-def _modules(error):
-    """Names of the modules through which an error came."""
+def _death(error):
+    """Of which processes (None: some of them all) an error tells that they died, and of what; not
+    of anything if the reason is None."""
     frames = traceback.walk_tb(error.__traceback__)
-    return [frame.f_globals.get("__name__", "") for frame, _ in frames]
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in frames]
+    reason = None
+    try:
+        if not isinstance(error, RuntimeError) and any("multiprocessing" in m for m in modules):
+            # The pipe from a process that dies may break before torch hears of the death, which
+            # then interrupts the sleep.
+            reason = f"is gone ({str(error) or 'its pipe has ended'})"
+            time.sleep(PATIENCE)
+    except RuntimeError as news:
+        error = news
+    if found := re.match(DEATH, str(error), re.DOTALL):
+        processes = {int(number) for number in found[1].split(",")}
+        return processes, found[2].strip(" .").replace(". ", ", ")
+    return None, reason
