@@ -13,6 +13,8 @@ from typing import NamedTuple
 from waveglow_vq.data.draws import SegmentDataset, SegmentSampler, seeded
 from waveglow_vq.data.manifests import load_manifest, read_pitch
 from waveglow_vq.data.segments import SegmentReader, read_utterance
+from waveglow_vq.data.shard_stream import ShardLoader
+from waveglow_vq.data.shards import read_shards, sound_source
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.pitch import normalise_pitch
@@ -32,9 +34,10 @@ def make_datasets(hparams, data_root, speakers=None):
     ---------
     hparams : dict
         Holds ``manifest_folder``, ``features``, ``model``, ``segment_frames``,
-        ``context_frames``, ``min_segment_dbfs``, ``random_shift`` and ``max_valid_utterances``.
+        ``context_frames``, ``min_segment_dbfs``, ``random_shift`` and ``max_valid_utterances``;
+        with ``shards_folder``, all data, manifests included, come from there.
     data_root : str or Path
-        The corpus folder.
+        The corpus folder; not needed with shards.
     speakers : Speakers
         Of the corpus, where there are several; see :class:`SpeakerItems`.
 
@@ -47,7 +50,11 @@ def make_datasets(hparams, data_root, speakers=None):
     """
     manifests, features = Path(hparams["manifest_folder"]), hparams["features"]
     model = hparams["model"]
-    extra = None
+    extra = shards = None
+    if hparams.get("shards_folder"):
+        found = read_shards(hparams["shards_folder"], features.sample_rate)
+        manifests = data_root = found.folder
+        shards = found.of("train")
     if speakers is not None:
         by_reference = model.speakers is not None and model.speakers.source == "encoder"
         extra = SpeakerItems(speakers, model.uses_pitch, by_reference)
@@ -56,6 +63,7 @@ def make_datasets(hparams, data_root, speakers=None):
         data_root,
         features,
         speakers=extra,
+        shards=shards,
         history=model.vocoder.history,
         segment_frames=hparams["segment_frames"],
         context_frames=hparams["context_frames"],
@@ -94,15 +102,16 @@ class SpeakerItems(NamedTuple):
         wanted["reference"] = self.reference
         return [name for name, yes in wanted.items() if yes]
 
-    def items(self, entry, first_frame, frames):
-        """The items but the reference, for frames of an utterance; entry is its manifest's."""
+    def items(self, entry, first_frame, frames, source=sound_source):
+        """The items but the reference, for frames of an utterance; entry is its manifest's, and
+        ``source`` says what a path in it stands for."""
         number = self.speakers.number(entry["speaker_label"])
         if not self.pitch:
             return [number]
         statistics = torch.tensor([entry["log_f0_mean"], entry["log_f0_std"]])
         if number >= 0:
             statistics = self.speakers.f0_statistics[number]
-        log_f0 = read_pitch(entry["pitch_path"])
+        log_f0 = read_pitch(source(entry["pitch_path"]))
         log_f0 = F.pad(log_f0[first_frame : first_frame + frames], (0, frames))[:frames]
         return [number, normalise_pitch(log_f0[None], statistics[None])[0], statistics]
 
@@ -123,6 +132,7 @@ def segment_dataset(
     segment_frames=16,
     context_frames=64,
     speakers=None,
+    shards=None,
     **options,
 ):
     """Training data: every access to an utterance cuts another random segment out of it.
@@ -139,6 +149,8 @@ def segment_dataset(
         See :class:`~waveglow_vq.data.segments.SegmentReader`.
     speakers : SpeakerItems
         What to tell of the speakers, or None.
+    shards : list of Shard
+        What the utterances lie in, or None if that are files of their own.
 
     Returns
     -------
@@ -148,6 +160,8 @@ def segment_dataset(
         ``skipped``, sentences of the clips that could not be read.
     """
     dataset = SegmentDataset(read_manifest(manifest, data_root).data)
+    # Whoever streams the shards says what of them is in memory.
+    dataset.shards, dataset.source = shards, sound_source
     features = copy.deepcopy(features)  # stays on the CPU, whatever becomes of the model's
     least = segment_frames * features.hop_length
     for key, entry in dataset.data.items():
@@ -169,14 +183,15 @@ def segment_dataset(
     # Functions, and no generators: one of those that an error ended would stay ended.
     def cut(key, generator):
         entry = dataset.data[key]
-        item = reader(entry["path"], generator)
+        item = reader(dataset.source(entry["path"]), generator)
         values = [item[name] for name in names]
         if speakers is not None:
-            values += speakers.items(entry, item["first_frame"], len(item["mel"]))
+            frames = len(item["mel"])
+            values += speakers.items(entry, item["first_frame"], frames, dataset.source)
             if speakers.reference:
                 paths = by_speaker[entry["speaker_label"]]
                 chosen = int(torch.randint(len(paths), (), generator=generator))
-                values.append(reader.reference(paths[chosen], generator))
+                values.append(reader.reference(dataset.source(paths[chosen]), generator))
         return values
 
     dataset.add_dynamic_item(cut, takes=["id", "generator"], provides=names + extra)
@@ -221,7 +236,7 @@ def utterance_dataset(manifest, data_root, features, max_utterances=None, speake
 
     def read(key):
         entry = dataset.data[key]
-        item = read_utterance(entry["path"], features, seeded(key))
+        item = read_utterance(sound_source(entry["path"]), features, seeded(key))
         values = [item["wav"], item["mel"]]
         if speakers is not None:
             values += speakers.items(entry, 0, len(item["mel"]))
@@ -348,11 +363,15 @@ def training_loader(dataset, segments_per_epoch, seed, rank=0, world=1, **loader
 
     Returns
     -------
-    loader : SaveableDataLoader
+    loader : SaveableDataLoader or ShardLoader
         Its length is the number of this process's batches in an epoch.
     sampler : object
         ``set_epoch(epoch)`` is to be called before every epoch.
     """
+    if dataset.shards is not None:
+        options = {"seed": seed, "rank": rank, "world": world, **loader_kwargs}
+        loader = ShardLoader(dataset, dataset.shards, segments_per_epoch, **options)
+        return loader, loader
     sampler = segment_sampler(dataset, segments_per_epoch, seed)
     if world > 1:
         sampler = DistributedSamplerWrapper(sampler, world, rank, shuffle=False)
