@@ -1,5 +1,5 @@
-"""Processes for the tests of what happens when one is killed or fails: forked, since a new one would
-spend seconds on imports."""
+"""Processes for the tests of what happens when one is killed or fails: forked, since a new one
+would spend seconds on imports."""
 
 import contextlib
 import datetime
@@ -34,7 +34,7 @@ def fork(work):
 
 
 def wait(pid):
-    """The child's status: 0, 1 for an exception, -9 if it was killed; "hangs" if it does not end."""
+    """The child's status: 0, 1 for an exception, -9 if it was killed; or "hangs"."""
     begun = time.monotonic()
     while time.monotonic() - begun < PATIENCE:
         done, status = os.waitpid(pid, os.WNOHANG)

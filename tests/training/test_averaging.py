@@ -1,6 +1,7 @@
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.quantizers import EMAQuantizer
 from waveglow_vq.training.averaging import WeightAverage, average_saved_weights
+from waveglow_vq.training.checkpointing import KillSafeCheckpointer
 
 import pytest
 import torch
@@ -96,3 +97,63 @@ def test_averages_the_latest_checkpoints(tmp_path):
 def test_says_that_there_is_nothing_to_average(tmp_path):
     with pytest.raises(UserError, match="no checkpoints"):
         average_saved_weights(Checkpointer(tmp_path, {}), 3)
+
+
+def test_averages_the_best_checkpoints(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    checkpointer = KillSafeCheckpointer(tmp_path, {"model": model})
+    for value, loss in ((8.0, 1.0), (4.0, 3.0), (2.0, 2.0), (1.0, float("nan"))):
+        set_to(model, value)
+        checkpointer.save_checkpoint(meta={"valid_loss": loss})
+    state = average_saved_weights(checkpointer, 2, best_key="valid_loss")
+    assert state["weight"].item() == 5.0
+    with pytest.raises(UserError, match="whose other_loss is known"):
+        average_saved_weights(checkpointer, 2, best_key="other_loss")
+
+
+def test_averages_in_double_precision_and_keeps_types(tmp_path):
+    model = torch.nn.Module()
+    model.register_buffer("short", torch.zeros(3, dtype=torch.float16))
+    model.register_buffer("single", torch.zeros(3))
+    model.register_buffer("flag", torch.tensor(False))
+    checkpointer = KillSafeCheckpointer(tmp_path, {"model": model})
+    # In fp16, the sum of these would be infinite, and in fp32 the last would be lost.
+    for half, single in ((60000.0, 2.0**25), (60000.0, -(2.0**25)), (30000.0, 0.75)):
+        model.short.fill_(half)
+        model.single.fill_(single)
+        model.flag.fill_(half == 30000.0)
+        checkpointer.save_checkpoint()
+    state = average_saved_weights(checkpointer, 3)
+    assert {key: value.dtype for key, value in state.items()} == {
+        key: value.dtype for key, value in model.state_dict().items()
+    }
+    assert state["short"][0].item() == 50000.0
+    assert state["single"][0].item() == 0.25
+    assert state["flag"].item() is True
+
+
+def test_averages_of_a_run_are_those_of_the_model_in_them(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    average = WeightAverage(model, decay=0.0)
+    checkpointer = KillSafeCheckpointer(tmp_path, {"model": model, "averaged": average})
+    for value in (1.0, 3.0):
+        set_to(model, value)
+        average.update_parameters(model)
+        set_to(model, 100.0)
+        checkpointer.save_checkpoint()
+    state = average_saved_weights(checkpointer, 2, name="averaged")
+    assert state.keys() == model.state_dict().keys()
+    assert state["weight"].item() == 2.0
+
+
+def test_refuses_weights_that_differ(tmp_path):
+    for model in (torch.nn.Linear(1, 1), torch.nn.Linear(1, 2), torch.nn.Linear(1, 2, bias=False)):
+        KillSafeCheckpointer(tmp_path, {"model": model}).save_checkpoint()
+    with pytest.raises(UserError, match="only one of them has the weight bias"):
+        average_saved_weights(KillSafeCheckpointer(tmp_path), 3)
+    last = KillSafeCheckpointer(tmp_path).find_checkpoint()
+    KillSafeCheckpointer(tmp_path).delete_checkpoints(
+        num_to_keep=0, ckpt_predicate=lambda checkpoint: checkpoint.path == last.path
+    )
+    with pytest.raises(UserError, match=r"is \[1, 1\].*but that of .* is \[2, 1\]"):
+        average_saved_weights(KillSafeCheckpointer(tmp_path), 3)

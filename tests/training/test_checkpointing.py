@@ -407,18 +407,18 @@ def test_what_fails_in_one_process_is_raised_in_all(tmp_path, model, failing):
     assert names == ["CKPT+first", "CKPT+third"]
 
 
+class Unsaveable(torch.nn.Linear):
+    def state_dict(self, *args, **kwargs):
+        raise KeyError("a defect")
+
+
 def test_a_defect_in_the_main_process_stops_the_others_too(tmp_path, model):
-    class Unsaveable:
-        def state_dict(self):
-            raise KeyError("a defect")
+    """Also where the others would wait for what SpeechBrain's savers return."""
 
     def work(rank):
-        checkpointer = KillSafeCheckpointer(tmp_path / "save", {"model": model})
-        checkpointer.add_recoverable("own", Unsaveable(), custom_save_hook=lambda obj, path: (
-            obj.state_dict() if rank == 0 else None
-        ))  # fmt: skip
-        expected = KeyError if rank == 0 else RuntimeError
-        with pytest.raises(expected, match="a defect"):
+        checkpointer = KillSafeCheckpointer(tmp_path / "save", {"own": Unsaveable(1, 1)})
+        checkpointer.add_recoverable("model", model)
+        with pytest.raises(KeyError if rank == 0 else RuntimeError, match="a defect"):
             checkpointer.save_checkpoint()
 
     assert together(2, tmp_path, work) == [0, 0]

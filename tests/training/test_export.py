@@ -6,7 +6,7 @@ from pathlib import Path
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import SpeechCodec, WaveGlowVocoder, load_export
-from waveglow_vq.training.export import export_hparams, export_model
+from waveglow_vq.training.export import export_hparams, export_model, interface_of
 
 import pytest
 import torch
@@ -235,3 +235,14 @@ def test_hyperparameters_without_a_preset(run):
     exported = export_hparams(text, "SpeechCodec")
     assert "preset:" not in exported and "other:" not in exported
     assert "\nsample_rate: 16000 " in exported and "sampling_sigma: 1.0" in exported
+
+
+def test_what_a_model_is_for(run):
+    class Described:
+        def __init__(self, quantizer, speakers):
+            self.quantizer, self.speakers = quantizer, speakers
+
+    assert interface_of(run[1]) == interface_of(Described(None, None)) == "WaveGlowVocoder"
+    assert interface_of(Described(object(), None)) == "SpeechCodec"
+    assert interface_of(Described(object(), object())) == "VoiceConverter"
+    assert interface_of(Described(None, object())) == "VoiceConverter"

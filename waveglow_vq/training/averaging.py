@@ -7,7 +7,7 @@ Authors
 from waveglow_vq.errors import UserError
 
 import torch
-from speechbrain.utils.checkpoints import average_checkpoints
+from speechbrain.utils.checkpoints import PARAMFILE_EXT, ckpt_recency
 from torch.optim.swa_utils import AveragedModel
 
 
@@ -54,8 +54,8 @@ class WeightAverage(AveragedModel):
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
 
-def average_saved_weights(checkpointer, count, name="model"):
-    """Averages the weights of the latest end-of-epoch checkpoints.
+def choose_checkpoints(checkpointer, count, best_key=None):
+    """The end-of-epoch checkpoints to average.
 
     Arguments
     ---------
@@ -63,27 +63,119 @@ def average_saved_weights(checkpointer, count, name="model"):
         Where the checkpoints are.
     count : int
         How many; fewer if there are fewer.
-    name : str
-        Which recoverable.
+    best_key : str
+        Those with the lowest value of this key in their descriptions, for instance
+        ``valid_loss``; None for the latest.
 
     Returns
     -------
-    state : dict
-        A state_dict; whole numbers keep their type.
+    list of speechbrain.utils.checkpoints.Checkpoint
+        The latest, or best, one first; not empty.
+
+    Raises
+    ------
+    UserError
+        If there are none.
     """
     found = checkpointer.find_checkpoints(
+        min_key=best_key,
         ckpt_predicate=lambda checkpoint: checkpoint.meta["end-of-epoch"],
         max_num_checkpoints=count,
     )
     if not found:
+        which = f" whose {best_key} is known" if best_key else ""
         raise UserError(
-            f"{checkpointer.checkpoints_dir} holds no checkpoints to average; train first, or set "
-            "--average_checkpoints 0"
+            f"{checkpointer.checkpoints_dir} holds no checkpoints to average (ends of epochs"
+            f"{which}); train first, or set --average_checkpoints 0"
         )
+    return found
 
-    def load(path, map_location=None):
-        return torch.load(path, map_location=map_location, weights_only=True)
 
-    newest = load(found[0].paramfiles[name], map_location="cpu")
-    state = average_checkpoints(found, name, parameter_loader=load)
-    return {key: value.to(newest[key].dtype) for key, value in state.items()}
+def average_saved_weights(checkpointer, count, name="model", best_key=None):
+    """Averages the weights of the latest, or best, end-of-epoch checkpoints.
+
+    Arguments
+    ---------
+    checkpointer, count, best_key
+        As for :func:`choose_checkpoints`.
+    name : str
+        Which recoverable: a model, or a :class:`WeightAverage` of one.
+
+    Returns
+    -------
+    state : dict
+        A state_dict of the model; see :func:`average_checkpoints`.
+    """
+    return average_checkpoints(choose_checkpoints(checkpointer, count, best_key), name)
+
+
+def average_checkpoints(checkpoints, name="model"):
+    """The mean of the weights of checkpoints.
+
+    Floating point, codebooks and their running sums included, is averaged in fp64 and keeps its
+    type. The mean of a codebook is one only where code k meant the same in all the checkpoints:
+    late in a run, when codes are no longer restarted. What is counted in whole numbers (steps,
+    ages of codes) is that of the newest checkpoint.
+
+    Arguments
+    ---------
+    checkpoints : list of speechbrain.utils.checkpoints.Checkpoint
+        At least one.
+    name : str
+        Which recoverable: a model, or a :class:`WeightAverage` of one.
+
+    Returns
+    -------
+    state : dict
+        A state_dict of the model.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged, or they are not of one model.
+    """
+    checkpoints = sorted(checkpoints, key=ckpt_recency, reverse=True)
+    paths = [checkpoint.path / f"{name}{PARAMFILE_EXT}" for checkpoint in checkpoints]
+    states = [_read_weights(path) for path in paths]
+    newest = states[0]
+    for path, state in zip(paths, states, strict=True):
+        for key in newest.keys() ^ state.keys():
+            raise UserError(f"{path} and {paths[0]}: only one of them has the weight {key}")
+        for key, value in newest.items():
+            if state[key].shape != value.shape or state[key].dtype != value.dtype:
+                raise UserError(
+                    f"{path}: its weight {key} is {list(state[key].shape)} {state[key].dtype}, "
+                    f"but that of {paths[0]} is {list(value.shape)} {value.dtype}; average "
+                    "checkpoints of one model"
+                )
+    average = {}
+    for key, value in newest.items():
+        if value.is_floating_point():
+            total = value.to(torch.float64, copy=True)
+            for state in states[1:]:
+                total += state[key]
+            average[key] = (total / len(states)).to(value.dtype)
+        else:
+            average[key] = value.clone()
+    return average
+
+
+def _read_weights(path):
+    """A model's state_dict; of a WeightAverage, that of the model in it."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: the run has saved no such weights")
+    try:
+        # Mapped: of many checkpoints, one weight at a time comes into memory.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        whole = all(map(torch.is_tensor, state.values()))
+    except Exception as error:  # torch raises half a dozen kinds for damaged files
+        raise UserError(
+            f"{path} cannot be read as weights; remove the folder {path.parent} to average "
+            "without it"
+        ) from error
+    if not whole:
+        raise UserError(f"{path} holds something other than weights")
+    if "n_averaged" in state:
+        prefix = "module."
+        return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return state

@@ -328,11 +328,8 @@ class KillSafeCheckpointer(Checkpointer):
                 f"({' '.join(message.split())}); the processes of a run need a save folder that "
                 "all of their machines share, and that nobody removes"
             )
-        if isinstance(error, OSError):
-            reason = error.strerror or message
-        elif isinstance(error, RuntimeError) and any(text in message for text in FAILED_WRITES):
-            reason = "it could not be written to the end"
-        else:
+        reason = failed_write(error)
+        if reason is None:
             return None
         return (
             f"{self.checkpoints_dir}: a checkpoint could not be saved ({reason}; "
@@ -346,6 +343,21 @@ class KillSafeCheckpointer(Checkpointer):
     def _free_name(self, stem):
         names = (f"{stem}+{number:02d}" for number in itertools.count())
         return next(name for name in names if not self._folder(name).exists())
+
+
+def failed_write(error):
+    """Why an exception says that something could not be written; None if it says something else.
+
+    Example
+    -------
+    >>> failed_write(OSError(28, "No space left on device"))
+    'No space left on device'
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in FAILED_WRITES):
+        return "it could not be written to the end"
+    return None
 
 
 def free_space(folder):

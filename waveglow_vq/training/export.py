@@ -131,6 +131,25 @@ def export_model(hparams_text, model, export_folder, interface, labels=None, sam
     return export_folder
 
 
+def interface_of(model):
+    """What a trained model is for.
+
+    Arguments
+    ---------
+    model : WaveGlowVQ
+        The model.
+
+    Returns
+    -------
+    str
+        Name of a class of ``waveglow_vq.inference``: a converter if it knows speakers, else a
+        codec if it has codes, else a vocoder.
+    """
+    if model.speakers is not None:
+        return "VoiceConverter"
+    return "WaveGlowVocoder" if model.quantizer is None else "SpeechCodec"
+
+
 def export_hparams(hparams_text, interface, with_labels=False, sampling_sigma=None):
     """The YAML of an export from the flattened YAML of a run.
 
