@@ -356,6 +356,18 @@ def test_all_random_numbers_are_those_of_the_generator(utterance, min_loudness_d
     assert not torch.equal(first["wav"], other["wav"])
 
 
+def test_the_search_for_sound_draws_with_the_generator_too(tmp_path):
+    wav = np.zeros(1400 * HOP)
+    for hop in (100, 500, 900, 1300):
+        wav[hop * HOP : (hop + 1) * HOP] = 2 * speech_like(HOP)
+    soundfile.write(tmp_path / "a.wav", wav, RATE)
+    # Drawn once, chance finds none of the four.
+    reader = unshifted(LogMel(), 4, 20, attempts=1)
+    for seed in range(4):
+        generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
+        assert_same(*(reader(tmp_path / "a.wav", generator) for generator in generators))
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
 def test_bytes_are_cut_as_their_file_is(utterance, tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"

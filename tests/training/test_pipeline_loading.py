@@ -13,6 +13,7 @@ from waveglow_vq.training.pipeline import (
     part_of,
     segment_dataset,
     segment_sampler,
+    training_loader,
     utterance_dataset,
 )
 
@@ -21,7 +22,6 @@ import pytest
 import soundfile
 import torch
 from speechbrain.dataio.dataloader import make_dataloader
-from speechbrain.dataio.sampler import DistributedSamplerWrapper
 
 RATE = 22050
 NAMES = [f"clip{number}" for number in range(6)]
@@ -63,11 +63,10 @@ def evaluation(corpus, speakers=SPEAKERS, **options):
 
 def epoch(dataset, segments=24, number=1, rank=0, world=1, **options):
     """Batches of an epoch, as a process of several loads them."""
-    sampler = segment_sampler(dataset, segments, seed=3)
-    if world > 1:
-        sampler = DistributedSamplerWrapper(sampler, num_replicas=world, rank=rank, shuffle=False)
+    options = {"batch_size": 4, **options}
+    loader, sampler = training_loader(dataset, segments, 3, rank, world, **options)
     sampler.set_epoch(number)
-    return list(make_dataloader(dataset, sampler=sampler, **{"batch_size": 4, **options}))
+    return list(loader)
 
 
 def rows(batches, name):
@@ -90,6 +89,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def test_loading_leaves_the_global_random_state_alone(corpus):
+    state = torch.get_rng_state()
+    for num_workers in (0, 1):
+        epoch(training(corpus), num_workers=num_workers)
+        assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")

@@ -374,7 +374,9 @@ def training_loader(dataset, segments_per_epoch, seed, rank=0, world=1, **loader
         return loader, loader
     sampler = segment_sampler(dataset, segments_per_epoch, seed)
     if world > 1:
-        sampler = DistributedSamplerWrapper(sampler, world, rank, shuffle=False)
+        # By name: the wrapper's own first argument takes the place of one.
+        parts = {"num_replicas": world, "rank": rank, "shuffle": False}
+        sampler = DistributedSamplerWrapper(sampler, **parts)
     # A generator of its own: nothing is taken from the global one when an iterator is made, so that
     # a resumed epoch, which makes one more, finds it as it was.
     own = torch.Generator().manual_seed(seed)
