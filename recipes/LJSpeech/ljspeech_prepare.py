@@ -1,7 +1,8 @@
 """Prepares LJSpeech-1.1 (https://keithito.com/LJ-Speech-Dataset/): 13,100 clips of one speaker.
 
 Writes the manifests train.json, valid.json and test.json (their form: see
-waveglow_vq/data/preparation.py). The recipe calls `prepare_ljspeech`; by hand:
+waveglow_vq/data/preparation.py), and shards where a folder for them is named (see
+waveglow_vq/data/shards.py). The recipe calls `prepare_ljspeech`; by hand:
 
     python ljspeech_prepare.py --data_folder /data/LJSpeech-1.1 --save_folder results/manifests
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from waveglow_vq.data.download import download_file, unpack_tar
 from waveglow_vq.data.preparation import MIN_LOUDNESS_DBFS, Clip, Filters, prepare_manifests
+from waveglow_vq.data.shard_writer import UTTERANCES_PER_SHARD, write_shards
 from waveglow_vq.errors import UserError, cli_errors
 
 logger = logging.getLogger(__name__)
@@ -40,8 +42,10 @@ def prepare_ljspeech(
     download=False,
     skip_prep=False,
     max_utterances=None,
+    shards_folder=None,
+    utterances_per_shard=UTTERANCES_PER_SHARD,
 ):
-    """Checks and filters the corpus, divides it into splits, writes the manifests.
+    """Checks and filters the corpus, divides it into splits, writes the manifests and the shards.
 
     With the same options and files as the last time it does nothing.
 
@@ -74,6 +78,10 @@ def prepare_ljspeech(
         Whether to rely on manifests that are there already.
     max_utterances : int or None
         Use only so many clips, chosen by a hash of their id.
+    shards_folder : str or Path or None
+        Where the clips are also written as shards, with manifests of their own.
+    utterances_per_shard : int
+        At most so many clips make a shard.
 
     Returns
     -------
@@ -90,19 +98,23 @@ def prepare_ljspeech(
         for name in splits:
             if not (Path(save_folder) / f"{name}.json").is_file():
                 raise UserError(f"--skip_prep is on, but {save_folder} has no {name}.json")
-        return data_root
-    prepare_manifests(
-        read_metadata(data_root / "metadata.csv"),
-        data_root,
-        save_folder,
-        splits=splits,
-        split_ratio=split_ratio,
-        seed=seed,
-        filters=Filters(min_samples or 1, max_samples, min_loudness_dbfs, skip_silent),
-        sample_rate=sample_rate,
-        num_workers=num_workers,
-        max_utterances=max_utterances,
-    )
+    else:
+        prepare_manifests(
+            read_metadata(data_root / "metadata.csv"),
+            data_root,
+            save_folder,
+            splits=splits,
+            split_ratio=split_ratio,
+            seed=seed,
+            filters=Filters(min_samples or 1, max_samples, min_loudness_dbfs, skip_silent),
+            sample_rate=sample_rate,
+            num_workers=num_workers,
+            max_utterances=max_utterances,
+        )
+    if shards_folder is not None:
+        write_shards(
+            save_folder, data_root, shards_folder, sample_rate, splits, utterances_per_shard
+        )
     return data_root
 
 
@@ -244,6 +256,13 @@ def main(arguments=None):
     parser.add_argument("--max_utterances", type=int, help="use only so many clips")
     parser.add_argument(
         "--download", type=_on_off, default=False, help="true: fetch the corpus if it is missing"
+    )
+    parser.add_argument("--shards_folder", help="where the clips are also written as tar shards")
+    parser.add_argument(
+        "--utterances_per_shard",
+        type=int,
+        default=UTTERANCES_PER_SHARD,
+        help="at most so many clips make a shard (default: %(default)s)",
     )
     options = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(message)s")

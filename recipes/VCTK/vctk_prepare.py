@@ -3,8 +3,8 @@
 Both releases are known by their layout: 0.80 has wav48/, 0.92 has wav48_silence_trimmed/. Folders
 of further speakers can be added. The recordings are resampled once (their form and that of the
 pitch beside them: see waveglow_vq/data/resampled.py), then the manifests train.json, valid.json,
-test.json and unseen.json, speakers.json and prepare_report.json are written. The recipe calls
-`prepare_vctk`; by hand:
+test.json and unseen.json, speakers.json and prepare_report.json are written, and shards where a
+folder for them is named (see waveglow_vq/data/shards.py). The recipe calls `prepare_vctk`; by hand:
 
     python vctk_prepare.py --data_folder /data/VCTK-Corpus --audio_folder /data/vctk22 \\
         --manifest_folder results/manifests
@@ -27,6 +27,7 @@ from waveglow_vq.data.preparation import (
     write_json,
 )
 from waveglow_vq.data.resampled import TRIM_THRESHOLD_DB, Treatment, prepare_audio
+from waveglow_vq.data.shard_writer import UTTERANCES_PER_SHARD, write_shards
 from waveglow_vq.data.speaker_splits import SPLITS, UNSEEN, divide, make_manifests
 from waveglow_vq.data.vctk import LAYOUTS, find_vctk, scan_vctk
 from waveglow_vq.errors import UserError, cli_errors
@@ -59,8 +60,10 @@ def prepare_vctk(
     max_utterances=None,
     num_workers=None,
     skip_prep=False,
+    shards_folder=None,
+    utterances_per_shard=UTTERANCES_PER_SHARD,
 ):
-    """Resamples the corpus, filters it, divides it into splits, writes the manifests.
+    """Resamples the corpus, filters it, divides it into splits, writes manifests and shards.
 
     A run that was stopped goes on where it stopped. With the same options and files as the last
     time nothing is done.
@@ -108,6 +111,10 @@ def prepare_vctk(
         Files prepared at a time; None for the number of processors, at most 16.
     skip_prep : bool
         Whether to rely on what is there already.
+    shards_folder : str or Path or None
+        Where prepared audio and pitch are also written as shards, with manifests of their own.
+    utterances_per_shard : int
+        At most so many utterances make a shard.
 
     Returns
     -------
@@ -120,6 +127,14 @@ def prepare_vctk(
         If there is no corpus, or something in it is wrong; the sentence names the file.
     """
     audio_folder, manifest_folder = Path(audio_folder), Path(manifest_folder)
+
+    def finish():
+        if shards_folder is not None:
+            splits = (*SPLITS, UNSEEN)
+            sizes = {"sample_rate": sample_rate, "utterances_per_shard": utterances_per_shard}
+            write_shards(manifest_folder, audio_folder, shards_folder, splits=splits, **sizes)
+        return audio_folder
+
     if not isinstance(unseen_speakers, int):
         unseen_speakers = [unseen_speakers] if isinstance(unseen_speakers, str) else unseen_speakers
         unseen_speakers = sorted({str(label) for label in unseen_speakers})
@@ -128,7 +143,7 @@ def prepare_vctk(
     if skip_prep:
         if missing:
             raise UserError(f"--skip_prep is on, but {manifest_folder} has no {missing[0]}")
-        return audio_folder
+        return finish()
     if isinstance(additional_folders, (str, Path)):
         additional_folders = [additional_folders]
     corpus = scan_vctk(data_folder, mic, additional_folders, speakers)
@@ -155,7 +170,7 @@ def prepare_vctk(
     report_file = manifest_folder / REPORT
     if not missing and read_report(report_file).get("fingerprint") == fingerprint:
         logger.info("%s: manifests are up to date", manifest_folder)
-        return audio_folder
+        return finish()
 
     kept, dropped = [], {"too_short": [], "too_long": [], "silent": [], "too_quiet": []}
     for utterance in utterances:
@@ -183,7 +198,7 @@ def prepare_vctk(
     write_json(manifest_folder / SPEAKERS, known)
     write_json(report_file, report)
     _log(report)
-    return audio_folder
+    return finish()
 
 
 def _log(report):
@@ -277,6 +292,13 @@ def main(arguments=None):
     add("--speakers", nargs="+", help="use only these")
     add("--max_utterances", type=int, help="use only so many utterances")
     add("--num_workers", type=int, help="files prepared at a time")
+    add("--shards_folder", help="where the prepared audio is also written as tar shards")
+    add(
+        "--utterances_per_shard",
+        type=int,
+        default=UTTERANCES_PER_SHARD,
+        help="at most so many utterances make a shard (default: %(default)s)",
+    )
     options = vars(parser.parse_args(arguments))
     unseen = options["unseen_speakers"]
     if len(unseen) == 1 and unseen[0].isdigit():

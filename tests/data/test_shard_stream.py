@@ -1,6 +1,7 @@
 import json
 import os
 from collections import Counter
+from types import SimpleNamespace
 
 from waveglow_vq.data.features import LogMel
 from waveglow_vq.data.shard_plan import make_plan, order_draws, share_segments
@@ -10,6 +11,7 @@ from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.pipeline import (
     SpeakerItems,
+    make_datasets,
     segment_dataset,
     training_loader,
     utterance_dataset,
@@ -332,6 +334,36 @@ def test_utterances_for_evaluation(shards, corpus, features):
     for one, other in zip(from_shards, from_files, strict=True):
         assert one["id"] == other["id"]
         assert torch.equal(one["wav"], other["wav"]) and torch.equal(one["pitch"], other["pitch"])
+
+
+def test_datasets_of_a_recipe_need_no_corpus(corpus, features, tmp_path):
+    for split in ("valid", "test"):
+        entries = json.loads((corpus / "train.json").read_text("utf-8"))
+        chosen = list(entries)[:3] if split == "valid" else list(entries)[3:5]
+        text = json.dumps({clip_id: entries[clip_id] for clip_id in chosen})
+        (corpus / f"{split}.json").write_text(text, "utf-8")
+    write_shards(corpus, corpus, tmp_path / "shards")
+    model = SimpleNamespace(vocoder=SimpleNamespace(history=16), speakers=None, uses_pitch=True)
+    hparams = {
+        "shards_folder": str(tmp_path / "shards"),
+        "manifest_folder": "/nowhere",
+        "features": features,
+        "model": model,
+        "segment_frames": 4,
+        "context_frames": 8,
+        "min_segment_dbfs": -60.0,
+        "random_shift": True,
+        "max_valid_utterances": 2,
+    }
+    train, valid, test = make_datasets(hparams, None, speaker_items().speakers)
+    loader, told = training_loader(train, 30, seed=0, batch_size=BATCH, num_workers=1)
+    told.set_epoch(1)
+    assert set(ids_of(loader)) == set(train.data_ids)
+    assert len(valid) == 2 and len(test) == 2
+    assert [len(item["wav"]) % 256 for item in [*valid, *test]] == [0] * 4
+    hparams["features"] = LogMel(sample_rate=16000)
+    with pytest.raises(UserError, match="at 22050 Hz, the model at 16000 Hz"):
+        make_datasets(hparams, None)
 
 
 # ---- what can be wrong

@@ -5,6 +5,7 @@ import tarfile
 from pathlib import Path
 
 from waveglow_vq.data.preparation import Sound
+from waveglow_vq.data.shards import read_shards, sound_source
 from waveglow_vq.errors import UserError
 
 import ljspeech_prepare
@@ -81,6 +82,23 @@ def test_skip_prep_relies_on_what_is_there(corpus, tmp_path):
     prepare_ljspeech(corpus, tmp_path / "out")
     (corpus / "wavs" / "LJ001-0001.wav").unlink()  # nothing is checked any more
     assert prepare_ljspeech(corpus, tmp_path / "out", skip_prep=True) == corpus
+
+
+@pytest.mark.parametrize("skip_prep", [False, True])
+def test_shards(corpus, tmp_path, skip_prep):
+    options = {"shards_folder": tmp_path / "shards", "utterances_per_shard": 1}
+    if skip_prep:
+        prepare_ljspeech(corpus, tmp_path / "out")
+    prepare_ljspeech(corpus, tmp_path / "out", skip_prep=skip_prep, **options)
+    shards = read_shards(tmp_path / "shards", 22050)
+    assert [len(shards.of(name)) for name in SPLITS] == [
+        len(json.loads((tmp_path / "out" / f"{name}.json").read_text("utf-8"))) for name in SPLITS
+    ]
+    entries = load_all(tmp_path / "shards")
+    assert len(entries) == 10
+    for clip_id, entry in entries.items():
+        source = sound_source(entry["wav"].format(data_root=tmp_path / "shards"))
+        assert source.data == (corpus / "wavs" / f"{clip_id}.wav").read_bytes()
 
 
 @pytest.mark.parametrize("nothing", [None, "", " "])
@@ -228,10 +246,12 @@ def test_command_line(corpus, tmp_path):
     command = [sys.executable, str(script), "--save_folder", str(tmp_path / "out")]
     command += ["--data_folder", str(corpus), "--split_ratio", "60", "20", "20"]
     command += ["--min_loudness_dbfs", "none", "--download", "false", "--seed", "3"]
+    command += ["--shards_folder", str(tmp_path / "shards"), "--utterances_per_shard", "2"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "10 clips kept; dropped: none" in result.stderr
-    assert len(load_all(tmp_path / "out")) == 10
+    assert len(load_all(tmp_path / "out")) == len(load_all(tmp_path / "shards")) == 10
+    assert max(len(shard.ids) for shard in read_shards(tmp_path / "shards").of("train")) <= 2
 
 
 def test_command_line_without_a_data_folder(tmp_path, capsys):

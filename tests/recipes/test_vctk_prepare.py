@@ -11,6 +11,8 @@ from pathlib import Path
 
 from waveglow_vq.data.preparation import Sound
 from waveglow_vq.data.resampled import Prepared
+from waveglow_vq.data.shards import read_shards, sound_source
+from waveglow_vq.data.speakers import read_speakers
 from waveglow_vq.data.vctk import scan_vctk
 from waveglow_vq.errors import UserError
 
@@ -109,6 +111,33 @@ def test_prepare(corpus, prepare, tmp_path):
     assert report["splits"]["train"]["clips"] == 6 and report["splits"]["train"]["speakers"] == 3
     assert report["splits"]["train"]["with_text"] == 6
     assert report["splits"]["train"]["hours"] == pytest.approx(6 / 3600, rel=0.05)
+
+
+def test_shards(corpus, prepare, tmp_path):
+    folder = tmp_path / "shards"
+    expected, _, _ = prepare(corpus, shards_folder=folder, unseen_speakers=["p226"])
+    manifests, speakers, report = load(folder)
+    assert {name: list(manifests[name]) for name in SPLITS} == {
+        name: list(expected[name]) for name in SPLITS
+    }
+    assert list(speakers) == read_speakers(folder).labels == ["p225", "p227"]
+    assert report == json.loads((tmp_path / "out" / "prepare_report.json").read_text("utf-8"))
+    for name in SPLITS:
+        assert sum(len(shard.ids) for shard in read_shards(folder).of(name)) == len(expected[name])
+        for utterance_id, entry in manifests[name].items():
+            for key in ("wav", "pitch"):
+                original = Path(
+                    expected[name][utterance_id][key].format(data_root=tmp_path / "audio")
+                )
+                member = sound_source(entry[key].format(data_root=folder))
+                assert member.data == original.read_bytes()
+    # Also when the manifests are up to date, and when they are relied on.
+    for more in ({}, {"skip_prep": True}):
+        prepare(
+            corpus, shards_folder=tmp_path / f"again{len(more)}", unseen_speakers=["p226"], **more
+        )
+        again = (tmp_path / f"again{len(more)}" / "shards.json").read_bytes()
+        assert again == (folder / "shards.json").read_bytes()
 
 
 def test_nothing_to_do_the_second_time(corpus, prepare, tmp_path, caplog):
@@ -317,11 +346,14 @@ def test_command_line(corpus, tmp_path):
     command += ["--audio_folder", str(tmp_path / "a"), "--manifest_folder", str(tmp_path / "m")]
     command += ["--split_ratio", "50", "25", "25", "--unseen_speakers", "1", "--num_workers", "2"]
     command += ["--min_loudness_dbfs", "none", "--trim_silence", "false"]
+    command += ["--shards_folder", str(tmp_path / "s"), "--utterances_per_shard", "1"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "10 utterances of 3 speakers found" in result.stderr
     manifests, speakers, report = load(tmp_path / "m")
     assert len(speakers) == 2 and manifests["unseen"] and not report["options"]["trim_silence"]
+    shards = read_shards(tmp_path / "s").of("train")
+    assert len(shards) == len(manifests["train"])
 
 
 @pytest.mark.parametrize("layout", ["0.80"])
