@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
@@ -152,7 +153,7 @@ def test_what_cannot_be_averaged(tmp_path, run, capsys):
         main([str(folder), "--last", "2", "--best", "2", "--output", str(output)])
     saved = sorted((folder / "save").iterdir())
     (saved[3] / "averaged.ckpt").write_bytes(b"")
-    with pytest.raises(UserError, match=f"{saved[3]}/averaged.ckpt cannot be read as weights"):
+    with pytest.raises(UserError, match=re.escape(f"{saved[3]}/averaged.ckpt cannot be read")):
         average_run(folder, 2, output)
     (saved[3] / "averaged.ckpt").unlink()
     with pytest.raises(UserError, match="averaged.ckpt does not exist"):
