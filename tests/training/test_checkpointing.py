@@ -303,6 +303,23 @@ def test_names_a_damaged_description(tmp_path, model, content):
         checkpointer.recover_if_possible()
 
 
+def test_names_the_damaged_file_of_a_process(tmp_path):
+    def save(obj, path):
+        for file in (path, path.with_suffix(".rank1")):
+            torch.save({"a": 1}, file)
+
+    def load(obj, path, end_of_epoch):
+        torch.load(path.with_suffix(".rank1"), weights_only=True)
+
+    checkpointer = KillSafeCheckpointer(tmp_path)
+    checkpointer.add_recoverable("own", object(), load, save)
+    saved = checkpointer.save_checkpoint()
+    checkpointer.recover_if_possible()
+    truncate(saved.path / "own.rank1")
+    with pytest.raises(UserError, match="own.rank1 is damaged"):
+        checkpointer.recover_if_possible()
+
+
 def test_tells_another_run_from_a_damaged_file(tmp_path, model):
     KillSafeCheckpointer(tmp_path, {"model": model}).save_checkpoint()
     wider = torch.nn.Linear(2, 1, bias=False)

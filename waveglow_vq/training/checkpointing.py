@@ -284,7 +284,9 @@ class KillSafeCheckpointer(Checkpointer):
                 "folder that all of their machines share"
             )
         detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        if _is_whole(path):
+        # A recoverable may have a file for each process: <name>.ckpt, <name>.rank1, ...
+        damaged = [file for file in path.parent.glob(f"{path.stem}.*") if not _is_whole(file)]
+        if not damaged:
             return (
                 f"{path} does not fit this run ({detail}); give the options that it was trained "
                 "with, or another --output_folder"
@@ -292,7 +294,7 @@ class KillSafeCheckpointer(Checkpointer):
         at = ckpt_recency(checkpoint)
         earlier = [found for found in self.find_checkpoints() if ckpt_recency(found) < at]
         then = f"go on from {earlier[0].path.name}" if earlier else "begin anew"
-        return f"{path} is damaged ({detail}); remove the folder {checkpoint.path} to {then}"
+        return f"{damaged[0]} is damaged ({detail}); remove the folder {checkpoint.path} to {then}"
 
     # ---- what they share
 
