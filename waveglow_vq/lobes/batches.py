@@ -85,7 +85,7 @@ def masked_l1(estimate, target, lengths=None, together=False):
     tensor(1.)
     """
     difference = (estimate - target).abs().mean(dim=1)
-    count = torch.tensor(difference.numel(), device=difference.device)
+    count = torch.full((), difference.numel(), device=difference.device)
     if lengths is not None:
         frames = (lengths * difference.shape[-1]).round()[:, None]
         mask = torch.arange(difference.shape[-1], device=lengths.device) < frames

@@ -109,7 +109,7 @@ class Quantizer(CodebookUpkeep):
         chosen = codebook[indices]
         errors = fixed - chosen.detach()
         own = {
-            "frames": torch.tensor(len(fixed), device=x.device),
+            "frames": torch.full((), len(fixed), device=x.device),
             "mean_frame": fixed.mean(dim=0),
             "squared_error": errors.square().sum(),
             "counts": torch.zeros_like(self.unused_steps).scatter_add_(
@@ -263,7 +263,7 @@ class Quantizer(CodebookUpkeep):
             items = [max(1, round(length * time)) for length in listed]
         if sum(items) < batch * time:
             where = torch.arange(time) < torch.tensor(items)[:, None]
-            where = where.flatten().nonzero()[:, 0].to(x.device)
+            where = where.flatten().nonzero()[:, 0].to(x.device, non_blocking=True)
             frames = frames.index_select(0, where)
         dtype = torch.promote_types(
             torch.promote_types(x.dtype, torch.float32), self.codebook.dtype
