@@ -12,9 +12,11 @@ Authors
 
 import sys
 
+from waveglow_vq.data.shards import shards_are_ready
 from waveglow_vq.errors import cli_errors
-from waveglow_vq.training.brain import VALID_LOSS, WaveGlowBrain
-from waveglow_vq.training.experiment import load_hparams, parse_arguments, worker_errors
+from waveglow_vq.training.brain import WaveGlowBrain
+from waveglow_vq.training.experiment import load_hparams, parse_arguments, train_and_test
+from waveglow_vq.training.guards import check_configuration, check_launch
 from waveglow_vq.training.pipeline import make_datasets
 
 import speechbrain as sb
@@ -26,51 +28,43 @@ class LJSpeechBrain(WaveGlowBrain):
     """One speaker: nothing is added to the shared loop."""
 
 
+def preparation(hparams, data_root):
+    """Arguments of the preparation."""
+    same = ("split_ratio", "min_samples", "max_samples", "min_loudness_dbfs", "max_utterances")
+    same += ("skip_prep", "shards_folder")
+    return {
+        "data_folder": data_root,
+        "save_folder": hparams["manifest_folder"],
+        "seed": hparams["split_seed"],
+        "sample_rate": hparams["features"].sample_rate,
+        **{name: hparams[name] for name in same},
+    }
+
+
 @cli_errors()
 def main(arguments=None):
     """The command line; returns the Brain."""
     hparams_file, run_opts, overrides = parse_arguments(
         sys.argv[1:] if arguments is None else arguments
     )
+    check_launch(run_opts)
     ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides)
+    check_configuration(hparams, run_opts, hparams_file, overrides)
     # Before anything is written: is there a corpus at all?
-    corpus = {"data_folder": hparams["data_folder"], "download": hparams["download"]}
-    run_on_main(find_ljspeech, kwargs=corpus)
-    data_root = find_ljspeech(hparams["data_folder"])
+    prepared = run_on_main(shards_are_ready, [hparams["shards_folder"]])
+    if not prepared:
+        run_on_main(find_ljspeech, [hparams["data_folder"], hparams["download"]])
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    run_on_main(
-        prepare_ljspeech,
-        kwargs={
-            "data_folder": data_root,
-            "save_folder": hparams["manifest_folder"],
-            "split_ratio": hparams["split_ratio"],
-            "seed": hparams["split_seed"],
-            "min_samples": hparams["min_samples"],
-            "max_samples": hparams["max_samples"],
-            "min_loudness_dbfs": hparams["min_loudness_dbfs"],
-            "sample_rate": hparams["features"].sample_rate,
-            "max_utterances": hparams["max_utterances"],
-            "skip_prep": hparams["skip_prep"],
-        },
-    )
+    data_root = None
+    if not prepared:
+        data_root = find_ljspeech(hparams["data_folder"])
+        run_on_main(prepare_ljspeech, kwargs=preparation(hparams, data_root))
     train, valid, test = make_datasets(hparams, data_root)
     brain = LJSpeechBrain(
         hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]
     )
-    evaluation = {"batch_size": hparams["valid_batch_size"]}
-    with worker_errors():
-        brain.fit(
-            hparams["epoch_counter"],
-            train,
-            valid,
-            train_loader_kwargs={
-                "batch_size": hparams["batch_size"],
-                "num_workers": hparams["num_workers"],
-            },
-            valid_loader_kwargs=dict(evaluation),
-        )
-        brain.evaluate(test, min_key=VALID_LOSS, test_loader_kwargs=dict(evaluation))
+    train_and_test(brain, train, valid, test)
     return brain
 
 

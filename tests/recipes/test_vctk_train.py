@@ -22,6 +22,7 @@ from tests.data.vctk_tree import voice, write_small
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "VCTK"
 SMALL = "flow: {flows: 2, layers: 2, channels: 8, envelope: {order: 16}}, conditioner_channels: 16"
 KNOWN, UNSEEN = ["p225", "p226"], "p227"
+NOBODY = ["--global_condition", "none", "--use_pitch", False]
 
 
 def load_recipe():
@@ -450,7 +451,7 @@ def error_of(capsys, arguments):
         ("vq", ["--speaker_source", "ear"], "'ear' is not one of table, encoder"),
         ("vq", ["--global_condition", "spaeker"], "none, speaker"),
         ("vq", ["--global_condition", "none"], "use_pitch to False"),
-        ("vq", ["--global_condition", "none", "--adversary_weight", 0.1], "adversary_weight"),
+        ("vq", ["--adversary_weight", 0.1, *NOBODY], "adversary_weight"),
         ("vq", ["--time_jitter", 2], "jitter: 2"),
         ("vq", ["--mel_warp", 1.5], "warp: 1.5"),
         ("vq", ["--speaker_dropout", 1], "speaker_dropout: 1"),

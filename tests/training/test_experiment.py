@@ -1,6 +1,5 @@
 import multiprocessing
 import os
-import re
 import resource
 import signal
 import time
@@ -142,7 +141,8 @@ def test_the_death_of_a_data_loaders_process_names_its_file(tmp_path, way_to_die
     with pytest.raises(UserError) as caught, worker_errors():
         list(loader)
     sentence = str(caught.value)
-    assert re.findall(r"\w+\.wav", sentence) == ["clip5.wav"]
+    # Where torch does not say who died, whatever the others were reading is named too.
+    assert "clip5.wav" in sentence and "main.wav" not in sentence
     assert "--num_workers" in sentence and "the last checkpoint" in sentence
 
 

@@ -1,18 +1,31 @@
-"""The training loop that all recipes share, on SpeechBrain's own ``fit_batch``.
+"""The training loop that all recipes share.
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
-import importlib.util
 import time
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.quantizer_statistics import CodeStatistics, broadcast_from_first
+from waveglow_vq.lobes.processes import broadcast_from_first
+from waveglow_vq.lobes.quantizer_statistics import CodeStatistics
 from waveglow_vq.training.averaging import WeightAverage, average_saved_weights
-from waveglow_vq.training.pipeline import planned_steps, segment_sampler
-from waveglow_vq.training.report import EpochMeans, write_json, write_samples
+from waveglow_vq.training.pipeline import (
+    collate_utterances,
+    part_of,
+    planned_steps,
+    training_loader,
+)
+from waveglow_vq.training.progress import Progress
+from waveglow_vq.training.report import (
+    EpochMeans,
+    drop_later_epochs,
+    everyones,
+    write_json,
+    write_samples,
+)
+from waveglow_vq.training.steps import CarefulBrain
 
 import speechbrain as sb
 import torch
@@ -25,7 +38,7 @@ logger = get_logger(__name__)
 VALID_LOSS = "valid_loss"
 
 
-class WaveGlowBrain(sb.Brain):
+class WaveGlowBrain(CarefulBrain):
     """Trains a :class:`~waveglow_vq.lobes.model.WaveGlowVQ` on segments, evaluates it on whole
     utterances, and leaves samples, figures and an export.
 
@@ -37,62 +50,65 @@ class WaveGlowBrain(sb.Brain):
 
     def __init__(self, modules, opt_class, hparams, run_opts=None, checkpointer=None):
         super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
-        if not self.max_grad_norm > 0:
-            raise UserError(
-                f"max_grad_norm: {self.max_grad_norm}; it has to be positive (a large number such "
-                "as 1e9 to clip nothing)"
-            )
-        if self.optimizer_step_limit is not None:
-            # SpeechBrain hands it on as the text that stood on the command line.
-            if not str(self.optimizer_step_limit).isdigit():
-                raise UserError(
-                    f"optimizer_step_limit: {self.optimizer_step_limit}; it is a number of steps"
-                )
-            self.optimizer_step_limit = int(self.optimizer_step_limit)
-        _require("matplotlib", "the pictures of samples", "pip install waveglow-vq[train]")
         self.model = hparams["model"]
         self.features = hparams["features"]
         self.speakers = hparams.get("speakers")
+        self.progress = Progress(self.model)
         self.averaged = None
         if hparams["use_averaging"]:
             self.averaged = WeightAverage(self.model, hparams["averaging_decay"])
-            if checkpointer is not None:
+        if checkpointer is not None:
+            checkpointer.add_recoverable("progress", self.progress, optional_load=True)
+            if self.averaged is not None:
                 checkpointer.add_recoverable("averaged", self.averaged)
         # What is evaluated and exported: the average where there is one.
         self.evaluated = self.model if self.averaged is None else self.averaged.module
         self.tensorboard = None
-        if hparams["use_tensorboard"]:
-            _require("tensorboard", "use_tensorboard", "pip install waveglow-vq[train]")
-            if if_main_process():
-                from torch.utils.tensorboard import SummaryWriter
-
-                folder = Path(hparams["output_folder"]) / "tensorboard"
-                self.tensorboard = SummaryWriter(str(folder))
 
     # ---- data and plan
 
     def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **loader_kwargs):
-        """Training data are drawn by duration; with their number, the schedule is planned."""
-        if stage == sb.Stage.TRAIN:
-            sampler = segment_sampler(dataset, self.hparams.segments_per_epoch, self.hparams.seed)
-            loader_kwargs["sampler"] = sampler
-        loader = super().make_dataloader(dataset, stage, ckpt_prefix, **loader_kwargs)
-        if stage == sb.Stage.TRAIN:
-            if self.train_sampler is None:
-                # SpeechBrain tells the epoch to samplers that it made itself, and to this one.
-                self.train_sampler = sampler
-            self.hparams.schedule.planned_steps = planned_steps(
-                len(loader), self.hparams.number_of_epochs, self.grad_accumulation_factor
+        """Training data are drawn by duration; with their number, the schedule is planned.
+        Evaluation is shared among the processes."""
+        if stage != sb.Stage.TRAIN:
+            return super().make_dataloader(
+                part_of(dataset, self.rank, self.world),
+                stage,
+                ckpt_prefix,
+                collate_fn=collate_utterances,
+                **loader_kwargs,
             )
+        loader, self.train_sampler = training_loader(
+            dataset,
+            segments_per_epoch=self.hparams.segments_per_epoch,
+            seed=self.hparams.seed,
+            rank=self.rank,
+            world=self.world,
+            **loader_kwargs,
+        )
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable(f"{ckpt_prefix}{stage.name}", loader)
+        self.hparams.schedule.planned_steps = planned_steps(
+            len(loader), self.hparams.number_of_epochs, self.grad_accumulation_factor
+        )
         return loader
 
     def on_fit_start(self):
         """Resumes, then sets the rate of the next step."""
         super().on_fit_start()
-        self.hparams.schedule.apply(self.optimizer)
-        if self.hparams.schedule.time_share >= 1:
+        schedule, epochs = self.hparams.schedule, self.hparams.epoch_counter
+        schedule.apply(self.optimizer)
+        if if_main_process():
+            # What follows the checkpoint will happen again.
+            drop_later_epochs(self.hparams.train_log, epochs.current)
+            if self.hparams.use_tensorboard:
+                from torch.utils.tensorboard import SummaryWriter
+
+                folder = Path(self.hparams.output_folder) / "tensorboard"
+                self.tensorboard = SummaryWriter(str(folder), purge_step=schedule.steps + 1)
+        if schedule.time_share >= 1:
             # The time was spent before: no epoch follows.
-            self.hparams.epoch_counter.current = self.hparams.epoch_counter.limit
+            epochs.current = epochs.limit
 
     # ---- a step
 
@@ -130,42 +146,44 @@ class WaveGlowBrain(sb.Brain):
 
     def compute_objectives(self, predictions, batch, stage):
         """The model's own loss; keeps what the epoch's report needs."""
+        terms = {**predictions.terms, "loss": predictions.loss}
+        if stage == sb.Stage.TRAIN:
+            # Segments count alike; of utterances, seconds do.
+            self.progress.report(terms, len(batch.wav.data), predictions.statistics)
+            return predictions.loss
         wav, wav_lens = batch.wav
-        # Segments count alike; of utterances, seconds do.
-        weight = len(wav) if stage == sb.Stage.TRAIN else wav_lens.double().sum() * wav.shape[1]
-        self.means.add({**predictions.terms, "loss": predictions.loss}, weight)
+        self.means.add(terms, wav_lens.double().sum() * wav.shape[1])
         if predictions.statistics:
             self.codes.accumulate(predictions.statistics)
-        if stage == sb.Stage.TRAIN:
-            self.segments += len(wav)
-        else:
-            self._keep_utterances(batch, stage)
+        self._keep_utterances(batch, stage)
         return predictions.loss
 
-    def check_loss_isfinite(self, loss):
-        """SpeechBrain's check and patience, with advice."""
-        try:
-            super().check_loss_isfinite(loss)
-        except ValueError:
-            means = ", ".join(f"{name} {value:.4g}" for name, value in self.means.summary().items())
-            raise UserError(
-                f"the loss is not finite for the {self.nonfinite_count}th time in this epoch "
-                f"(means so far: {means}); run the same command again to go on from the last "
-                "checkpoint with a lower --learning_rate, a lower --max_grad_norm or "
-                "--precision fp32"
-            ) from None
+    def evaluate_batch(self, batch, stage):
+        """SpeechBrain's, for a batch of which something could be read."""
+        self._note_skipped_clips(batch.skipped)
+        if not hasattr(batch, "wav"):
+            return torch.zeros(())
+        return super().evaluate_batch(batch, stage)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """What follows an optimizer step: dead codes, the average, the learning rate."""
+        """What follows an optimizer step: dead codes, the average, the learning rate. Nothing of
+        all this, where there was none."""
+        for sentences in batch.skipped:
+            self._note_skipped_clips(sentences)
         if not should_step:
             return
-        if self.model.quantizer is not None:
-            self.restarted += self.model.quantizer.after_optimizer_step(self.optimizer)
+        restarted = self.model.after_optimizer_step(self.optimizer, self.step_taken)
+        if not self.step_taken:
+            self._skip_step()
+            return
+        self.progress.take()
+        self.progress.restarted += restarted
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         schedule = self.hparams.schedule
         now = time.monotonic()
         seconds, self.last_step_at = now - self.last_step_at, now
+        self.progress.seconds += seconds
         if schedule.max_minutes is not None:
             # All processes have to stop at the same step.
             seconds = float(broadcast_from_first(torch.tensor(seconds, device=self.device)))
@@ -175,43 +193,71 @@ class WaveGlowBrain(sb.Brain):
             # With the time spent, SpeechBrain is told that the steps are.
             self.optimizer_step_limit = self.optimizer_step
 
+    def _skip_step(self):
+        """Counts; ends the run where it does not recover, on all processes alike."""
+        self.progress.drop()
+        count = self.progress.skipped_steps
+        if self.recovers_from(count):
+            logger.info(f"a step was skipped: its gradient is not finite ({count} in this epoch)")
+            return
+        means = ", ".join(
+            f"{name} {value:.4g}" for name, value in self.progress.means.summary().items()
+        )
+        raise UserError(
+            f"loss or gradient are not finite for the {count}th time in this epoch (means so far: "
+            f"{means}); run the same command again to go on from the last checkpoint with a lower "
+            "--learning_rate, a lower --max_grad_norm or --precision fp32"
+        )
+
+    def _note_skipped_clips(self, sentences):
+        for sentence in sentences:
+            if self.progress.note_skipped_clip(sentence):
+                logger.warning(f"a clip is skipped: {sentence}", main_process_only=False)
+            limit = self.hparams.max_skipped_clips
+            if len(self.progress.skipped_clips) > limit:
+                raise UserError(
+                    f"{sentence}; more than {limit} clips cannot be read (max_skipped_clips): "
+                    "repair the corpus or prepare it anew"
+                )
+
     # ---- an epoch
 
     def on_stage_start(self, stage, epoch=None):
-        """Begins new means."""
-        self.means, self.codes = EpochMeans(), CodeStatistics()
-        self.kept, self.segments, self.restarted = [], 0, 0
-        self.began = self.last_step_at = time.monotonic()
+        """Begins new means, or goes on with those of the epoch that was interrupted."""
+        self.last_step_at = time.monotonic()
         if stage == sb.Stage.TRAIN:
-            # A run that is resumed after an epoch draws the segments that it would have drawn.
-            rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-            torch.manual_seed(self.hparams.seed + 7919 * epoch + 104729 * rank)
-        else:
-            # Through train(), so that nothing cached survives a change of the weights.
-            self.evaluated.train()
-            self.evaluated.eval()
+            self.progress.begin(self.hparams.seed + 7919 * epoch + 104729 * self.rank)
+            return
+        self.means, self.codes, self.kept = EpochMeans(), CodeStatistics(), []
+        # Through train(), so that nothing cached survives a change of the weights.
+        self.evaluated.train()
+        self.evaluated.eval()
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Reports; after validation, saves; after the test, writes results and the export."""
-        stats = self._statistics()
         if stage == sb.Stage.TRAIN:
-            elapsed = time.monotonic() - self.began
-            world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-            stats["segments_per_second"] = self.segments * world / max(elapsed, 1e-9)
+            progress = self.progress
+            # What was reported for an accumulation that the epoch's end cuts off.
+            progress.take()
+            stats = self._statistics(progress.means, progress.codes)
+            stats["segments_per_second"] = (
+                progress.segments * self.world / max(progress.seconds, 1e-9)
+            )
             if self.model.quantizer is not None:
-                stats["restarted_codes"] = float(self.restarted)
+                stats["restarted_codes"] = float(progress.restarted)
+            stats["skipped_steps"] = float(progress.skipped_steps)
             self.train_stats = stats
         elif stage == sb.Stage.VALID:
-            self._end_of_epoch(epoch, stats)
+            self._end_of_epoch(epoch, self._statistics(self.means, self.codes))
         else:
-            self._end_of_test(stats)
+            self._end_of_test(self._statistics(self.means, self.codes))
 
-    def _statistics(self):
+    def _statistics(self, means, codes):
         """Means of the loss terms and the figures of the codes, over all processes."""
-        stats = self.means.summary()
+        stats = means.summary()
         if self.model.quantizer is not None:
             rate = self.features.sample_rate / self.model.conditioner.samples_per_code
-            codes = self.codes.summary(self.evaluated.quantizer.codebook, rate)
+            codes = codes.summary(self.evaluated.quantizer.codebook, rate)
             if "used" in codes:
                 codes = {"used_codes": codes.pop("used"), **codes}
             stats.update(codes)
@@ -236,9 +282,14 @@ class WaveGlowBrain(sb.Brain):
         # Every process: saving is collective. Plain floats: tensors would break every resume.
         self.checkpointer.save_and_keep_only(
             meta={VALID_LOSS: self._valid_loss(stats), "epoch": epoch},
-            num_to_keep=max(1, self.hparams.average_checkpoints),
+            num_to_keep=max(self.hparams.keep_checkpoints, self.hparams.average_checkpoints),
             min_keys=[VALID_LOSS],
             importance_keys=[],
+            ckpt_predicate=lambda checkpoint: checkpoint.meta["end-of-epoch"],
+        )
+        # Those from inside of epochs have served.
+        self.checkpointer.delete_checkpoints(
+            num_to_keep=0, ckpt_predicate=lambda checkpoint: not checkpoint.meta["end-of-epoch"]
         )
 
     def _valid_loss(self, stats):
@@ -262,24 +313,32 @@ class WaveGlowBrain(sb.Brain):
 
     def _end_of_test(self, stats):
         output_folder = Path(self.hparams.output_folder)
+        skipped = self._everyones_skipped_clips()
         if if_main_process():
             stats.update(self._write_samples(output_folder / "samples", scores=True))
             write_json(output_folder / "test_results.json", stats)
             self._export(output_folder / "export")
+            for sentence, count in skipped.items():
+                logger.warning(f"skipped {count} times in this run: {sentence}")
         # Collective again.
         self.hparams.train_logger.log_stats(
             {"epoch loaded": self.hparams.epoch_counter.current}, test_stats=stats
         )
 
+    def _everyones_skipped_clips(self):
+        """Sentences about unreadable clips, and how often, over all processes."""
+        total = {}
+        for clips in everyones(self.progress.skipped_clips):
+            for sentence, count in clips.items():
+                total[sentence] = total.get(sentence, 0) + count
+        return total
+
     def _export(self, folder):
-        from waveglow_vq.training.export import export_model
+        from waveglow_vq.training.export import export_model, interface_of
 
         text = (Path(self.hparams.output_folder) / "hyperparams.yaml").read_text("utf-8")
-        interface = "WaveGlowVocoder" if self.model.quantizer is None else "SpeechCodec"
-        labels = None
-        if self.model.speakers is not None:
-            interface, labels = "VoiceConverter", self.speakers.labels
-        export_model(text, self.evaluated, folder, interface, labels)
+        labels = None if self.model.speakers is None else self.speakers.labels
+        export_model(text, self.evaluated, folder, interface_of(self.model), labels)
         logger.info(f"Exported to {folder}")
 
     # ---- samples
@@ -310,8 +369,3 @@ class WaveGlowBrain(sb.Brain):
 
 def _prefixed(prefix, stats):
     return {f"{prefix}/{name}": value for name, value in stats.items()}
-
-
-def _require(module, what, remedy):
-    if importlib.util.find_spec(module) is None:
-        raise UserError(f"{what}: needs {module}, which is not installed; {remedy}")

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from waveglow_vq.data.reading import being_read
 from waveglow_vq.errors import UserError
+from waveglow_vq.training.brain import VALID_LOSS
+from waveglow_vq.training.guards import write_errors
 
 import ruamel.yaml
 import speechbrain as sb
@@ -104,8 +106,15 @@ def load_hparams(hparams_file, overrides):
         # As round-trip YAML, which keeps tags as they are and builds nothing.
         known = yaml.load(resolve_references(stream).read())
     _check_options(replaced, known, hparams_file)
-    with open(hparams_file, encoding="utf-8") as stream:
-        return load_hyperpyyaml(stream, overrides)
+    with open(hparams_file, encoding="utf-8") as stream, write_errors():
+        try:
+            return load_hyperpyyaml(stream, overrides)
+        except UserError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{hparams_file} describes nothing that can be built: {error}; check the options"
+            ) from error
 
 
 def _check_options(replaced, known, where):
@@ -172,3 +181,37 @@ def _death(error):
         processes = {int(number) for number in found[1].split(",")}
         return processes, found[2].strip(" .").replace(". ", ", ")
     return None, reason
+
+
+def train_and_test(brain, train, valid, test):
+    """Trains, or goes on with training, and tests what the best checkpoint holds.
+
+    Arguments
+    ---------
+    brain : WaveGlowBrain
+        Of the recipe.
+    train, valid, test : Dataset
+        From :func:`~waveglow_vq.training.pipeline.make_datasets`.
+
+    Raises
+    ------
+    UserError
+        Whatever ends the run: what cannot be read, written or computed.
+    """
+    hparams = brain.hparams
+    with worker_errors(), write_errors():
+        brain.fit(
+            hparams.epoch_counter,
+            train,
+            valid,
+            train_loader_kwargs={
+                "batch_size": hparams.batch_size,
+                "num_workers": hparams.num_workers,
+            },
+            valid_loader_kwargs={"batch_size": hparams.valid_batch_size},
+        )
+        brain.evaluate(
+            test,
+            min_key=VALID_LOSS,
+            test_loader_kwargs={"batch_size": hparams.valid_batch_size},
+        )

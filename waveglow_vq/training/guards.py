@@ -65,6 +65,7 @@ NUMBERS = {
     "initial_loss_scale": POSITIVE,
     "max_skipped_clips": FROM_ZERO,
     "averaging_decay": Range(0, 1, below=True),
+    "keep_checkpoints": COUNT,
     "average_checkpoints": FROM_ZERO,
     "valid_batch_size": COUNT,
     "max_valid_utterances": COUNT_OR_NULL,
@@ -311,7 +312,8 @@ def _check_space(options):
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     # Adam has two moments.
     checkpoint = weights * (2 if options.get("use_averaging") else 1) + 2 * trained
-    needed = checkpoint * (max(1, options.get("average_checkpoints", 1)) + 1)
+    kept = max(options.get("keep_checkpoints", 1), options.get("average_checkpoints", 1))
+    needed = checkpoint * (kept + 1)
     # Those of a run that goes on are replaced.
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     while not folder.exists():

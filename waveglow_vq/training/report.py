@@ -6,13 +6,15 @@ Authors
 
 import json
 import math
+import os
+import re
 import time
 from pathlib import Path
 
 from waveglow_vq.data.audio import write_wav
 from waveglow_vq.evaluation.plots import spectrogram_comparison
 from waveglow_vq.evaluation.score import score_pair
-from waveglow_vq.lobes.quantizer_statistics import all_reduce_sum
+from waveglow_vq.lobes.processes import is_distributed
 
 import torch
 
@@ -45,14 +47,26 @@ class EpochMeans:
 
     def summary(self):
         """Plain floats, over all processes: every one has to call it. Nothing was added: {}."""
-        if not self.sums:
-            return {}
-        device = next(iter(self.sums.values())).device
-        values = list(self.sums.values()) + [torch.as_tensor(self.weight, device=device)]
-        totals = all_reduce_sum(torch.stack([value.double() for value in values])).tolist()
-        return {
-            name: total / totals[-1] for name, total in zip(self.sums, totals[:-1], strict=True)
-        }
+        own = {name: float(value) for name, value in self.sums.items()}, float(self.weight)
+        parts = [part for part in everyones(own) if part[1] > 0]
+        total = sum(weight for _, weight in parts)
+        names = parts[0][0] if parts else {}
+        return {name: sum(sums[name] for sums, _ in parts) / total for name in names}
+
+
+def everyones(value):
+    """What each process has, as a list in the order of the processes; every one has to call it.
+
+    Example
+    -------
+    >>> everyones(3)
+    [3]
+    """
+    if not is_distributed():
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None):
@@ -137,6 +151,35 @@ def write_samples(folder, utterances, model, features, sigma=1.0, scores=True):
         if known and measure not in ("gain", "delay_samples", "length_difference_samples"):
             results[measure] = sum(known) / len(known)
     return results
+
+
+def drop_later_epochs(train_log, epoch):
+    """Takes the lines about epochs after the given one off the end of a training log: a run that
+    goes on from a checkpoint before them will write them again.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> log = Path(tempfile.mkdtemp()) / "train_log.txt"
+    >>> _ = log.write_text("epoch: 1, steps: 3 - nll: 2\\nepoch: 2, steps: 6 - nll: 1\\n")
+    >>> drop_later_epochs(log, 1)
+    >>> log.read_text()
+    'epoch: 1, steps: 3 - nll: 2\\n'
+    """
+    log = Path(train_log)
+    if not log.is_file():
+        return
+    lines = log.read_text("utf-8").splitlines(keepends=True)
+    kept = list(lines)
+    while kept and (found := _EPOCH.match(kept[-1])) and int(found[1]) > epoch:
+        kept.pop()
+    if len(kept) < len(lines):
+        part = log.with_name(log.name + ".part")
+        part.write_text("".join(kept), "utf-8")
+        os.replace(part, log)
+
+
+_EPOCH = re.compile(r"epoch: (\d+),")
 
 
 def write_json(path, results):

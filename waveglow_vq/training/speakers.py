@@ -7,6 +7,7 @@ Authors
 from pathlib import Path
 
 from waveglow_vq.data.segments import read_utterance
+from waveglow_vq.errors import UserError
 from waveglow_vq.training.brain import WaveGlowBrain
 from waveglow_vq.training.pipeline import read_manifest
 
@@ -91,15 +92,22 @@ def speaker_centroids(condition, features, entries, speakers):
     torch.Tensor
         ``[speakers, channels]``.
     """
-    paths = {label: [] for label in speakers.labels}
-    for entry in entries:
-        if len(paths[entry["speaker_label"]]) < CLIPS_OF_A_CENTROID:
-            paths[entry["speaker_label"]].append(entry["path"])
+    vectors = {label: [] for label in speakers.labels}
+    unreadable = {}
     device = condition.centroids.device
-    means = []
-    for label in speakers.labels:
-        mels = [read_utterance(path, features.cpu())["mel"] for path in paths[label]]
-        vectors = [condition(reference=mel.T[None].to(device)) for mel in mels]
-        means.append(torch.cat(vectors).mean(0))
+    features = features.cpu()
+    for entry in entries:
+        label = entry["speaker_label"]
+        if len(vectors[label]) == CLIPS_OF_A_CENTROID:
+            continue
+        try:
+            mel = read_utterance(entry["path"], features)["mel"]
+        except UserError as error:
+            unreadable[label] = str(error)
+            continue
+        vectors[label].append(condition(reference=mel.T[None].to(device)))
     features.to(device)
-    return torch.stack(means)
+    for label, found in vectors.items():
+        if not found:
+            raise UserError(f"no clip of the speaker {label} can be read: {unreadable.get(label)}")
+    return torch.stack([torch.cat(found).mean(0) for found in vectors.values()])

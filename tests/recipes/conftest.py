@@ -1,0 +1,47 @@
+"""Runs of the LJSpeech recipe that take a second or two."""
+
+import pytest
+
+from tests.recipes.ljspeech_runs import RECIPE, SMALL
+
+
+@pytest.fixture(scope="module")
+def manifests(demo_corpus, tmp_path_factory):
+    """Made once: the runs of this file share them."""
+    from ljspeech_prepare import prepare_ljspeech
+
+    folder = tmp_path_factory.mktemp("manifests")
+    prepare_ljspeech(demo_corpus, folder, split_ratio=(60, 20, 20))
+    return folder
+
+
+@pytest.fixture
+def command(demo_corpus, manifests, tmp_path):
+    """Builds a command line that takes a second or two."""
+
+    def build(yaml, *options, preset=SMALL, output=tmp_path / "run"):
+        quick = {
+            "data_folder": demo_corpus,
+            "output_folder": output,
+            "manifest_folder": manifests,
+            "skip_prep": True,
+            "size": "tiny",
+            "number_of_epochs": 3,
+            "segments_per_epoch": 12,
+            "batch_size": 4,
+            "num_workers": 0,
+            "warmup_steps": 2,
+            "max_valid_utterances": 1,
+            "samples_per_epoch": 0,
+            "test_samples": 0,
+            "preset": f"{{{preset}}}",
+        }
+        arguments = [str(RECIPE / "hparams" / f"{yaml}.yaml"), "--device", "cpu"]
+        options = [str(option) for option in options]
+        given = {option for option in options if option.startswith("--")}
+        for name, value in quick.items():
+            if f"--{name}" not in given:
+                arguments += [f"--{name}", str(value)]
+        return [*arguments, "--noprogressbar", *options]
+
+    return build

@@ -1,0 +1,97 @@
+"""Several processes, by torchrun and gloo, against one."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import waveglow_vq  # noqa: F401  (before speechbrain)
+
+import pytest
+import torch
+
+from tests.recipes.ljspeech_runs import RECIPE, SMALL, SMALL_CODES, final_state
+
+# 20 steps of 8 segments in all, with codes that restart. No averaging of what is drawn in the
+# model itself (jitter, dropout of the condition): each process draws its own.
+TWENTY_STEPS = ["--segments_per_epoch", 80, "--number_of_epochs", 2, "--averaging_decay", 0.9]
+RESTARTING = SMALL_CODES + ", codebook_size: 32, restart_after: 3"
+
+
+def torchrun(arguments, processes):
+    """Runs the recipe in so many processes of one thread."""
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        + ["--nproc_per_node", str(processes)]
+        + [str(RECIPE / "train.py"), *arguments, "--distributed_backend", "gloo"],
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=600,
+    )
+
+
+def relative_difference(value, reference):
+    """Of whole tensors: single weights near zero have no relative precision to speak of."""
+    value, reference = value.double(), reference.double()
+    return float((value - reference).norm() / reference.norm().clamp_min(1e-12))
+
+
+def differences(folder, reference):
+    """Greatest relative difference of what two runs have left, and where it is."""
+    ours, theirs = final_state(folder), final_state(reference)
+    assert ours.keys() == theirs.keys()
+    floating = {name for name, v in theirs.items() if torch.is_tensor(v) and v.is_floating_point()}
+    return max((relative_difference(ours[name], theirs[name]), name) for name in floating)
+
+
+def logged(folder, name):
+    log = (folder / "train_log.txt").read_text("utf-8")
+    return [float(value) for value in re.findall(rf"\b{name}: ([-+.e\d]+)", log)]
+
+
+CASES = [
+    ("vq", 2, RESTARTING, []),
+    pytest.param("vq", 2, RESTARTING + ", codebook_update: ema", [], marks=pytest.mark.slow),
+    pytest.param("vq", 4, RESTARTING, [], marks=pytest.mark.slow),
+    pytest.param("vq", 4, RESTARTING + ", codebook_update: ema", [], marks=pytest.mark.slow),
+    pytest.param("mel", 2, SMALL, ["--memory_efficient", True], marks=pytest.mark.slow),
+    pytest.param("vq", 2, RESTARTING, ["--grad_accumulation_factor", 2], marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("yaml", "processes", "preset", "options"), CASES)
+def test_processes_train_what_one_with_the_whole_batch_trains(
+    command, tmp_path, yaml, processes, preset, options
+):
+    options = [*TWENTY_STEPS, "--max_valid_utterances", 3, *options]
+    one, several = tmp_path / "one", tmp_path / "several"
+    arguments = command(yaml, *options, "--batch_size", 8, preset=preset, output=one)
+    torchrun(arguments, 1)
+    share = ["--batch_size", 8 // processes]
+    torchrun(command(yaml, *options, *share, preset=preset, output=several), processes)
+    difference, name = differences(several, one)
+    assert difference < 1e-5, f"{name} differs by {difference:.1e}"
+    for stage in ("train", "valid", "test"):
+        # The quantiser's own losses are relative to a batch, and batches are others in evaluation.
+        for term in ["nll"] + ["mel_l1", "normalized_mse", "perplexity"] * (yaml == "vq"):
+            ours, theirs = logged(several, f"{stage} {term}"), logged(one, f"{stage} {term}")
+            assert ours == pytest.approx(theirs, rel=2e-3), f"{stage} {term}"
+    if yaml == "vq":
+        assert sum(logged(several, "restarted_codes")) > 0
+    assert (several / "export" / "model.ckpt").is_file()
+
+
+def test_a_part_of_an_epoch_that_is_too_small_for_all_is_shared_too(command, tmp_path):
+    torchrun(command("mel", "--number_of_epochs", 1, preset=SMALL), 2)
+    # 12 segments are 3 batches of 4 alone, and 2 for each of two.
+    assert logged(tmp_path / "run", "steps") == [2]
+
+
+@pytest.mark.slow
+def test_one_process_resumes_what_several_have_begun(command, tmp_path):
+    options = ["--ckpt_interval_minutes", 0, "--ckpt_interval_steps", 1]
+    torchrun(command("vq", *options, "--number_of_epochs", 1, preset=RESTARTING), 2)
+    torchrun(command("vq", *options, "--number_of_epochs", 2, preset=RESTARTING), 1)
+    assert len(logged(tmp_path / "run", "epoch")) == 2
+    assert Path(tmp_path / "run" / "export" / "model.ckpt").is_file()

@@ -1,0 +1,175 @@
+"""A run that is interrupted, at any moment and by any means, goes on as if nothing had happened."""
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import waveglow_vq  # noqa: F401  (before speechbrain)
+
+import pytest
+
+from tests.recipes.ljspeech_runs import (
+    RECIPE,
+    SMALL,
+    SMALL_CODES,
+    SMALL_VQ,
+    assert_same_runs,
+    note_steps,
+    run,
+    run_interrupted,
+)
+
+EVERY_STEP = ["--ckpt_interval_minutes", 0, "--ckpt_interval_steps", 1]
+RESTARTING = SMALL_CODES + ", codebook_size: 32, restart_after: 2"
+
+
+@pytest.mark.parametrize("yaml", ["mel", "vq"])
+def test_after_an_epoch(command, monkeypatch, tmp_path, yaml):
+    preset = SMALL if yaml == "mel" else SMALL_VQ
+    run(command(yaml, preset=preset, output=tmp_path / "straight"))
+    broken = command(yaml, preset=preset, output=tmp_path / "broken")
+    resumed = run_interrupted(broken, monkeypatch, step=8)  # of 9; 3 make an epoch
+    assert resumed.hparams.schedule.steps == 9
+    assert_same_runs(tmp_path / "straight", tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    ("yaml", "preset", "options"),
+    [
+        ("mel", SMALL, []),
+        ("mel", SMALL, ["--num_workers", 2, "--precision", "bf16"]),
+        ("mel", SMALL, ["--batch_size", 2, "--grad_accumulation_factor", 2]),
+        ("vq", RESTARTING, []),
+        ("vq", RESTARTING + ", codebook_update: ema, time_jitter: 0.3", []),
+        ("vq", SMALL_VQ + ", quantize_after: 4", ["--use_averaging", False]),
+    ],
+)
+def test_inside_of_an_epoch(command, monkeypatch, tmp_path, yaml, preset, options):
+    options = [*EVERY_STEP, "--segments_per_epoch", 20, "--number_of_epochs", 2, *options]
+    run(command(yaml, *options, preset=preset, output=tmp_path / "straight"))
+    broken = command(yaml, *options, preset=preset, output=tmp_path / "broken")
+    resumed = run_interrupted(broken, monkeypatch, step=8)  # of 10: the third of the second epoch
+    assert resumed.hparams.schedule.steps == 10
+    assert_same_runs(tmp_path / "straight", tmp_path / "broken")
+
+
+def test_only_what_was_lost_is_done_again(command, monkeypatch):
+    arguments = command("mel", *EVERY_STEP, "--number_of_epochs", 2)
+    seen = []
+
+    def note(brain, batch):
+        seen.append((brain.step, brain.hparams.schedule.steps))
+
+    note_steps(monkeypatch, note)
+    run_interrupted(arguments, monkeypatch, step=5)  # the second of the second epoch
+    assert seen[5:] == [(2, 4), (3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "steps", "expected"),
+    [(30, 4, [4]), (2, 0, [2, 4, 6]), (2, 5, [2, 4, 6]), (5, 2, [2, 4, 6]), (0, 0, [])],
+)
+def test_checkpoints_by_minutes_and_by_steps(command, monkeypatch, minutes, steps, expected):
+    saved = []
+    # A clock that is a minute later each time somebody looks: once a batch, and at a save.
+    clock = itertools.count(0.0, 61.0)
+    monkeypatch.setattr("speechbrain.core.time", SimpleNamespace(time=lambda: next(clock)))
+    monkeypatch.setattr(
+        "train.LJSpeechBrain._save_intra_epoch_ckpt", lambda self: saved.append(self.step)
+    )
+    options = ["--segments_per_epoch", 24, "--number_of_epochs", 1]
+    intervals = ["--ckpt_interval_minutes", minutes, "--ckpt_interval_steps", steps]
+    run(command("mel", *options, *intervals))
+    assert saved == expected
+
+
+def test_no_checkpoint_splits_an_accumulation(command, monkeypatch):
+    saved = []
+    monkeypatch.setattr(
+        "train.LJSpeechBrain._save_intra_epoch_ckpt", lambda self: saved.append(self.step)
+    )
+    options = ["--segments_per_epoch", 24, "--number_of_epochs", 1]
+    run(command("mel", *options, *EVERY_STEP, "--grad_accumulation_factor", 2))
+    assert saved == [2, 4, 6]
+
+
+# ---- killed
+
+# Imports once, then runs the recipe in a child for each command line that it is sent.
+RUNNER = """
+import json, os, sys
+import train
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        os.dup2(2, 1)
+        train.main(json.loads(line))
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+class Runner:
+    """Runs the recipe in processes that can be killed."""
+
+    def __init__(self, log):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(RECIPE)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUNNER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+        )
+
+    def run(self, arguments, kill_after=None):
+        """True if the run came to its end before it was killed."""
+        self.process.stdin.write(json.dumps(arguments) + "\n")
+        self.process.stdin.flush()
+        child = int(self.process.stdout.readline())
+        if kill_after is not None:
+            time.sleep(kill_after)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        status = int(self.process.stdout.readline())
+        assert status in (0, signal.SIGKILL), f"the run failed with status {status}"
+        return status == 0
+
+
+@pytest.fixture
+def runner(tmp_path):
+    with open(tmp_path / "runs.log", "w") as log:
+        runner = Runner(log)
+        yield runner
+        runner.process.kill()
+        runner.process.wait()
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_again_and_again(command, runner, tmp_path, kills):
+    options = [*EVERY_STEP, "--segments_per_epoch", 32, "--number_of_epochs", 3 * kills]
+    options += ["--num_workers", 1]
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    began = time.monotonic()
+    assert runner.run(command("vq", *options, preset=RESTARTING, output=straight))
+    seconds = time.monotonic() - began
+    chance = random.Random(kills)
+    arguments = command("vq", *options, preset=RESTARTING, output=broken)
+    killed = 0
+    while killed < kills:
+        # Long enough, on the mean, to be killed once more before the end.
+        if runner.run(arguments, kill_after=seconds * chance.uniform(0.15, 0.5)):
+            break
+        killed += 1
+    assert killed, "the run was over before it could be killed"
+    assert runner.run(arguments)
+    assert_same_runs(straight, broken)
