@@ -8,8 +8,7 @@ mean squared error and the number of codes that can be told apart.
 import contextlib
 import math
 
-from waveglow_vq.lobes.processes import broadcast_from_first as broadcast_from_first
-from waveglow_vq.lobes.processes import is_distributed as is_distributed
+from waveglow_vq.lobes.processes import is_distributed
 
 import torch
 
