@@ -314,6 +314,26 @@ def test_other_workers_resume_at_the_same_batch(shards, features, tmp_path, capl
     assert len(list(again)) == len(again) - 1
 
 
+def test_saved_again_before_the_first_batch(shards, features, tmp_path):
+    loader = make_loader(shards, features)
+    batches = iter(loader)
+    next(batches)
+    for name in ("first", "second"):
+        Checkpointer(tmp_path / name, {"loader": loader}).save_checkpoint(end_of_epoch=False)
+        loader = make_loader(shards, features)
+        Checkpointer(tmp_path / name, {"loader": loader}).recover_if_possible()
+    assert len(list(loader)) == len(loader) - 1
+
+
+def test_memory_holds_only_so_many_utterances(shards, features):
+    dataset = make_dataset(shards, features, speaker_items(reference=False))
+    for held in (1, 3):
+        loader, _ = training_loader(dataset, 60, 0, batch_size=1, held=held)
+        kept = [len(dataset.source.__self__.members) for _ in loader]
+        assert 0 < max(kept) <= 2 * held  # sound and pitch of each
+        assert len(dataset.source.__self__.members) == 0
+
+
 def test_speakers(shards, features):
     loader = make_loader(shards, features, speakers=speaker_items(), num_workers=2)
     for batch in loader:

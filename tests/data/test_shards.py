@@ -153,10 +153,14 @@ def test_other_options_replace_the_shards(corpus):
     assert len(read_shards(corpus[2]).of("train")) > 8
 
 
-def test_a_changed_clip_is_noticed(corpus):
+@pytest.mark.parametrize("length", ["the same", "another"])
+def test_a_changed_clip_is_noticed(corpus, length):
     write(corpus)
     clip = corpus[1] / "p226_001.wav"
-    soundfile.write(clip, np.zeros(700, np.int16), 22050)
+    samples = soundfile.info(clip).frames if length == "the same" else 700
+    changed = clip.stat().st_mtime_ns + 10**9
+    soundfile.write(clip, np.zeros(samples, np.int16), 22050)
+    os.utime(clip, ns=(changed, changed))
     write(corpus)
     entry = load_manifest(corpus[2] / "train.json", corpus[2])["p226_001"]
     assert sound_source(entry["wav"]).data == clip.read_bytes()

@@ -265,7 +265,7 @@ class ShardLoader(DataLoader):
                 "The shards, the batch size or the number of processes or workers differ from"
                 " those of the checkpoint: the rest of this epoch is not what it would have been."
             )
-        self._resume_at = min(int(saved["position"]), self.batches)
+        self.position = self._resume_at = min(int(saved["position"]), self.batches)
 
 
 def _as_it_is(batch):
