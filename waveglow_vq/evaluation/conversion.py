@@ -19,6 +19,7 @@ import zlib
 from pathlib import Path
 
 from waveglow_vq.data.segments import read_utterance
+from waveglow_vq.data.shards import sound_source
 from waveglow_vq.data.speakers import read_speakers
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.evaluation.conversion_data import choose, choose_sources, read_manifests
@@ -95,7 +96,7 @@ def speaker_likelihoods(
         wrong = [i for i in range(len(labels)) if i != right]
         wrong = choose(wrong, max_wrong, f"{seed} {utterance.name}")
         noise = torch.Generator().manual_seed(zlib.crc32(utterance.name.encode()))
-        item = read_utterance(utterance.path, reader, noise)
+        item = read_utterance(sound_source(utterance.path), reader, noise)
         wav, mel = item["wav"][None].to(device), item["mel"].T[None].to(device)
         pitch = None
         if model.uses_pitch:

@@ -9,8 +9,9 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.data.audio import read_wav
+from waveglow_vq.data.audio import SoundBytes, read_wav
 from waveglow_vq.data.manifests import load_manifest, read_pitch
+from waveglow_vq.data.shards import sound_source
 from waveglow_vq.inference.conversion import track_log_f0
 
 MANIFESTS = ("train", "valid", "test", "unseen")
@@ -152,14 +153,16 @@ def _in_turns(lists):
 
 def read_source(utterance, features):
     """The samples ``[N]`` of an utterance, at the rate of the features."""
-    return read_wav(utterance.path, features.sample_rate, min_samples=features.margin + 1)
+    source = sound_source(utterance.path)
+    return read_wav(source, features.sample_rate, min_samples=features.margin + 1)
 
 
 def log_f0_of(utterance, features):
     """Log-F0 of an utterance over its voiced frames, ``[voiced]``: what the preparation left
     beside it, or tracked here."""
-    if utterance.pitch is not None and Path(utterance.pitch).is_file():
-        log_f0 = read_pitch(utterance.pitch)
+    pitch = utterance.pitch and sound_source(utterance.pitch)
+    if isinstance(pitch, SoundBytes) or (pitch and Path(pitch).is_file()):
+        log_f0 = read_pitch(pitch)
     else:
         wav = read_source(utterance, features)
         log_f0 = track_log_f0(wav, features.sample_rate, features.hop_length)

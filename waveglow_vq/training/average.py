@@ -162,8 +162,8 @@ def _first_folder(*folders, holding="."):
 
 
 def _manifest_folder(run_folder, settings, holding):
-    folders = run_folder / "manifests", settings.get("manifest_folder")
-    return _first_folder(*folders, holding=holding)
+    folders = settings.get("shards_folder"), run_folder / "manifests"
+    return _first_folder(*folders, settings.get("manifest_folder"), holding=holding)
 
 
 def _speaker_labels(run_folder, settings):
@@ -191,7 +191,8 @@ def _know_speakers(condition, features, run_folder, settings):
             f"{run_folder}: its manifest folder is missing, and the vectors of the known speakers "
             "are computed from the training data"
         )
-    data = read_manifest(manifests / "train.json", settings.get("audio_folder", ".")).data
+    data_root = settings.get("shards_folder", settings.get("audio_folder", "."))
+    data = read_manifest(manifests / "train.json", data_root).data
     speakers = read_speakers(manifests)
     condition.set_centroids(speaker_centroids(condition, features, data.values(), speakers))
 

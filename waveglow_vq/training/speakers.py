@@ -7,6 +7,7 @@ Authors
 from pathlib import Path
 
 from waveglow_vq.data.segments import read_utterance
+from waveglow_vq.data.shards import sound_source
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.brain import WaveGlowBrain
 from waveglow_vq.training.pipeline import read_manifest
@@ -101,7 +102,7 @@ def speaker_centroids(condition, features, entries, speakers):
         if len(vectors[label]) == CLIPS_OF_A_CENTROID:
             continue
         try:
-            mel = read_utterance(entry["path"], features)["mel"]
+            mel = read_utterance(sound_source(entry["path"]), features)["mel"]
         except UserError as error:
             unreadable[label] = str(error)
             continue
