@@ -9,7 +9,13 @@ from waveglow_vq.lobes.flows import FlowContext, frames_to_groups
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import conv1d, pad
 from torch.nn.utils.parametrizations import weight_norm
+
+# Channels of folded weights are filled up with zeros to a multiple of this, as half-precision
+# units of GPUs want them.
+MULTIPLE = 8
 
 
 class WaveNet(nn.Module):
@@ -94,20 +100,68 @@ class WaveNet(nn.Module):
         """Groups that an output sees to either side of its own."""
         return (self.kernel_size - 1) // 2 * (2 ** len(self.dilated) - 1)
 
-    def _conditions(self, context):
-        """What each layer adds to its pre-activations, ``[batch, 2 * channels, frames or 1]``."""
-        condition = None
-        if self.local is not None:
-            condition = self.local(context.local)
+    def _conditions(self, groups, context):
+        """What each layer adds to its pre-activations, one after another, each when it is asked
+        for: ``[batch, 2 * channels, groups]``, 1 for groups where it is constant, or None."""
+        size = 2 * self.channels
+        nothing = [None] * len(self.dilated)
+        speakers = locals_ = nothing
         if self.speaker is not None and context.speaker is not None:
-            bias = self.speaker(context.speaker)[..., None]
-            condition = bias if condition is None else condition + bias
-        if condition is None:
-            return [None] * len(self.dilated)
-        return condition.chunk(len(self.dilated), dim=1)
+            speakers = self.speaker(context.speaker)[..., None].split(size, dim=1)
+        if self.local is not None and context.groups_per_frame > 1:
+            locals_ = self.local(context.local).split(size, dim=1)
+        elif self.local is not None:
+            # One by one: the projection of all layers at group rate is the largest tensor of the
+            # network, and is slower to write and to read than to compute.
+            weights, biases = self.local.weight.split(size), self.local.bias.split(size)
+            pairs = zip(weights, biases, strict=True)
+            locals_ = (conv1d(context.local[..., :groups], *pair) for pair in pairs)
+        for local, speaker in zip(locals_, speakers, strict=True):
+            condition = local if speaker is None else speaker
+            if local is not None and speaker is not None:
+                condition = local + speaker
+            if condition is not None and condition.shape[-1] > 1:
+                condition = frames_to_groups(condition, groups, context.groups_per_frame)
+            yield condition
+
+    def _folded_outputs(self):
+        """Weight and bias of one 1x1 convolution for each layer, whose outputs are the residual
+        and, in the place of the skip, what the skip adds to the network's output:
+
+            end(sum_i skip_i) = sum_i (E V_i acts_i + E b_i) + e
+
+        with E, e of the last projection and V_i, b_i of the skips: a few channels instead of as
+        many as the network has.
+        """
+        missing = -len(self.end.weight) % MULTIPLE
+        end = pad(self.end.weight[..., 0], (0, 0, 0, missing))
+        shift = pad(self.end.bias, (0, missing))
+        for layer in self.residual_skip:
+            weight, bias = layer.weight[..., 0], layer.bias
+            sizes = [len(weight) - self.channels, self.channels]
+            (residual, skip), (residual_bias, skip_bias) = weight.split(sizes), bias.split(sizes)
+            shift = shift + end @ skip_bias
+            yield torch.cat([residual, end @ skip])[..., None], torch.cat([residual_bias, shift])
+            shift = torch.zeros_like(shift)
+
+    def _folded_start(self):
+        """Weight of the first dilated layer for the network's input, of which it sees a linear
+        projection; a channel of ones stands for the projection's bias."""
+        start = torch.cat([self.start.weight[..., 0], self.start.bias[:, None]], dim=1)
+        start = pad(start, (0, -start.shape[1] % MULTIPLE))
+        return torch.einsum("oik,ic->ock", self.dilated[0].weight, start)
+
+    def _first_gates(self, x, mask, weight):
+        ones = torch.ones_like(x[:, :1]) if mask is None else mask.to(x.dtype)
+        x = pad(torch.cat([x, ones], dim=1), (0, 0, 0, weight.shape[1] - x.shape[1] - 1))
+        return conv1d(x, weight, self.dilated[0].bias, padding=self.dilated[0].padding)
 
     def forward(self, x, context=FlowContext()):
         """Computes the output.
+
+        The layers are applied as they are defined, but for two folds of linear maps that follow
+        each other, which save 13 % of the published model's multiplications: the first projection
+        into the first dilated layer, and the skips into the last projection.
 
         Arguments
         ---------
@@ -122,25 +176,66 @@ class WaveNet(nn.Module):
         torch.Tensor
             ``[batch, out_channels, groups]``.
         """
-        hidden = self.start(x)
-        skips = 0
-        last = len(self.dilated) - 1
-        for i, condition in enumerate(self._conditions(context)):
-            if context.mask is not None:
-                hidden = hidden * context.mask
-            gates = self.dilated[i](hidden)
-            if condition is not None:
-                if condition.shape[-1] > 1:
-                    groups = gates.shape[-1]
-                    condition = frames_to_groups(condition, groups, context.groups_per_frame)
-                gates = gates + condition
-            filtered, gate = gates.chunk(2, dim=1)
-            acts = torch.tanh(filtered) * torch.sigmoid(gate)
-            out = self.residual_skip[i](acts)
-            if i < last:
-                residual, skip = out.chunk(2, dim=1)
-                hidden = hidden + residual
-                skips = skips + skip
+        mask, groups = context.mask, x.shape[-1]
+        if mask is not None:
+            x = x * mask
+        # Products of weights are not rounded to what autocast would have them.
+        with torch.autocast(x.device.type, enabled=False):
+            first, outputs = self._folded_start(), list(self._folded_outputs())
+        hidden, total = self.start(x), 0
+        layers = zip(self.dilated, outputs, self._conditions(groups, context), strict=True)
+        for i, (dilated, (weight, bias), condition) in enumerate(layers):
+            if i == 0:
+                gates = self._first_gates(x, mask, first)
             else:
-                skips = skips + out
-        return self.end(skips)
+                hidden = hidden if mask is None else hidden * mask
+                gates = dilated(hidden)
+            if condition is not None:
+                gates = gates.add_(condition)
+            out = conv1d(gated(gates), weight, bias)
+            if i < len(self.dilated) - 1:
+                hidden = hidden + out[:, : self.channels]
+                out = out[:, self.channels :]
+            total = total + out
+        return total[:, : self.end.out_channels]
+
+
+def gated(gates):
+    """``tanh(u) * sigmoid(v)`` of ``gates = (u, v)``, halves of the channels. It writes to
+    ``gates``: nobody else may need them.
+
+    Example
+    -------
+    >>> import torch
+    >>> gated(torch.tensor([0.5, 0.0]).view(1, 2, 1)).item()
+    0.23105...
+    """
+    if torch.compiler.is_compiling():
+        filtered, gate = gates.chunk(2, dim=1)
+        return filtered.tanh() * gate.sigmoid()
+    if torch.is_grad_enabled():
+        return _Gate.apply(gates)
+    filtered, gate = gates.chunk(2, dim=1)
+    return filtered.tanh_() * gate.sigmoid_()
+
+
+class _Gate(torch.autograd.Function):
+    """As :func:`gated`. The derivatives, s (1 - t^2) and t s (1 - s) with t the tanh and s the
+    sigmoid, take the place of the pre-activations, so that nothing else is held until the backward
+    pass, which is one multiplication."""
+
+    @staticmethod
+    def forward(ctx, gates):
+        filtered, gate = gates.chunk(2, dim=1)
+        acts = filtered.tanh_() * gate.sigmoid_()
+        torch.addcmul(gate, acts, filtered, value=-1, out=filtered)
+        torch.addcmul(acts, acts, gate, value=-1, out=gate)
+        ctx.save_for_backward(gates)
+        return acts
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        (derivatives,) = ctx.saved_tensors
+        halves = derivatives.unflatten(1, (2, -1))
+        return (gradient[:, None] * halves).reshape(derivatives.shape)
