@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,23 @@ def test_one_process_resumes_what_several_have_begun(command, tmp_path):
     torchrun(command("vq", *options, "--number_of_epochs", 2, preset=RESTARTING), 1)
     assert len(logged(tmp_path / "run", "epoch")) == 2
     assert Path(tmp_path / "run" / "export" / "model.ckpt").is_file()
+
+
+@pytest.mark.slow
+def test_two_machines(command, tmp_path):
+    """As on two machines of one process each: two launchers that meet at an address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = command("vq", "--number_of_epochs", 1, preset=RESTARTING)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
+    launch += ["--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", str(port)]
+    recipe = [str(RECIPE / "train.py"), *arguments, "--distributed_backend", "gloo"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    machines = [
+        subprocess.Popen([*launch, "--node_rank", str(rank), *recipe], env=environment)
+        for rank in range(2)
+    ]
+    assert [machine.wait(timeout=600) for machine in machines] == [0, 0]
+    assert logged(tmp_path / "run", "steps") == [2]
+    assert (tmp_path / "run" / "export" / "model.ckpt").is_file()

@@ -3,6 +3,7 @@ learn anything."""
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
@@ -260,8 +261,6 @@ def test_mistakes_are_answered_in_one_sentence(capsys, command, options, named):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_damaged_files_are_named(capsys, command, demo_corpus, tmp_path, num_workers):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(demo_corpus, copy)
     for file in (copy / "wavs").iterdir():
@@ -280,3 +279,50 @@ def test_a_loss_that_stays_infinite_ends_with_advice(capsys, command, monkeypatc
     )
     error = error_of(capsys, command("mel", "--segments_per_epoch", 40))
     assert "not finite" in error and "--learning_rate" in error
+
+
+# ---- clips that cannot be read
+
+
+@pytest.fixture
+def damaged(demo_corpus, manifests, tmp_path):
+    """The corpus, of which a clip of training and one of the test were cut off after they were
+    prepared; and the names of these."""
+    copy = tmp_path / "damaged"
+    shutil.copytree(demo_corpus, copy)
+    clips = [
+        min(json.loads((manifests / f"{name}.json").read_text())) for name in ("train", "test")
+    ]
+    for clip in clips:
+        file = copy / "wavs" / f"{clip}.wav"
+        file.write_bytes(file.read_bytes()[:3000])
+    return copy, clips
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_clip_that_cannot_be_read_is_left_out_and_reported(command, damaged, num_workers):
+    corpus, clips = damaged
+    options = ["--data_folder", corpus, "--segments_per_epoch", 40, "--num_workers", num_workers]
+    brain = run(command("mel", *options, "--number_of_epochs", 2))
+    assert brain.hparams.schedule.steps == 20
+    log = (Path(brain.hparams.output_folder) / "log.txt").read_text("utf-8")
+    for clip in clips:
+        assert len(re.findall(rf"a clip is skipped: .*{clip}\.wav", log)) == 1
+        count = int(re.search(rf"skipped (\d+) times in this run: .*{clip}\.wav", log)[1])
+        # In training, as often as it was drawn.
+        assert count == 1 if clip == clips[1] else count > 2
+
+
+def test_too_many_clips_that_cannot_be_read_end_the_run(capsys, command, damaged):
+    corpus, clips = damaged
+    options = ["--data_folder", corpus, "--segments_per_epoch", 40, "--max_skipped_clips", 0]
+    error = error_of(capsys, command("mel", *options))
+    assert clips[0] in error and "max_skipped_clips" in error
+
+
+def test_a_stage_without_a_clip_that_can_be_read_ends_the_run(capsys, command, damaged, manifests):
+    corpus, _ = damaged
+    (clip,) = json.loads((manifests / "valid.json").read_text())
+    (corpus / "wavs" / f"{clip}.wav").unlink()
+    error = error_of(capsys, command("mel", "--data_folder", corpus))
+    assert "none of the clips of valid.json can be read" in error

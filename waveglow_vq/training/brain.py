@@ -247,10 +247,17 @@ class WaveGlowBrain(CarefulBrain):
                 stats["restarted_codes"] = float(progress.restarted)
             stats["skipped_steps"] = float(progress.skipped_steps)
             self.train_stats = stats
-        elif stage == sb.Stage.VALID:
-            self._end_of_epoch(epoch, self._statistics(self.means, self.codes))
+            return
+        stats = self._statistics(self.means, self.codes)
+        if not stats:
+            raise UserError(
+                f"none of the clips of {stage.name.lower()}.json can be read; see the warnings, "
+                "repair the corpus or prepare it anew"
+            )
+        if stage == sb.Stage.VALID:
+            self._end_of_epoch(epoch, stats)
         else:
-            self._end_of_test(self._statistics(self.means, self.codes))
+            self._end_of_test(stats)
 
     def _statistics(self, means, codes):
         """Means of the loss terms and the figures of the codes, over all processes."""
