@@ -173,7 +173,7 @@ def test_killed_again_and_again(command, runner, tmp_path, kills):
     chance = random.Random(kills)
     killed, while_saving, finished = 0, 0, False
     while killed < kills and not finished:
-        patience = start * 0.7 + chance.random() * 1.5 * (whole - start) / kills
+        patience = start * 0.7 + chance.random() * 1.2 * (whole - start) / kills
         finished = runner.run(arguments("broken", 3 * kills), kill_after=patience)
         killed += not finished
         while_saving += bool(list((tmp_path / "broken" / "save").glob(".unfinished-*")))

@@ -139,3 +139,18 @@ def _all_gather(tensor):
     parts = [torch.empty_like(tensor) for _ in range(world_size())]
     torch.distributed.all_gather(parts, tensor.contiguous())
     return torch.stack(parts)
+
+
+def everyones(value):
+    """What each process has, as a list in the order of the processes; every one has to call it.
+
+    Example
+    -------
+    >>> everyones(3)
+    [3]
+    """
+    if not is_distributed():
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.processes import broadcast_from_first
+from waveglow_vq.lobes.processes import broadcast_from_first, everyones
 from waveglow_vq.lobes.quantizer_statistics import CodeStatistics
 from waveglow_vq.training.averaging import WeightAverage, average_saved_weights
 from waveglow_vq.training.pipeline import (
@@ -21,7 +21,6 @@ from waveglow_vq.training.progress import Progress
 from waveglow_vq.training.report import (
     EpochMeans,
     drop_later_epochs,
-    everyones,
     write_json,
     write_samples,
 )

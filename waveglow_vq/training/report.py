@@ -14,7 +14,7 @@ from pathlib import Path
 from waveglow_vq.data.audio import write_wav
 from waveglow_vq.evaluation.plots import spectrogram_comparison
 from waveglow_vq.evaluation.score import score_pair
-from waveglow_vq.lobes.processes import is_distributed
+from waveglow_vq.lobes.processes import everyones
 
 import torch
 
@@ -52,21 +52,6 @@ class EpochMeans:
         total = sum(weight for _, weight in parts)
         names = parts[0][0] if parts else {}
         return {name: sum(sums[name] for sums, _ in parts) / total for name in names}
-
-
-def everyones(value):
-    """What each process has, as a list in the order of the processes; every one has to call it.
-
-    Example
-    -------
-    >>> everyones(3)
-    [3]
-    """
-    if not is_distributed():
-        return [value]
-    values = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
 
 
 def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None):
