@@ -100,7 +100,7 @@ def as_values(batch):
     return [batch.id, batch.wav.data.numpy().tobytes(), batch.mel.data.numpy().tobytes()] + [
         batch.history.data.numpy().tobytes(),
         batch.start.tolist(),
-        [[sentence.split(" ")[0] for sentence in skipped] for skipped in batch.skipped],
+        batch.skipped,
     ]
 
 
@@ -400,7 +400,8 @@ def test_unreadable_clips_are_replaced_and_reported(corpus, features, tmp_path):
     whole = [as_values(batch) for batch in make_loader(shards, features, held=3)]
     assert bad not in [clip_id for values in whole for clip_id in values[0]]
     sentences = [s for values in whole for skipped in values[-1] for s in skipped]
-    assert set(sentences) == {f"{member.path}#{bad}.wav"}
+    (sentence,) = set(sentences)  # the same each time, so that a clip is counted once
+    assert sentence.startswith(f"{member.path}#{bad}.wav ")
     # Also when resumed: nothing of it depends on what is in memory.
     for position in range(1, len(whole)):
         again = make_loader(shards, features, held=3)

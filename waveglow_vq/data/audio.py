@@ -106,7 +106,7 @@ def audio_info(source):
             raise UserError(f"{name} is an empty file (0 bytes).")
         info = soundfile.info(sound_file(source))
     except (OSError, RuntimeError) as error:  # soundfile's own are RuntimeErrors
-        raise UserError(f"{name} cannot be read as a sound file: {error}") from error
+        raise UserError(f"{name} cannot be read as a sound file: {_reason(error)}") from error
     if missing:
         raise UserError(
             f"{name} is truncated: its header promises {missing} bytes more than the file has; "
@@ -209,7 +209,7 @@ def read_wav_and_rate(source, sample_rate=None, mono="require", min_samples=1):
     try:
         samples, _ = soundfile.read(sound_file(source), dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{name} cannot be decoded: {error}") from error
+        raise UserError(f"{name} cannot be decoded: {_reason(error)}") from error
     if len(samples) != info.num_samples:
         raise UserError(
             f"{name} is truncated: its header promises {info.num_samples} samples, "
@@ -352,6 +352,11 @@ def write_wav(path, wav, sample_rate):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(str(path), pcm.numpy(), sample_rate, subtype="PCM_16")
     return limited
+
+
+def _reason(error):
+    # Without the file: of one in memory, its address, which differs each time.
+    return getattr(error, "error_string", error)
 
 
 def _opened(source):

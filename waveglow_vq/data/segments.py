@@ -249,7 +249,7 @@ class _Clip(NamedTuple):
             wav, _ = soundfile.read(file, count, self.shift + begin, dtype="float32")
         except soundfile.LibsndfileError as error:
             raise UserError(
-                f"{name}: cannot be decoded, perhaps it is truncated ({error})"
+                f"{name}: cannot be decoded, perhaps it is truncated ({error.error_string})"
             ) from None
         if len(wav) != count:
             raise UserError(f"{name}: is truncated; its header promises more samples")
