@@ -4,6 +4,7 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+import logging
 import time
 from pathlib import Path
 
@@ -295,7 +296,9 @@ class WaveGlowBrain(CarefulBrain):
         )
         # Those from inside of epochs have served.
         self.checkpointer.delete_checkpoints(
-            num_to_keep=0, ckpt_predicate=lambda checkpoint: not checkpoint.meta["end-of-epoch"]
+            num_to_keep=0,
+            ckpt_predicate=lambda checkpoint: not checkpoint.meta["end-of-epoch"],
+            verbosity=logging.DEBUG,
         )
 
     def _valid_loss(self, stats):

@@ -16,7 +16,7 @@ from pathlib import Path
 from waveglow_vq.data.reading import being_read
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.brain import VALID_LOSS
-from waveglow_vq.training.guards import write_errors
+from waveglow_vq.training.guards import check_numbers, write_errors
 
 import ruamel.yaml
 import speechbrain as sb
@@ -106,6 +106,8 @@ def load_hparams(hparams_file, overrides):
         # As round-trip YAML, which keeps tags as they are and builds nothing.
         known = yaml.load(resolve_references(stream).read())
     _check_options(replaced, known, hparams_file)
+    # Before anything is built with them.
+    check_numbers(replaced)
     with open(hparams_file, encoding="utf-8") as stream, write_errors():
         try:
             return load_hyperpyyaml(stream, overrides)

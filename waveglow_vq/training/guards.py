@@ -178,9 +178,7 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
     waveglow_vq.errors.UserError: batch_size: 0; it has to be a whole number of at least 1
     """
     options = effective_options(hparams, run_opts)
-    for name, allowed in NUMBERS.items():
-        if name in options:
-            _check_number(name, options[name], allowed)
+    check_numbers(options)
     for name in SWITCHES:
         if not isinstance(options.get(name, False), bool):
             raise UserError(f"{name}: {options[name]!r}; it has to be True or False")
@@ -192,6 +190,22 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
             text = resolve_references(stream, overrides).read()
         export_hparams(text, "WaveGlowVocoder")
     _check_folders(options)
+
+
+def check_numbers(options):
+    """Checks those of the options that have to be numbers; a UserError for the first that is none,
+    or out of its range.
+
+    Example
+    -------
+    >>> check_numbers({"learning_rate": "fast"})
+    Traceback (most recent call last):
+    ...
+    waveglow_vq.errors.UserError: learning_rate: 'fast'; it has to be a number above 0
+    """
+    for name, allowed in NUMBERS.items():
+        if name in options:
+            _check_number(name, options[name], allowed)
 
 
 def effective_options(hparams, run_opts):
