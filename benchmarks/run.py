@@ -1,6 +1,7 @@
 """The measurements behind the tables of the README. Without options: speed.
 
     python benchmarks/run.py
+    python benchmarks/run.py --only training --waveglow_folder /clones/waveglow
     python benchmarks/run.py --only quantizer
     python benchmarks/run.py --only prior --data_folder /data/LJSpeech-1.1 --minutes 30
     python benchmarks/run.py --only conversion --data_folder /data/VCTK-Corpus --minutes 10
@@ -16,6 +17,7 @@ from waveglow_vq.errors import UserError, cli_errors
 
 MEASUREMENTS = {
     "speed": "speed",
+    "training": "training_step",
     "quantizer": "quantizer_synthetic",
     "prior": "prior_comparison",
     "conversion": "conversion_rates",

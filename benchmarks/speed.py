@@ -56,8 +56,9 @@ def macs_per_second_of_audio(model, sample_rate):
     the flows at each group, the envelope's recursion of order P at each sample. Biases,
     nonlinearities, interpolation and what is done once per utterance or per log-mel frame to make
     the predictors are left out. Layers count as they are defined: what is saved by folding one into
-    another is not taken off, so that implementations can be compared. Sampling and likelihood take the same; a training step three times
-    as many, since the gradients of inputs and of weights take as many each.
+    another is not taken off, so that implementations can be compared. Sampling and likelihood take
+    the same; a training step three times as many, since the gradients of inputs and of weights take
+    as many each.
 
     Arguments
     ---------

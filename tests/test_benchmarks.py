@@ -5,7 +5,7 @@ from waveglow_vq.lobes.wavenet import WaveNet
 import pytest
 import torch
 
-from benchmarks import prior_comparison, run, speed
+from benchmarks import prior_comparison, run, speed, training_step
 
 
 def test_multiplications_of_the_published_model():
@@ -99,3 +99,123 @@ def test_wrong_options_are_a_sentence(capsys):
             run.main(arguments)
         assert exit.value.code == 2
         assert capsys.readouterr().err.startswith("error: ")
+
+
+GLOW = '''
+import torch
+
+
+class WaveGlow(torch.nn.Module):
+    """Stands in for NVIDIA's: the same names of parameters, and a loss of them."""
+
+    def __init__(self, n_mel_channels, n_flows, n_group, n_early_every, n_early_size, WN_config):
+        super().__init__()
+        self.sizes = (n_mel_channels, n_flows, n_group, n_early_every, n_early_size)
+        assert self.sizes == (80, 2, 8, 4, 2), self.sizes
+        assert WN_config == {"n_layers": 2, "n_channels": 4, "kernel_size": 3}, WN_config
+        conv, normed = torch.nn.Conv1d, torch.nn.utils.weight_norm
+        self.upsample = torch.nn.ConvTranspose1d(80, 80, 1024, stride=256)
+        self.convinv, self.WN = torch.nn.ModuleList(), torch.nn.ModuleList()
+        for _ in range(n_flows):
+            mix, network = torch.nn.Module(), torch.nn.Module()
+            mix.conv = conv(8, 8, 1, bias=False)
+            network.start = normed(conv(4, 4, 1))
+            network.end = conv(4, 8, 1)
+            network.cond_layer = normed(conv(640, 16, 1))
+            network.in_layers = torch.nn.ModuleList(normed(conv(4, 8, 3)) for _ in range(2))
+            outputs = (8, 4)
+            network.res_skip_layers = torch.nn.ModuleList(normed(conv(4, n, 1)) for n in outputs)
+            self.convinv.append(mix)
+            self.WN.append(network)
+
+    def forward(self, forward_input):
+        mel, audio = forward_input
+        assert mel.shape == (1, 80, 5) and audio.shape == (1, 1024)
+        return sum(p.square().sum() for p in self.parameters())
+
+
+class WaveGlowLoss(torch.nn.Module):
+    def __init__(self, sigma=1.0):
+        super().__init__()
+
+    def forward(self, output):
+        return output
+'''
+TINY = ["--preset", "{flow: {flows: 2, channels: 4, layers: 2}}", "--samples", "1024"]
+
+
+def training(*arguments):
+    return run.main(["--only", "training", *TINY, "--repeats", "1", *arguments])
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+def test_training_step_beside_a_clone(tmp_path, capsys):
+    (tmp_path / "glow.py").write_text(GLOW)
+    path = tmp_path / "step.json"
+    training("--waveglow_folder", str(tmp_path), "--json", str(path))
+    report = json.loads(path.read_text())
+    rows = report["results"]
+    assert len(rows) == 4 and rows[-1]["name"] == "NVIDIA/waveglow"
+    assert rows[-1]["times_reference"] == 1.0
+    # Three ways of computing the same.
+    assert rows[0]["loss"] == rows[1]["loss"] == rows[2]["loss"] != rows[3]["loss"]
+    for row in rows:
+        assert row["samples_per_second"] == pytest.approx(1024e3 / row["milliseconds"])
+        expected = row["gmac_per_second"] / report["peak_gmac_per_second"]
+        assert row["share_of_peak"] == pytest.approx(expected)
+    groups = report["milliseconds_by_group"]
+    assert list(groups) == ["waveglow-vq, plain", "NVIDIA/waveglow"]
+    ours = groups["waveglow-vq, plain"]
+    assert set(ours) == set(training_step.GROUPS)
+    assert all(ours[name] > 0 for name in training_step.GROUPS)
+    shown = capsys.readouterr().out
+    assert "| waveglow-vq, memory_efficient |" in shown and "| weight norm |" in shown
+
+
+def test_training_step_in_half_precision_without_a_clone():
+    report = training("--dtype", "bf16")
+    assert [r["name"] for r in report["results"]][0] == "waveglow-vq, plain"
+    assert len(report["results"]) == 3 and report["results"][0]["times_reference"] == 1.0
+
+
+def test_rows_of_the_training_step_leave_the_model_as_it_was():
+    rows, _, _ = training_step.our_rows(training_step.parse(TINY))
+    vocoder = rows[0].module.vocoder
+    with rows[1].within():
+        assert vocoder.memory_efficient
+    with rows[2].within():
+        assert "checkpointed" in vocoder.steps[0].forward.__qualname__
+    assert not vocoder.memory_efficient and "forward" not in vars(vocoder.steps[0])
+
+
+def test_groups_of_operations():
+    group_of = training_step.group_of
+    condition, dilated = [[1, 640, 5], [512, 640, 1]], [[1, 640, 5], [512, 640, 3]]
+    assert group_of("aten::mkldnn_convolution", condition, 640) == "condition"
+    assert group_of("aten::convolution_backward", dilated, 640) == "convolutions"
+    assert group_of("aten::_weight_norm_interface", [], 640) == "weight norm"
+    assert group_of("aten::cat", [], 640) == "fill and copy"
+    assert group_of("aten::mul", condition, 640) == "other"
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--waveglow_folder", "/nowhere"], "no glow.py"),
+        (["--samples", "1023"], "--samples 1023"),
+        (["--preset", "flows"], "--preset flows"),
+        (["--repeats", "0"], "--repeats"),
+    ],
+)
+def test_wrong_options_of_the_training_step(arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit:
+        training(*arguments)
+    assert exit.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+def test_only_the_published_architecture_is_compared(tmp_path, capsys):
+    (tmp_path / "glow.py").write_text(GLOW)
+    with pytest.raises(SystemExit):
+        training("--waveglow_folder", str(tmp_path), "--size", "tiny")
+    assert "--size nvidia256" in capsys.readouterr().err
