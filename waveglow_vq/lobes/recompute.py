@@ -57,22 +57,29 @@ def recomputed(steps, x, context=FlowContext()):
     >>> y.shape, logdet.shape, step.conv.weight.grad.shape
     (torch.Size([2, 4, 10]), torch.Size([2]), torch.Size([4, 4]))
     """
-    # Conditions and parameters are inputs of their own: so gradients reach them through the
-    # graph, and whoever waits for them there (DDP, accumulation, hooks) notices nothing.
-    parameters = [p for t in _transforms(steps) for p in t.parameters()]
-    conditions = (context.local, context.speaker)
-    rest = context._replace(local=None, speaker=None)
-    return _Chain.apply(list(steps), rest, x, *conditions, *parameters)
+    held, rest = _Held(), context._replace(local=None, speaker=None)
+    logdet, steps = 0, list(steps)
+    for k, step in enumerate(steps):
+        # Conditions and parameters are inputs of their own: so gradients reach them through the
+        # graph, and whoever waits for them there (DDP, accumulation, hooks) notices nothing.
+        inputs = (x, context.local, context.speaker, *step.parameters())
+        x, term = _Step.apply(step, rest, held, k == len(steps) - 1, *inputs)
+        logdet = logdet + term
+    return x, logdet
 
 
-def _transforms(steps):
-    return [transform for step in steps for transform in step.transforms]
+class _Held:
+    """What the steps of a chain hand on to each other in the backward pass: the output of the step
+    whose turn it is, in the beginning that of the last."""
+
+    def __init__(self):
+        self.y = None
 
 
-class _Chain(torch.autograd.Function):
+class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, steps, context, x, local, speaker, *parameters):
-        ctx.steps, ctx.context = steps, context
+    def forward(ctx, step, context, held, is_last, x, local, speaker, *parameters):
+        ctx.step, ctx.context, ctx.held, ctx.is_last = step, context, held, is_last
         device = x.device.type
         # The cache of autocast is of no use, as each parameter is cast once, and what it
         # remembers of a pass without gradient would be wrong for one with gradient.
@@ -82,20 +89,18 @@ class _Chain(torch.autograd.Function):
             "enabled": torch.is_autocast_enabled(device),
             "cache_enabled": False,
         }
-        context = context._replace(local=local, speaker=speaker)
-        logdet = 0
         with torch.autocast(**ctx.autocast):
-            for step in steps:
-                x, term = step(x, context)
-                logdet = logdet + term
-        ctx.save_for_backward(x, local, speaker, *parameters)
-        return x, logdet
+            y, logdet = step(x, context._replace(local=local, speaker=speaker))
+        # Of all outputs of the chain only the last one is kept.
+        ctx.save_for_backward(y if is_last else None, local, speaker, *parameters)
+        return y, logdet
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_y, grad_logdet):
         y, *conditions_and_parameters = ctx.saved_tensors
-        needed = ctx.needs_input_grad[3:]
+        y = y if ctx.is_last else ctx.held.y
+        needed = ctx.needs_input_grad[5:]
         # Copies that begin a graph of their own: the gradient of a piece ends at them, and hooks
         # of the true parameters do not take it for the whole.
         copies = [
@@ -106,16 +111,14 @@ class _Chain(torch.autograd.Function):
         context = ctx.context._replace(local=local, speaker=speaker)
         gradients = [None] * len(copies)
         end = len(parameters)
-        for transform in reversed(_transforms(ctx.steps)):
+        for transform in reversed(ctx.step.transforms):
             names = [name for name, _ in transform.named_parameters()]
             begin = end - len(names)
+            own = dict(zip(names, parameters[begin:end], strict=True))
             with torch.enable_grad(), torch.autocast(**ctx.autocast):
                 parts, again, logdet = functional_call(
                     _Rebuild(transform),
-                    {
-                        f"transform.{n}": p
-                        for n, p in zip(names, parameters[begin:end], strict=True)
-                    },
+                    {f"transform.{name}": parameter for name, parameter in own.items()},
                     (y, context),
                 )
             places = [i for i in (0, 1, *range(2 + begin, 2 + end)) if needed[i]]
@@ -129,7 +132,8 @@ class _Chain(torch.autograd.Function):
             # Before the next transform takes memory, what this one has taken is given back.
             del parts, again, logdet, found
             end = begin
-        return None, None, grad_y if ctx.needs_input_grad[2] else None, *gradients
+        ctx.held.y = y
+        return (None,) * 4 + (grad_y if ctx.needs_input_grad[4] else None, *gradients)
 
 
 def _gradients(parts, others, y, logdet, grad_y, grad_logdet):
