@@ -2,6 +2,7 @@
 
     python benchmarks/run.py
     python benchmarks/run.py --only training --waveglow_folder /clones/waveglow
+    python benchmarks/run.py --only data
     python benchmarks/run.py --only quantizer
     python benchmarks/run.py --only prior --data_folder /data/LJSpeech-1.1 --minutes 30
     python benchmarks/run.py --only conversion --data_folder /data/VCTK-Corpus --minutes 10
@@ -18,6 +19,7 @@ from waveglow_vq.errors import UserError, cli_errors
 MEASUREMENTS = {
     "speed": "speed",
     "training": "training_step",
+    "data": "data_pipeline",
     "quantizer": "quantizer_synthetic",
     "prior": "prior_comparison",
     "conversion": "conversion_rates",
