@@ -87,7 +87,9 @@ def assert_agrees(model, inputs, tolerance):
     z_again, logdet_again, found = backpropagated(model, inputs, True)
     assert torch.equal(z, z_again) and torch.equal(logdet, logdet_again)
     assert z_again.grad_fn is not None
-    assert greatest_difference(found, expected) < tolerance
+    difference = greatest_difference(found, expected)
+    print(f"greatest relative difference of a gradient: {difference:.1e}")
+    assert difference < tolerance
 
 
 @pytest.mark.parametrize("geometry", ["frame", "group", "sample"])
@@ -128,6 +130,24 @@ def test_twelve_flows_do_not_drift(dtype, tolerance, perturbations):
             for parameter in model.steps.parameters():
                 parameter += 1e-3 * torch.randn_like(parameter).sign()
     assert_agrees(model, arguments(dtype), tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype,tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-9)])
+@pytest.mark.parametrize("geometry", ["frame", "sample"])
+def test_at_the_published_size(dtype, tolerance, geometry):
+    """256 channels, 12 flows, 8 layers."""
+    options = {"flows": 12, "early_every": 4, "layers": 8, "channels": 256, "group_size": 8}
+    model = build(dtype, condition_geometry=geometry, **options)
+    with torch.no_grad():
+        for _ in range(50):
+            for parameter in model.steps.parameters():
+                parameter += 1e-3 * torch.randn_like(parameter).sign()
+    inputs = arguments(dtype)
+    samples, frames = 2048, 2048 // HOP + 1
+    inputs["wav"] = random_tensor(2, samples, seed=1).to(dtype).requires_grad_()
+    inputs["local"] = random_tensor(2, 5, frames, seed=2).to(dtype).requires_grad_()
+    assert_agrees(model, inputs, tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

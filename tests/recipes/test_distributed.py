@@ -72,6 +72,7 @@ def test_processes_train_what_one_with_the_whole_batch_trains(
     share = ["--batch_size", 8 // processes]
     torchrun(command(yaml, *options, *share, preset=preset, output=several), processes)
     difference, name = differences(several, one)
+    print(f"greatest relative difference after 20 steps: {difference:.1e} ({name})")
     assert difference < 1e-5, f"{name} differs by {difference:.1e}"
     for stage in ("train", "valid", "test"):
         # The quantiser's own losses are relative to a batch, and batches are others in evaluation.
