@@ -20,6 +20,7 @@ from waveglow_vq.training.guards import check_numbers, write_errors
 
 import ruamel.yaml
 import speechbrain as sb
+import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from speechbrain.utils.run_opts import RunOptions
 
@@ -217,3 +218,7 @@ def train_and_test(brain, train, valid, test):
             min_key=VALID_LOSS,
             test_loader_kwargs={"batch_size": hparams.valid_batch_size},
         )
+    if torch.distributed.is_initialized():
+        # Processes that exit with their group still there are aborted now and then, all done.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
