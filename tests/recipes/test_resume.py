@@ -27,6 +27,7 @@ from tests.recipes.ljspeech_runs import (
 )
 
 EVERY_STEP = ["--ckpt_interval_minutes", 0, "--ckpt_interval_steps", 1]
+ELEVEN = ["--segments_per_epoch", 22]
 RESTARTING = SMALL_CODES + ", codebook_size: 32, restart_after: 2"
 
 
@@ -47,12 +48,16 @@ def test_after_an_epoch(command, monkeypatch, tmp_path, yaml):
         ("mel", SMALL, ["--num_workers", 2, "--precision", "bf16"]),
         ("mel", SMALL, ["--batch_size", 2, "--grad_accumulation_factor", 2]),
         ("vq", RESTARTING, []),
+        # Eleven batches: the last one of an epoch is in no step.
+        ("vq", RESTARTING, ["--batch_size", 2, "--grad_accumulation_factor", 2, *ELEVEN]),
         ("vq", RESTARTING + ", codebook_update: ema, time_jitter: 0.3", []),
         ("vq", SMALL_VQ + ", quantize_after: 4", ["--use_averaging", False]),
     ],
 )
 def test_inside_of_an_epoch(command, monkeypatch, tmp_path, yaml, preset, options):
-    options = [*EVERY_STEP, "--segments_per_epoch", 20, "--number_of_epochs", 2, *options]
+    if "--segments_per_epoch" not in options:
+        options = ["--segments_per_epoch", 20, *options]
+    options = [*EVERY_STEP, "--number_of_epochs", 2, *options]
     run(command(yaml, *options, preset=preset, output=tmp_path / "straight"))
     broken = command(yaml, *options, preset=preset, output=tmp_path / "broken")
     resumed = run_interrupted(broken, monkeypatch, step=8)  # of 10: the third of the second epoch

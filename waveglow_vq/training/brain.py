@@ -237,8 +237,9 @@ class WaveGlowBrain(CarefulBrain):
         """Reports; after validation, saves; after the test, writes results and the export."""
         if stage == sb.Stage.TRAIN:
             progress = self.progress
-            # What was reported for an accumulation that the epoch's end cuts off.
-            progress.take()
+            if self.step % self.grad_accumulation_factor:
+                # SpeechBrain drops an accumulation that the epoch's end cuts off; so do the codes.
+                self.model.after_optimizer_step(self.optimizer, taken=False)
             stats = self._statistics(progress.means, progress.codes)
             stats["segments_per_second"] = (
                 progress.segments * self.world / max(progress.seconds, 1e-9)

@@ -115,7 +115,9 @@ class Progress:
             return
         device = next(self.model.parameters()).device
         state = torch.load(file, map_location=device, weights_only=True)
-        self.skipped_clips = state["skipped_clips"]
+        # Of the whole run, also where its best checkpoint is loaded in the end.
+        for sentence, count in state["skipped_clips"].items():
+            self.skipped_clips[sentence] = max(count, self.skipped_clips.get(sentence, 0))
         self.model.load_training_state(state["model"])
         if end_of_epoch:
             return
