@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
@@ -114,6 +115,14 @@ def test_two_machines(command, tmp_path):
         subprocess.Popen([*launch, "--node_rank", str(rank), *recipe], env=environment)
         for rank in range(2)
     ]
-    assert [machine.wait(timeout=600) for machine in machines] == [0, 0]
+    try:
+        # One that cannot begin would leave the other waiting for it.
+        while None in [machine.poll() for machine in machines]:
+            assert not any(machine.poll() for machine in machines), "a machine has failed"
+            time.sleep(0.2)
+    finally:
+        for machine in machines:
+            machine.kill()
+    assert [machine.wait() for machine in machines] == [0, 0]
     assert logged(tmp_path / "run", "steps") == [2]
     assert (tmp_path / "run" / "export" / "model.ckpt").is_file()
