@@ -178,11 +178,11 @@ def test_killed_again_and_again(command, runner, tmp_path, kills):
     chance = random.Random(kills)
     killed, while_saving, finished = 0, 0, False
     while killed < kills and not finished:
-        patience = start * 0.7 + chance.random() * 1.2 * (whole - start) / kills
+        patience = start * 0.7 + chance.random() * (whole - start) / kills
         finished = runner.run(arguments("broken", 3 * kills), kill_after=patience)
         killed += not finished
         while_saving += bool(list((tmp_path / "broken" / "save").glob(".unfinished-*")))
     print(f"{killed} times killed, {while_saving} of them while a checkpoint was written")
-    assert killed > kills // 2, "the run was over before it could be killed often enough"
+    assert killed >= kills // 2, "the run was over before it could be killed often enough"
     assert finished or runner.run(arguments("broken", 3 * kills))
     assert_same_runs(tmp_path / "straight", tmp_path / "broken")
