@@ -340,6 +340,14 @@ def table(results):
     return "\n".join(lines)
 
 
+def check_device(device):
+    """A UserError if there is none such."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device} cannot be used: {error}") from None
+
+
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
@@ -363,10 +371,7 @@ def parse(arguments):
             raise UserError(f"--{name} has to be at least 1")
     if not 0 < options.seconds < math.inf:
         raise UserError("--seconds has to be positive")
-    try:
-        torch.zeros(1, device=options.device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {options.device} cannot be used: {error}") from None
+    check_device(options.device)
     return options
 
 

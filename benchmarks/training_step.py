@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from speed import (  # noqa: E402
     PRESET,
     SIZES,
+    check_device,
     describe_machine,
     macs_per_second_of_audio,
     peak_memory,
@@ -370,10 +371,7 @@ def parse(arguments):
         raise UserError(f"--preset {options.preset}: not a mapping in YAML") from None
     if not isinstance(options.preset, dict):
         raise UserError(f"--preset {options.preset}: not a mapping in YAML")
-    try:
-        torch.zeros(1, device=options.device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {options.device} cannot be used: {error}") from None
+    check_device(options.device)
     return options
 
 

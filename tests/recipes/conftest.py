@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.recipes.command_line import command_line
 from tests.recipes.ljspeech_runs import RECIPE, SMALL
 
 
@@ -36,12 +37,6 @@ def command(demo_corpus, manifests, tmp_path):
             "test_samples": 0,
             "preset": f"{{{preset}}}",
         }
-        arguments = [str(RECIPE / "hparams" / f"{yaml}.yaml"), "--device", "cpu"]
-        options = [str(option) for option in options]
-        given = {option for option in options if option.startswith("--")}
-        for name, value in quick.items():
-            if f"--{name}" not in given:
-                arguments += [f"--{name}", str(value)]
-        return [*arguments, "--noprogressbar", *options]
+        return command_line(RECIPE, yaml, quick, options)
 
     return build

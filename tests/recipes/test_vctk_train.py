@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from tests.data.vctk_tree import voice, write_small
+from tests.recipes.command_line import command_line
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "VCTK"
 SMALL = "flow: {flows: 2, layers: 2, channels: 8, envelope: {order: 16}}, conditioner_channels: 16"
@@ -88,13 +89,7 @@ def command(prepared, tmp_path):
         }
         if yaml == "vq":
             quick |= {"codebook_size": 16, "codebook_dim": 8}
-        arguments = [str(RECIPE / "hparams" / f"{yaml}.yaml"), "--device", "cpu"]
-        options = [str(option) for option in options]
-        given = {option for option in options if option.startswith("--")}
-        for name, value in quick.items():
-            if f"--{name}" not in given:
-                arguments += [f"--{name}", str(value)]
-        return [*arguments, "--noprogressbar", *options]
+        return command_line(RECIPE, yaml, quick, options)
 
     return build
 

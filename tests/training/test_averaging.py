@@ -1,6 +1,6 @@
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.quantizers import EMAQuantizer
-from waveglow_vq.training.averaging import WeightAverage, average_saved_weights
+from waveglow_vq.training.averaging import WeightAverage, average_checkpoints, choose_checkpoints
 from waveglow_vq.training.checkpointing import KillSafeCheckpointer
 
 import pytest
@@ -89,14 +89,14 @@ def test_averages_the_latest_checkpoints(tmp_path):
         checkpointer.save_checkpoint()
     set_to(model, -50.0)
     checkpointer.save_checkpoint(end_of_epoch=False)
-    state = average_saved_weights(checkpointer, 3)
+    state = average_checkpoints(choose_checkpoints(checkpointer, 3))
     assert state["weight"].item() == pytest.approx(3.0)
     assert state["count"].dtype == torch.int64 and state["count"].item() == 12
 
 
 def test_says_that_there_is_nothing_to_average(tmp_path):
     with pytest.raises(UserError, match="no checkpoints"):
-        average_saved_weights(Checkpointer(tmp_path, {}), 3)
+        average_checkpoints(choose_checkpoints(Checkpointer(tmp_path, {}), 3))
 
 
 def test_averages_the_best_checkpoints(tmp_path):
@@ -105,10 +105,10 @@ def test_averages_the_best_checkpoints(tmp_path):
     for value, loss in ((8.0, 1.0), (4.0, 3.0), (2.0, 2.0), (1.0, float("nan"))):
         set_to(model, value)
         checkpointer.save_checkpoint(meta={"valid_loss": loss})
-    state = average_saved_weights(checkpointer, 2, best_key="valid_loss")
+    state = average_checkpoints(choose_checkpoints(checkpointer, 2, best_key="valid_loss"))
     assert state["weight"].item() == 5.0
     with pytest.raises(UserError, match="whose other_loss is known"):
-        average_saved_weights(checkpointer, 2, best_key="other_loss")
+        average_checkpoints(choose_checkpoints(checkpointer, 2, best_key="other_loss"))
 
 
 def test_averages_in_double_precision_and_keeps_types(tmp_path):
@@ -123,7 +123,7 @@ def test_averages_in_double_precision_and_keeps_types(tmp_path):
         model.single.fill_(single)
         model.flag.fill_(single == 0.75)
         checkpointer.save_checkpoint()
-    state = average_saved_weights(checkpointer, 3)
+    state = average_checkpoints(choose_checkpoints(checkpointer, 3))
     assert {key: value.dtype for key, value in state.items()} == {
         key: value.dtype for key, value in model.state_dict().items()
     }
@@ -141,7 +141,7 @@ def test_averages_of_a_run_are_those_of_the_model_in_them(tmp_path):
         average.update_parameters(model)
         set_to(model, 100.0)
         checkpointer.save_checkpoint()
-    state = average_saved_weights(checkpointer, 2, name="averaged")
+    state = average_checkpoints(choose_checkpoints(checkpointer, 2), "averaged")
     assert state.keys() == model.state_dict().keys()
     assert state["weight"].item() == 2.0
 
@@ -150,10 +150,10 @@ def test_refuses_weights_that_differ(tmp_path):
     for model in (torch.nn.Linear(1, 1), torch.nn.Linear(1, 2), torch.nn.Linear(1, 2, bias=False)):
         KillSafeCheckpointer(tmp_path, {"model": model}).save_checkpoint()
     with pytest.raises(UserError, match="only one of them has the weight bias"):
-        average_saved_weights(KillSafeCheckpointer(tmp_path), 3)
+        average_checkpoints(choose_checkpoints(KillSafeCheckpointer(tmp_path), 3))
     last = KillSafeCheckpointer(tmp_path).find_checkpoint()
     KillSafeCheckpointer(tmp_path).delete_checkpoints(
         num_to_keep=0, ckpt_predicate=lambda checkpoint: checkpoint.path == last.path
     )
     with pytest.raises(UserError, match=r"is \[1, 1\].*but that of .* is \[2, 1\]"):
-        average_saved_weights(KillSafeCheckpointer(tmp_path), 3)
+        average_checkpoints(choose_checkpoints(KillSafeCheckpointer(tmp_path), 3))

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.training.averaging import average_saved_weights
+from waveglow_vq.training.averaging import average_checkpoints, choose_checkpoints
 from waveglow_vq.training.checkpointing import KillSafeCheckpointer
 
 import pytest
@@ -66,7 +66,7 @@ def check_what_is_left(folder, size, completed):
     assert number in (completed, completed + 1)
     assert checkpointer.find_checkpoint(min_key="loss").meta["loss"] == 1.0
     expected = {number} if number == 1 else {number, number - 1}
-    mean = average_saved_weights(checkpointer, 2)["weight"]
+    mean = average_checkpoints(choose_checkpoints(checkpointer, 2))["weight"]
     assert mean[0, 0].item() == pytest.approx(sum(expected) / len(expected))
     return number
 

@@ -1,8 +1,8 @@
 """What processes that train together tell each other; alone, each of these functions does nothing.
 
-All of them but `is_distributed` and `world_size` are collective: every process has to call them, in
-the same order. What depends on data may therefore decide over them only where it is the same
-everywhere.
+All of them but `is_distributed`, `world_size` and `own_rank` are collective: every process has to
+call them, in the same order. What depends on data may therefore decide over them only where it is
+the same everywhere.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -23,6 +23,11 @@ def is_distributed():
 def world_size():
     """Number of processes that train together."""
     return torch.distributed.get_world_size() if is_distributed() else 1
+
+
+def own_rank():
+    """Number of this process among them, from 0."""
+    return torch.distributed.get_rank() if is_distributed() else 0
 
 
 def all_reduce_sum(tensor):

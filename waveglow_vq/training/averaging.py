@@ -91,24 +91,6 @@ def choose_checkpoints(checkpointer, count, best_key=None):
     return found
 
 
-def average_saved_weights(checkpointer, count, name="model", best_key=None):
-    """Averages the weights of the latest, or best, end-of-epoch checkpoints.
-
-    Arguments
-    ---------
-    checkpointer, count, best_key
-        As for :func:`choose_checkpoints`.
-    name : str
-        Which recoverable: a model, or a :class:`WeightAverage` of one.
-
-    Returns
-    -------
-    state : dict
-        A state_dict of the model; see :func:`average_checkpoints`.
-    """
-    return average_checkpoints(choose_checkpoints(checkpointer, count, best_key), name)
-
-
 def average_checkpoints(checkpoints, name="model"):
     """The mean of the weights of checkpoints.
 

@@ -11,7 +11,11 @@ from pathlib import Path
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.processes import broadcast_from_first, everyones
 from waveglow_vq.lobes.quantizer_statistics import CodeStatistics
-from waveglow_vq.training.averaging import WeightAverage, average_saved_weights
+from waveglow_vq.training.averaging import (
+    WeightAverage,
+    average_checkpoints,
+    choose_checkpoints,
+)
 from waveglow_vq.training.pipeline import (
     collate_utterances,
     part_of,
@@ -317,9 +321,9 @@ class WaveGlowBrain(CarefulBrain):
             )
         super().on_evaluate_start(max_key=max_key, min_key=min_key)
         if self.hparams.average_checkpoints > 1:
-            state = average_saved_weights(self.checkpointer, self.hparams.average_checkpoints)
+            chosen = choose_checkpoints(self.checkpointer, self.hparams.average_checkpoints)
             self.evaluated = self.model
-            self.evaluated.load_state_dict(state)
+            self.evaluated.load_state_dict(average_checkpoints(chosen))
 
     def _end_of_test(self, stats):
         output_folder = Path(self.hparams.output_folder)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.processes import everyones
 
 import torch
 import yaml
@@ -32,7 +33,6 @@ from speechbrain.utils.distributed import (
     MainProcessContext,
     ddp_barrier,
     ddp_broadcast,
-    ddp_prevent_block,
     if_main_process,
 )
 from speechbrain.utils.logger import get_logger
@@ -308,7 +308,7 @@ class KillSafeCheckpointer(Checkpointer):
                     result = work()
         except Exception as caught:
             error = caught
-        failures = _gather(None if error is None else (self._explain(error), repr(error)))
+        failures = everyones(None if error is None else (self._explain(error), repr(error)))
         explained = [sentence for sentence, _ in filter(None, failures) if sentence]
         if explained:
             raise UserError(explained[0]) from error
@@ -384,15 +384,6 @@ def sync_folder(folder):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _gather(value):
-    """The values of all processes, in their order."""
-    if ddp_prevent_block():
-        return [value]
-    values = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
 
 
 def _is_whole(path):

@@ -18,6 +18,7 @@ from waveglow_vq.data.shards import read_shards, sound_source
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.pitch import normalise_pitch
+from waveglow_vq.lobes.processes import world_size
 
 import torch
 from speechbrain.dataio.batch import PaddedBatch
@@ -339,7 +340,7 @@ def segment_sampler(dataset, segments_per_epoch, seed):
     SegmentSampler
         For SpeechBrain's loaders, which deal it out to several processes.
     """
-    world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    world = world_size()
     # SpeechBrain cannot deal out a single draw, either.
     least = 1 if world == 1 else world + 1
     if segments_per_epoch < least:

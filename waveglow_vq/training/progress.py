@@ -8,13 +8,13 @@ Authors
 import random
 from pathlib import Path
 
+from waveglow_vq.lobes.processes import own_rank
 from waveglow_vq.lobes.quantizer_statistics import CodeStatistics
 from waveglow_vq.training.report import EpochMeans
 
 import numpy as np
 import torch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
-from speechbrain.utils.distributed import get_rank
 from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -135,7 +135,7 @@ register_checkpoint_hooks(Progress, save_on_main_only=False)
 
 
 def _own_file(path):
-    path, rank = Path(path), get_rank() or 0
+    path, rank = Path(path), own_rank()
     return path if rank == 0 else path.with_suffix(f".rank{rank}")
 
 

@@ -6,6 +6,8 @@ Authors
 
 import dataclasses
 
+from waveglow_vq.lobes.processes import own_rank, world_size
+
 import speechbrain as sb
 import torch
 from speechbrain.utils.run_opts import RunOptions
@@ -44,9 +46,7 @@ class CarefulBrain(sb.Brain):
         if self.scaler.is_enabled():
             scale = float(hparams["initial_loss_scale"])
             self.set_scaler(torch.GradScaler(self.device_type, scale))
-        distributed = torch.distributed.is_initialized()
-        self.world = torch.distributed.get_world_size() if distributed else 1
-        self.rank = torch.distributed.get_rank() if distributed else 0
+        self.world, self.rank = world_size(), own_rank()
         # Whether the latest optimizer step was taken.
         self.step_taken = True
 
