@@ -19,6 +19,8 @@ DEMO = ["espeakng-loader==0.2.4", "matplotlib", "tqdm"]
 # installs resemblyzer. That one cannot stand here: it requires `typing`, a package for Python 2
 # that breaks Python 3. webrtcvad-wheels is webrtcvad without its need for pkg_resources.
 JUDGES = ["pocketsphinx>=5.1", "webrtcvad-wheels>=2.0.14"]
+# Writing the vocoder as ONNX, and checking it.
+ONNX = ["onnx", "onnxscript", "onnxruntime"]
 TEST = ["pytest", "nbformat", "nbclient", "ipykernel", "ruff"]
 
 setup(
@@ -36,6 +38,7 @@ setup(
         "speechbrain>=1.1.2,<1.2",
         "hyperpyyaml>=1.2.3",
         "librosa>=0.11",
+        "numba",
         "numpy",
         "scipy",
         "sentencepiece",
@@ -47,8 +50,10 @@ setup(
         "metrics": METRICS,
         "demo": DEMO,
         "judges": JUDGES,
-        "test": TEST + sorted(set(TRAIN + METRICS + DEMO)),
+        "onnx": ONNX,
+        "test": TEST + sorted(set(TRAIN + METRICS + DEMO + ONNX)),
     },
+    entry_points={"console_scripts": ["waveglow-vq = waveglow_vq.__main__:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Operating System :: POSIX :: Linux",
