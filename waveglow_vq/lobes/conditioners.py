@@ -118,6 +118,11 @@ class ResidualStack(nn.Module):
         if speaker_channels and layers:
             self.modulation = zero_linear(speaker_channels, 2 * channels * layers, nn.Linear)
 
+    @property
+    def receptive_field(self):
+        """Steps that a step of the result sees to either side."""
+        return sum(layer.kernel_size[0] // 2 for layer in self.wide)
+
     def forward(self, x, mask=None, speaker=None):
         """``[batch, channels, frames]`` to the same; mask as from :func:`frame_mask`, speaker
         ``[batch, speaker_channels]``."""
@@ -167,6 +172,11 @@ class MelConditioner(nn.Module):
         if layers:
             self.network = _FrameNetwork(features.n_mels, channels, channels, layers, kernel_size)
 
+    @property
+    def receptive_field(self):
+        """Frames of the log-mel that a frame of the condition sees to either side."""
+        return 0 if self.network is None else self.network.receptive_field
+
     def forward(self, features, lengths=None, speaker=None):
         """Log-mel ``[batch, n_mels, frames]`` to a :class:`Condition`; the log-mel says who
         speaks, so that no speaker is used."""
@@ -190,6 +200,10 @@ class _FrameNetwork(nn.Module):
         self.start = nn.Conv1d(inputs, channels, kernel_size, padding=kernel_size // 2)
         self.stack = ResidualStack(channels, layers, kernel_size)
         self.end = nn.Conv1d(channels, outputs, 1)
+
+    @property
+    def receptive_field(self):
+        return self.start.kernel_size[0] // 2 + self.stack.receptive_field
 
     def forward(self, x, mask=None):
         x = self.stack(self.start(masked(x, mask)), mask)

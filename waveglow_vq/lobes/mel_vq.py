@@ -4,6 +4,8 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+import math
+
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners import (
     Condition,
@@ -148,6 +150,22 @@ class MelVQConditioner(nn.Module):
     def pitch_bits_per_second(self):
         """Bits per second of the pitch beside the codes, if every value costs the same."""
         return self.pitch.bits_per_second if self.uses_pitch else 0.0
+
+    @property
+    def encoder_receptive_field(self):
+        """Codes to either side whose frames a code depends on; None for the whole utterance, which
+        the statistics of the instance normalisation are of."""
+        if self.use_instance_norm:
+            return None
+        frames = self.start.kernel_size[0] // 2 + self.before.receptive_field
+        return self.after.receptive_field + math.ceil(frames / self.stride)
+
+    @property
+    def receptive_field(self):
+        """Codes to either side that the condition of a code's frames depends on; pitch beside the
+        codes apart, which is interpolated between frames of its own."""
+        frames = self.fine.receptive_field
+        return self.coarse.receptive_field + math.ceil(frames / self.stride)
 
     @property
     def quantizes(self):

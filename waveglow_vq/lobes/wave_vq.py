@@ -96,6 +96,21 @@ class WaveVQConditioner(nn.Module):
             per_frame = self.codes_per_frame
             self.mel_head = nn.Conv1d(channels, features.n_mels, per_frame, per_frame)
 
+    @property
+    def encoder_receptive_field(self):
+        """Codes to either side whose samples a code depends on."""
+        samples = 0
+        for stack, stride in zip(reversed(self.stacks), reversed(self.strides), strict=True):
+            # A convolution of two strides reaches half a stride beyond its own to either side.
+            samples = (samples + stack.receptive_field) * stride + (stride + 1) // 2
+        return math.ceil(samples / self.hop)
+
+    @property
+    def receptive_field(self):
+        """Codes to either side that the condition of a code depends on. Those that share a frame
+        of the predicted log-mel count as one with it."""
+        return self.stack.receptive_field
+
     def encoder(self, features, lengths=None):
         """Waveforms ``[batch, samples]`` to ``[batch, samples / hop, codebook_dim]``."""
         x = masked(features[:, None], frame_mask(lengths, features.shape[-1]))

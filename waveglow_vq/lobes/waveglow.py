@@ -178,6 +178,12 @@ class WaveGlow(nn.Module):
         """Samples that a sample depends on to either side, the envelope's memory left out."""
         return self.group_size * sum(s.coupling.network.receptive_field for s in self.steps)
 
+    @property
+    def condition_reach(self):
+        """Frames of the local condition, before and after its own, that what is at a place of a
+        frame depends on besides: the upsampling's, or the interpolation's."""
+        return (3, 0) if self.condition_geometry == "sample" else (0, 1)
+
     def _leaves_early(self, k):
         return self.early_every > 0 and k > 0 and k % self.early_every == 0
 
@@ -243,8 +249,23 @@ class WaveGlow(nn.Module):
         logdet = x.new_zeros(len(x))
         if self.envelope is not None:
             x, logdet = self.envelope(x, EnvelopeContext(log_mel, history, samples))
-        x = squeeze(x[:, 0], self.group_size)
-        context = self._flow_context(local, speaker, samples, wav.shape[-1])
+        z, term = self.forward_flows(x[:, 0], local, speaker, samples)
+        return z, logdet + term
+
+    def forward_flows(self, error, local, speaker=None, samples=None):
+        """From what the envelope leaves of waveforms, or with ``prior: white`` from waveforms, to
+        noise: the opposite of :meth:`inverse_flows`. Arguments as in :meth:`forward`.
+
+        Returns
+        -------
+        z : torch.Tensor
+            ``[batch, group_size, groups]``; zero where padded.
+        logdet : torch.Tensor
+            ``[batch]``.
+        """
+        x = squeeze(at_least_fp32(error), self.group_size)
+        logdet = x.new_zeros(len(x))
+        context = self._flow_context(local, speaker, samples, error.shape[-1])
         early = []
         for k, steps in enumerate(self._stages()):
             if k > 0:
@@ -263,6 +284,25 @@ class WaveGlow(nn.Module):
         torch.Tensor
             ``[batch, samples]``; zero where padded.
         """
+        wav = self.inverse_flows(z, local, speaker, samples)
+        if self.envelope is not None:
+            wav = self.envelope.inverse(wav[:, None], EnvelopeContext(log_mel, history))[:, 0]
+            if samples is not None:
+                wav = wav * (torch.arange(wav.shape[-1], device=wav.device) < samples[:, None])
+        return wav
+
+    def inverse_flows(self, z, local, speaker=None, samples=None):
+        """From noise to what the flows make of it, before the envelope's filter: with
+        ``prior: white``, the waveforms themselves. Arguments as in :meth:`forward`.
+
+        A result depends on noise no further away than :attr:`receptive_field`, so that slices of
+        long utterances can be computed for themselves.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, samples]``; zero where padded.
+        """
         total = z.shape[-1] * self.group_size
         context = self._flow_context(local, speaker, samples, total)
         end = z.shape[1] - self.last_channels
@@ -272,12 +312,7 @@ class WaveGlow(nn.Module):
             if self._leaves_early(k):
                 x = torch.cat([z[:, end - self.early_size : end], x], dim=1)
                 end -= self.early_size
-        wav = unsqueeze(x)
-        if self.envelope is not None:
-            wav = self.envelope.inverse(wav[:, None], EnvelopeContext(log_mel, history))[:, 0]
-        if context.mask is not None:
-            wav = wav * context.mask[:, 0].repeat_interleave(self.group_size, dim=-1)
-        return wav
+        return unsqueeze(x if context.mask is None else x * context.mask)
 
 
 def negative_log_likelihood(z, logdet, samples, sigma=1.0):
