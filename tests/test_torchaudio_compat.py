@@ -1,5 +1,4 @@
-import importlib.machinery
-import importlib.util
+import importlib
 import subprocess
 import sys
 
@@ -10,36 +9,39 @@ import torch
 
 
 @pytest.fixture
-def fresh(monkeypatch):
-    """As in a process that has not imported torchaudio yet; afterwards all is as before."""
-    for name in ("torchaudio", compat._EXTENSION_MODULE):
-        if name in sys.modules:
+def imported(monkeypatch, tmp_path):
+    """Imports `torchaudio._extension` of a made-up torchaudio, as in a process that has not
+    imported torchaudio yet, and returns it; its own one says that it is `real`."""
+
+    def run(extension):
+        package = tmp_path / "torchaudio"
+        (package / "lib").mkdir(parents=True)
+        (package / "__init__.py").write_text("from . import _extension\n")
+        (package / "_extension.py").write_text("real = True\n")
+        if extension:
+            (package / "lib" / "_torchaudio.abi3.so").write_bytes(b"no library")
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
             monkeypatch.delitem(sys.modules, name)
-    yield
+        monkeypatch.syspath_prepend(str(tmp_path))
+        # Also behind finders that others, such as pytest, have put first in the meantime.
+        monkeypatch.setattr(sys, "meta_path", [compat.StandInFinder(), *sys.meta_path])
+        importlib.import_module("torchaudio")
+        return sys.modules["torchaudio._extension"]
+
+    yield run
     # What the test itself put there; monkeypatch then restores what was there before.
-    for name in ("torchaudio", compat._EXTENSION_MODULE):
+    for name in ("torchaudio", "torchaudio._extension"):
         sys.modules.pop(name, None)
-
-
-def fake_torchaudio(monkeypatch, folder, extension):
-    """Makes find_spec see a torchaudio in `folder`, with (a broken) or without an extension."""
-    (folder / "lib").mkdir()
-    if extension:
-        (folder / "lib" / "_torchaudio.abi3.so").write_bytes(b"no library")
-    spec = importlib.machinery.ModuleSpec("torchaudio", None, is_package=True)
-    spec.submodule_search_locations = [str(folder)]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
 
 
 def run_python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
-def test_installed_where_the_extension_cannot_load(fresh, monkeypatch, tmp_path):
+def test_in_place_where_the_extension_cannot_load(imported, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
-    fake_torchaudio(monkeypatch, tmp_path, extension=True)
-    assert compat.install_stand_in()
-    stand_in = sys.modules["torchaudio._extension"]
+    stand_in = imported(extension=True)
+    assert not hasattr(stand_in, "real") and stand_in.__doc__.startswith("Stand-in")
     assert stand_in._IS_TORCHAUDIO_EXT_AVAILABLE is False
     assert stand_in._check_cuda_version() is None
     with pytest.raises(RuntimeError, match="forced_align needs torchaudio's compiled extension"):
@@ -49,46 +51,35 @@ def test_installed_where_the_extension_cannot_load(fresh, monkeypatch, tmp_path)
             pass
 
         forced_align()
-    assert compat.install_stand_in()  # a second call changes nothing
-    assert sys.modules["torchaudio._extension"] is stand_in
 
 
-def test_not_installed_with_a_cuda_torch(fresh, monkeypatch, tmp_path):
+def test_not_with_a_cuda_torch(imported, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    fake_torchaudio(monkeypatch, tmp_path, extension=True)
-    assert not compat.install_stand_in()
-    assert "torchaudio._extension" not in sys.modules
+    assert imported(extension=True).real
 
 
-def test_not_installed_where_torchaudio_has_no_extension(fresh, monkeypatch, tmp_path):
+def test_not_where_torchaudio_has_no_extension(imported, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
-    fake_torchaudio(monkeypatch, tmp_path, extension=False)
-    assert not compat.install_stand_in()
+    assert imported(extension=False).real
 
 
-def test_not_installed_where_the_extension_loads(fresh, monkeypatch, tmp_path):
+def test_not_where_the_extension_loads(imported, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
-    fake_torchaudio(monkeypatch, tmp_path, extension=True)
     monkeypatch.setattr(compat.ctypes, "CDLL", lambda library: object())
-    assert not compat.install_stand_in()
+    assert imported(extension=True).real
 
 
-def test_not_installed_without_torchaudio(fresh, monkeypatch):
-    monkeypatch.setattr(torch.version, "cuda", None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert not compat.install_stand_in()
-
-
-def test_not_installed_after_torchaudio_was_imported(fresh, monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.version, "cuda", None)
-    fake_torchaudio(monkeypatch, tmp_path, extension=True)
-    monkeypatch.setitem(sys.modules, "torchaudio", object())
-    assert not compat.install_stand_in()
+def test_one_finder_however_often_it_is_installed():
+    compat.install_stand_in()
+    compat.install_stand_in()
+    assert sum(isinstance(finder, compat.StandInFinder) for finder in sys.meta_path) == 1
+    assert compat.StandInFinder().find_spec("json") is None
 
 
 def test_torchaudio_and_speechbrain_import_in_a_fresh_process():
     result = run_python(
-        "import waveglow_vq\n"
+        "import sys, waveglow_vq\n"
+        "assert 'torch' not in sys.modules\n"
         "import torch, torchaudio, speechbrain\n"
         "from speechbrain.nnet import normalization\n"
         "wav = torchaudio.functional.resample(torch.zeros(1, 2000), 16000, 22050)\n"
@@ -102,7 +93,9 @@ def test_torchaudio_and_speechbrain_import_in_a_fresh_process():
 def test_the_decision_agrees_with_what_torchaudio_does():
     """The stand-in is there exactly if a plain `import torchaudio` fails in this installation."""
     plain = run_python("import torchaudio")
-    code = "import waveglow_vq.torchaudio_compat as c; print(c.install_stand_in())"
-    installed = run_python(code).stdout.strip() == "True"
+    result = run_python(
+        "import waveglow_vq, torchaudio\n"
+        "print(torchaudio._extension.__doc__ and 'Stand-in' in torchaudio._extension.__doc__)"
+    )
     cpu_only = torch.version.cuda is None
-    assert installed == (cpu_only and plain.returncode != 0), plain.stderr
+    assert (result.stdout.strip() == "True") == (cpu_only and plain.returncode != 0), plain.stderr

@@ -5,14 +5,15 @@ torchaudio's Linux wheel on the package index has an extension library that link
 ... libc10_cuda.so`, and so does nearly every `import speechbrain...`. What SpeechBrain uses of
 torchaudio (resampling, STFT, mel filters) is plain Python and needs no extension.
 
-So, before torchaudio is first imported, and only if torch has no CUDA and the extension really
-cannot be loaded, a stand-in for the private module `torchaudio._extension` is put into
-`sys.modules`. It tells the rest of torchaudio what that module itself reports on installations
-without an extension. Where torchaudio works by itself, nothing is touched.
+So when torchaudio is first imported, and only if torch has no CUDA and the extension really cannot
+be loaded, a stand-in takes the place of the private module `torchaudio._extension`. It tells the
+rest of torchaudio what that module itself reports on installations without an extension. Where
+torchaudio works by itself, nothing is touched. The decision is made at that moment and not before,
+since it needs torch, whose import takes a second that `waveglow-vq --help` does not have to wait.
 """
 
 import ctypes
-import importlib.util
+import importlib.machinery
 import sys
 import types
 from pathlib import Path
@@ -48,23 +49,54 @@ def extension_loads(package_folder):
     return True
 
 
-def stand_in_needed():
+def stand_in_needed(package_folder):
     """Tells whether `import torchaudio` would fail for want of CUDA libraries.
+
+    Arguments
+    ---------
+    package_folder : str or Path
+        The folder of the installed torchaudio package.
 
     Returns
     -------
     needed : bool
-        False if torch has CUDA, if torchaudio is not installed or was imported already, or if its
-        extension loads.
+        False if torch has CUDA, or if torchaudio's extension loads.
     """
     import torch
 
-    if torch.version.cuda is not None or "torchaudio" in sys.modules:
-        return False
-    spec = importlib.util.find_spec("torchaudio")  # finds the package without importing it
-    if spec is None or not spec.submodule_search_locations:
-        return False
-    return not extension_loads(spec.submodule_search_locations[0])
+    return torch.version.cuda is None and not extension_loads(package_folder)
+
+
+class StandInFinder:
+    """Finds the stand-in for `torchaudio._extension` where it is needed, and nothing else."""
+
+    def find_spec(self, name, path=None, target=None):
+        """What the import system asks every entry of `sys.meta_path`.
+
+        Arguments
+        ---------
+        name : str
+            Of the module that is imported.
+        path : list of str
+            For a module of a package, where the package is.
+        target : module
+            Not used.
+
+        Returns
+        -------
+        importlib.machinery.ModuleSpec
+            None: this finder has nothing for that name.
+        """
+        if name == _EXTENSION_MODULE and path and stand_in_needed(list(path)[0]):
+            return importlib.machinery.ModuleSpec(name, self)
+        return None
+
+    def create_module(self, spec):
+        """The stand-in, for the import system."""
+        return _make_stand_in()
+
+    def exec_module(self, module):
+        """Nothing is left to do."""
 
 
 def _make_stand_in():
@@ -85,21 +117,14 @@ def _make_stand_in():
 
 
 def install_stand_in():
-    """Puts the stand-in in place if it is needed; `import waveglow_vq` calls this.
-
-    Returns
-    -------
-    installed : bool
-        Whether the stand-in is in place after the call.
+    """Has the stand-in put in place when torchaudio is imported; `import waveglow_vq` calls this.
 
     Example
     -------
-    >>> installed = install_stand_in()
+    >>> install_stand_in()
     >>> import torchaudio
     >>> torchaudio.functional.create_dct(4, 8, norm=None).shape
     torch.Size([8, 4])
     """
-    if _EXTENSION_MODULE not in sys.modules and stand_in_needed():
-        sys.modules[_EXTENSION_MODULE] = _make_stand_in()
-    module = sys.modules.get(_EXTENSION_MODULE)
-    return module is not None and (module.__doc__ or "").startswith("Stand-in")
+    if not any(isinstance(finder, StandInFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, StandInFinder())
