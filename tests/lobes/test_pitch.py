@@ -6,6 +6,8 @@ from waveglow_vq.lobes.pitch import (
     PITCH_LIMIT,
     PitchCondition,
     normalise_pitch,
+    pitch_from_values,
+    pitch_values,
     place_pitch,
     quantise_pitch,
 )
@@ -118,6 +120,29 @@ def test_what_is_quantised_is_quantised(stride):
     for first in range(0, 23, stride):
         voiced = once[:, first : first + stride, 1]
         assert (voiced == voiced[:, :1]).all()
+
+
+@pytest.mark.parametrize("levels", [2, 3, 30, 31, 1001])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 7])
+def test_whole_numbers_say_all_that_is_left_of_the_pitch(stride, levels):
+    """For 32 bits too, as they are used."""
+    pitch = normalise_pitch(contour(61), STATISTICS).float()
+    values = pitch_values(pitch, stride, levels)
+    assert values.dtype == torch.int64 and values.shape == (2, -(-61 // stride))
+    assert values.min() == 0 and levels / 2 < values.max() <= levels
+    again = pitch_from_values(values, stride, levels, 61)
+    assert again.shape == (2, 61, 2)
+    assert torch.equal(quantise_pitch(again, stride, levels), quantise_pitch(pitch, stride, levels))
+    # Also where the intonation is then taken away.
+    flat = torch.tensor([0.0, 1.0])
+    assert torch.equal(
+        quantise_pitch(again * flat, stride, levels), quantise_pitch(pitch * flat, stride, levels)
+    )
+
+
+def test_whole_numbers_of_extremes():
+    pitch = blocks_of([-9.0, -3.0, 0.0, 0.0, 3.0, 9.0], [1, 1, 1, 0, 1, 1])
+    assert pitch_values(pitch, 1, 31).tolist() == [[1, 1, 16, 0, 31, 31]]
 
 
 def padded(pitch, frames):

@@ -74,22 +74,82 @@ def quantise_pitch(pitch, stride, levels, mask=None):
     >>> quantise_pitch(torch.tensor([[[0.9, 1.0], [1.0, 1.0], [0.0, 0.0]]]), 2, 7)[0, :, 1]
     tensor([1., 1., 0.])
     """
+    values = pitch_values(pitch, stride, levels, mask)
+    voiced = (values > 0).to(pitch.dtype)
+    value = _normalised(values, levels, pitch.dtype)
+    if stride > 1:
+        value, voiced = _spread(value, voiced, stride)
+    return torch.stack([value, voiced], dim=-1)[:, : pitch.shape[1]]
+
+
+def pitch_values(pitch, stride, levels, mask=None):
+    """What :func:`quantise_pitch` keeps, as whole numbers; arguments as there.
+
+    Returns
+    -------
+    torch.Tensor
+        int64 ``[batch, ceil(frames / stride)]``: 0 where unvoiced, else 1 to ``levels``.
+
+    Example
+    -------
+    >>> import torch
+    >>> pitch = torch.tensor([[[0.9, 1.0], [1.0, 1.0], [0.0, 0.0], [-3.0, 1.0]]])
+    >>> pitch_values(pitch, 1, 7)
+    tensor([[5, 5, 0, 1]])
+    """
     frames = pitch.shape[1]
     there = torch.ones_like(pitch[..., 0]) if mask is None else mask[:, 0].to(pitch.dtype)
     pitch = pitch * there[..., None]
     blocks = F.pad(pitch, (0, 0, 0, -frames % stride)).unflatten(1, (-1, stride))
     size = F.pad(there, (0, -frames % stride)).unflatten(1, (-1, stride)).sum(-1)
     count = blocks[..., 1].sum(-1)
-    voiced = (2 * count >= size).to(pitch.dtype) * (count > 0)
+    voiced = (2 * count >= size) & (count > 0)
     value = (blocks[..., 0] * blocks[..., 1]).sum(-1) / count.clamp_min(1)
-    step = 2 * PITCH_LIMIT / (levels - 1)
     # Counted from the middle, which is a level only if their number is odd.
-    middle = (levels - 1) / 2
+    step, middle = _levels(levels)
     value = value.clamp(-PITCH_LIMIT, PITCH_LIMIT) / step + middle
-    value = (value.round() - middle) * step * voiced
-    if stride > 1:
-        value, voiced = _spread(value, voiced, stride)
-    return torch.stack([value, voiced], dim=-1)[:, :frames]
+    return (value.round().long() + 1) * voiced
+
+
+def pitch_from_values(values, stride, levels, frames):
+    """A pitch of which :func:`pitch_values` keeps the given values: each is held for its block.
+
+    Arguments
+    ---------
+    values : torch.Tensor
+        int64 ``[batch, ceil(frames / stride)]``.
+    stride, levels : int
+        As for :func:`quantise_pitch`.
+    frames : int
+        Length.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch, frames, 2]`` as from :func:`normalise_pitch`.
+
+    Example
+    -------
+    >>> import torch
+    >>> pitch_from_values(torch.tensor([[5, 0]]), 2, 7, 3)
+    tensor([[[1., 1.],
+             [1., 1.],
+             [0., 0.]]])
+    """
+    voiced = (values > 0).float()
+    pitch = torch.stack([_normalised(values, levels, voiced.dtype), voiced], dim=-1)
+    return pitch.repeat_interleave(stride, dim=1)[:, :frames]
+
+
+def _levels(levels):
+    """The distance of two levels, and the place of 0 among them counted from the first."""
+    return 2 * PITCH_LIMIT / (levels - 1), (levels - 1) / 2
+
+
+def _normalised(values, levels, dtype):
+    """Whole numbers of pitch_values to standard deviations; 0 where unvoiced."""
+    step, middle = _levels(levels)
+    return ((values.to(dtype) - 1 - middle) * step).masked_fill(values == 0, 0.0)
 
 
 def _spread(value, voiced, stride):
