@@ -167,6 +167,7 @@ class MelConditioner(nn.Module):
     def __init__(self, features, channels=128, layers=2, kernel_size=3):
         super().__init__()
         self.hop = features.hop_length
+        self.n_mels = features.n_mels
         self.channels = channels if layers else features.n_mels
         self.network = None
         if layers:
