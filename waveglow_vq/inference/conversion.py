@@ -9,6 +9,8 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+from typing import NamedTuple
+
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.pitch import track_f0
 from waveglow_vq.inference.interface import batch_log_mels, fill_padding, relative_lengths
@@ -132,11 +134,66 @@ def check_mode(model, mode):
         )
 
 
+class Content(NamedTuple):
+    """What is said in utterances, as far as a model keeps it apart from who says it.
+
+    Arguments
+    ---------
+    codes : torch.Tensor
+        int64 ``[B, T]``, -1 where padded; None for models without codes.
+    log_mel : torch.Tensor
+        ``[B, n_mels, frames]``, for models without codes; else None.
+    frames : int
+        Frames of the log-mel.
+    lengths : torch.Tensor
+        Relative lengths ``[B]`` in frames, for models of waveforms in codes; None where nothing
+        is padded.
+    """
+
+    codes: torch.Tensor
+    log_mel: torch.Tensor
+    frames: int
+    lengths: torch.Tensor = None
+
+
+def utterance_content(model, features, wavs, counts):
+    """Encodes utterances ``[B, N]``, ``counts`` samples of each ``[B]``; returns Content."""
+    conditioner = model.conditioner
+    if conditioner.input == "wav":
+        # As in training, whole frames of the features' hop.
+        counts = _whole_hops(counts, features.hop_length)
+        wavs = torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1]))
+        lengths = relative_lengths(counts, wavs.shape[1])
+        codes = conditioner.encode(wavs, lengths)
+        return Content(codes, None, wavs.shape[1] // features.hop_length, lengths)
+    log_mels, frames = batch_log_mels(features, wavs, counts)
+    log_mels = log_mels.to(wavs.dtype)
+    lengths = relative_lengths(frames, log_mels.shape[-1])
+    if model.quantizer is None:
+        return Content(None, log_mels, log_mels.shape[-1], lengths)
+    return Content(conditioner.encode(log_mels, lengths), None, log_mels.shape[-1], lengths)
+
+
+def content_condition(model, content, voice, pitch=None):
+    """The Condition of the flows where ``voice``, a vector ``[B, C]`` and F0 statistics
+    ``[B, 2]``, says what ``content`` and ``pitch`` are about."""
+    vectors, f0_statistics = voice
+    if model.uses_pitch:
+        # Behind the end of a recording nobody speaks.
+        missing = content.frames - pitch.shape[1]
+        pitch = torch.nn.functional.pad(pitch, (0, 0, 0, max(0, missing))).to(vectors.dtype)
+    call = content.lengths, vectors, pitch, f0_statistics
+    if content.codes is None:
+        return model.condition(content.log_mel, *call)
+    return model.decode(content.codes, content.frames, *call)
+
+
 def _through_codes(model, features, wavs, counts, target, pitch, sigma, generator):
-    inputs, lengths, frames = _inputs(model, features, wavs, counts)
-    condition = _condition(model, inputs, lengths, target, pitch)
-    lengths = relative_lengths(frames, frames.max())
-    return model.sample(condition, lengths, speaker=target[0], sigma=sigma, generator=generator)
+    content = utterance_content(model, features, wavs, counts)
+    condition = content_condition(model, content, target, pitch)
+    return model.sample(
+        condition, content.lengths, speaker=target[0], sigma=sigma, generator=generator
+    )
 
 
 def _latent_swap(model, features, wavs, counts, target, source, pitch):
@@ -144,51 +201,25 @@ def _latent_swap(model, features, wavs, counts, target, source, pitch):
     hop = features.hop_length
     counts = _whole_hops(counts, hop)
     wavs = torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1]))
-    log_mels, frames = batch_log_mels(features, wavs, counts)
-    log_mels = log_mels.to(wavs.dtype)
+    content = utterance_content(model, features, wavs, counts)
     wav_lens = relative_lengths(counts, wavs.shape[1])
-    mel_lens = relative_lengths(frames, log_mels.shape[-1])
-    by_wave = model.conditioner.input == "wav"
-    inputs, lengths = (wavs, wav_lens) if by_wave else (log_mels, mel_lens)
-    condition = _condition(model, inputs, lengths, source, pitch)
+    condition = content_condition(model, content, source, pitch)
     z, _, samples = model.to_noise(
-        wavs, log_mels, condition, wav_lens=wav_lens, mel_lens=mel_lens, speaker=source[0]
+        wavs, None, condition, wav_lens=wav_lens, mel_lens=content.lengths, speaker=source[0]
     )
-    condition = _condition(model, inputs, lengths, target, pitch)
     # The same frames as on the way there, see WaveGlowVQ.to_noise.
+    condition = content_condition(model, content, target, pitch)
     local, log_mel = condition.local, condition.log_mel
-    total = local.shape[-1] if by_wave else wavs.shape[1] // hop + 1
-    local = crop_frames(local, total, None, lengths)
-    if log_mel is not None:
-        total = log_mel.shape[-1] if by_wave else total
-        log_mel = crop_frames(log_mel, total, None, lengths)
+    if content.lengths is not None:
+        local = crop_frames(local, local.shape[-1], None, content.lengths)
+        if log_mel is not None:
+            log_mel = crop_frames(log_mel, log_mel.shape[-1], None, content.lengths)
     samples = None if wav_lens is None else samples
     return model.vocoder.inverse(z, local, log_mel, target[0], samples)
 
 
-def _inputs(model, features, wavs, counts):
-    """What the conditioner reads, its relative lengths, and the frames of each item."""
-    if model.conditioner.input == "mel":
-        log_mels, frames = batch_log_mels(features, wavs, counts)
-        return log_mels.to(wavs.dtype), relative_lengths(frames, log_mels.shape[-1]), frames
-    # As in training, whole frames of the features' hop.
-    counts = _whole_hops(counts, features.hop_length)
-    wavs = torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1]))
-    return wavs, relative_lengths(counts, wavs.shape[1]), counts // model.conditioner.hop
-
-
 def _whole_hops(counts, hop):
     return (counts + hop - 1) // hop * hop
-
-
-def _condition(model, inputs, lengths, voice, pitch):
-    """The condition of the flows with the voice, a vector and F0 statistics, of who speaks."""
-    vectors, f0_statistics = voice
-    if model.uses_pitch:
-        # Behind the end of a recording nobody speaks.
-        missing = inputs.shape[-1] - pitch.shape[1]
-        pitch = torch.nn.functional.pad(pitch, (0, 0, 0, max(0, missing))).to(vectors.dtype)
-    return model.condition(inputs, lengths, vectors, pitch, f0_statistics)
 
 
 def utterance_pitch(model, features, wavs, counts):
