@@ -11,12 +11,13 @@ Authors
 
 from typing import NamedTuple
 
+from waveglow_vq.data.windows import Buffer
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.pitch import track_f0
 from waveglow_vq.inference.interface import batch_log_mels, fill_padding, relative_lengths
 from waveglow_vq.lobes.batches import crop_frames
 from waveglow_vq.lobes.pitch import normalise_pitch
-from waveglow_vq.lobes.speakers import MIN_LOG_F0_STD
+from waveglow_vq.lobes.speakers import MIN_LOG_F0_STD, UNKNOWN
 
 import torch
 
@@ -244,31 +245,78 @@ def utterance_pitch(model, features, wavs, counts):
     statistics : torch.Tensor
         Mean and standard deviation of the log-F0 of each, ``[B, 2]``.
     """
-    unknown = model.speakers.f0_statistics(torch.tensor([-1], device=wavs.device))[0]
-    tracks, statistics = [], []
-    for wav, count in zip(wavs, counts.tolist(), strict=True):
-        log_f0 = track_log_f0(wav[:count], features.sample_rate, features.hop_length)
-        tracks.append(log_f0)
-        voiced = log_f0[log_f0 > 0]
-        own = torch.stack([voiced.mean(), voiced.std(correction=0)]) if len(voiced) else unknown
-        statistics.append(own.to(unknown))
-    log_f0 = torch.nn.utils.rnn.pad_sequence(tracks, batch_first=True).to(unknown)
-    statistics = torch.stack(statistics)
-    statistics[:, 1].clamp_min_(MIN_LOG_F0_STD)
+    unknown = model.speakers.f0_statistics(torch.tensor([UNKNOWN], device=wavs.device))[0]
+    log_f0 = [
+        track_log_f0(wav[:count], features.sample_rate, features.hop_length)
+        for wav, count in zip(wavs, counts.tolist(), strict=True)
+    ]
+    statistics = torch.stack([own_f0_statistics(item, unknown) for item in log_f0])
+    log_f0 = torch.nn.utils.rnn.pad_sequence(log_f0, batch_first=True).to(unknown)
     return normalise_pitch(log_f0, statistics), statistics
+
+
+def own_f0_statistics(log_f0, unknown):
+    """Mean and standard deviation of a recording's log-F0 ``[frames]``, 0 where unvoiced;
+    ``unknown``, ``[2]``, where nothing is voiced."""
+    voiced = log_f0[log_f0 > 0]
+    if not len(voiced):
+        return unknown
+    statistics = torch.stack([voiced.mean(), voiced.std(correction=0).clamp_min(MIN_LOG_F0_STD)])
+    return statistics.to(unknown)
 
 
 def track_log_f0(wav, sample_rate, hop_length):
     """Natural logarithm of F0 in Hz, ``[1 + N // hop]``, 0 where unvoiced, of a recording of any
     length ``[N]``."""
-    stretch = _STRETCH_SECONDS * sample_rate // hop_length * hop_length
-    margin = _MARGIN_SECONDS * sample_rate // hop_length * hop_length
-    tracks = []
-    for start in range(0, max(1, len(wav) - margin), stretch):
-        begin = max(0, start - margin)
-        last = start + stretch + margin >= len(wav)
-        f0 = track_f0(wav[begin : start + stretch + margin], sample_rate, hop_length).f0
-        f0 = f0[(start - begin) // hop_length :]
-        tracks.append(f0 if last else f0[: stretch // hop_length])
-    f0 = torch.cat(tracks)
-    return torch.where(f0 > 0, f0.clamp_min(1.0).log(), 0.0)
+    tracker = PitchTracker(sample_rate, hop_length)
+    tracker.add(wav)
+    return tracker.finish()
+
+
+class PitchTracker:
+    """:func:`track_log_f0` of a recording that comes in blocks: in stretches of a minute, each with
+    a second on either side that is thrown away.
+
+    Arguments
+    ---------
+    sample_rate : int
+        In Hz.
+    hop_length : int
+        Distance between frames in samples.
+
+    Example
+    -------
+    >>> tracker = PitchTracker(22050, 256)
+    >>> for block in torch.zeros(10000).split(3000):
+    ...     tracker.add(block)
+    >>> tracker.finish().shape
+    torch.Size([40])
+    """
+
+    def __init__(self, sample_rate, hop_length):
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
+        self.stretch = _STRETCH_SECONDS * sample_rate // hop_length * hop_length
+        self.margin = _MARGIN_SECONDS * sample_rate // hop_length * hop_length
+        self.start = 0
+        self.held = Buffer()
+        self.tracks = []
+
+    def add(self, block):
+        """Takes the next samples ``[n]``."""
+        self.held.append(block.cpu())
+        while self.held.end > self.start + self.stretch + self.margin:
+            self.tracks.append(self._track()[: self.stretch // self.hop_length])
+            self.start += self.stretch
+            self.held.drop(self.start - self.margin)
+
+    def finish(self):
+        """Natural logarithm of F0 ``[frames]`` of all samples."""
+        f0 = torch.cat([*self.tracks, self._track()])
+        return torch.where(f0 > 0, f0.clamp_min(1.0).log(), 0.0)
+
+    def _track(self):
+        begin = max(0, self.start - self.margin)
+        wav = self.held.take(begin, self.start + self.stretch + self.margin)
+        f0 = track_f0(wav, self.sample_rate, self.hop_length).f0
+        return f0[(self.start - begin) // self.hop_length :]

@@ -1,0 +1,117 @@
+"""Between the interfaces of models with codes and files of codes.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+from pathlib import Path
+
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.code_file import CodeFile, model_checksum
+
+
+def new_code_file(interface, codes, samples, **more):
+    """Codes with all that a file says of the model that they are of.
+
+    Arguments
+    ---------
+    interface : ExportedModel
+        A model with codes.
+    codes : torch.Tensor
+        int64 ``[T]``.
+    samples : int
+        Samples of the recording at the model's rate.
+    **more : dict
+        Further fields of :class:`~waveglow_vq.inference.code_file.CodeFile`.
+
+    Returns
+    -------
+    CodeFile
+    """
+    model = interface.mods.model
+    return CodeFile(
+        codes.cpu(),
+        samples,
+        interface.sample_rate,
+        model.quantizer.codebook_size,
+        model.conditioner.samples_per_code,
+        model_name(interface),
+        checksum_of(interface),
+        **more,
+    )
+
+
+def check_code_file(interface, code_file):
+    """Raises a UserError unless the codes are of this very model."""
+    expected = checksum_of(interface)
+    if code_file.checksum != expected:
+        raise UserError(
+            f"the codes are of the model {code_file.model!r} with checksum "
+            f"{code_file.checksum[:12]}..., not of {model_name(interface)!r} with "
+            f"{expected[:12]}...; decode them with the model that encoded them."
+        )
+    model, hop = interface.mods.model, interface.mods.features.hop_length
+    pitch = model.conditioner.pitch if model.uses_pitch else None
+    for name, found, expected in (
+        ("sample_rate", code_file.sample_rate, interface.sample_rate),
+        ("codebook_size", code_file.codebook_size, model.quantizer.codebook_size),
+        ("samples_per_code", code_file.samples_per_code, model.conditioner.samples_per_code),
+        ("pitch_levels", code_file.pitch_levels, pitch.levels if pitch else 0),
+        ("samples_per_pitch", code_file.samples_per_pitch, pitch.stride * hop if pitch else 0),
+        ("the number of codes", len(code_file.codes), code_count(interface, code_file.samples)),
+        (
+            "the number of values of pitch",
+            0 if code_file.pitch is None else len(code_file.pitch),
+            math.ceil((1 + code_file.samples // hop) / pitch.stride) if pitch else 0,
+        ),
+    ):
+        if found != expected:
+            raise UserError(
+                f"the codes do not fit the model {model_name(interface)!r}: {name} is {found}, "
+                f"and the model's is {expected}; encode the recording again."
+            )
+
+
+def code_count(interface, samples):
+    """How many codes a recording of so many samples has."""
+    conditioner, hop = interface.mods.model.conditioner, interface.mods.features.hop_length
+    if conditioner.input == "wav":
+        return math.ceil(samples / hop) * hop // conditioner.samples_per_code
+    return math.ceil((1 + samples // hop) / conditioner.stride)
+
+
+def checksum_of(interface):
+    """:func:`~waveglow_vq.inference.code_file.model_checksum` of the interface's model, computed
+    anew when a weight was moved or changed in place."""
+    model = interface.mods.model
+    state = [(name, x.data_ptr(), x._version) for name, x in model.state_dict().items()]
+    known = getattr(interface, "_known_checksum", None)
+    if known is None or known[0] != state:
+        known = interface._known_checksum = (state, model_checksum(model))
+    return known[1]
+
+
+def model_name(interface):
+    """Name of the folder that the model was loaded from; ``unnamed`` if from none."""
+    pretrainer = getattr(getattr(interface, "hparams", None), "pretrainer", None)
+    weights = getattr(pretrainer, "paths", {}).get("model")
+    # As bytes that are no UTF-8 may be part of a name.
+    name = "unnamed" if weights is None else Path(str(weights)).resolve().parent.name
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def cropped(blocks, samples):
+    """The first so many samples, on the last dimension, of a signal in blocks.
+
+    Example
+    -------
+    >>> import torch
+    >>> [block.tolist() for block in cropped(iter(torch.arange(6).view(3, 2)), 3)]
+    [[0, 1], [2]]
+    """
+    for block in blocks:
+        yield block[..., :samples]
+        samples -= block.shape[-1]
+        if samples <= 0:
+            break
