@@ -105,7 +105,7 @@ def export_model(hparams_text, model, export_folder, interface, labels=None, sam
         model = model.module
     interface = find_interface(interface if isinstance(interface, str) else interface.__name__)
     export_folder = Path(export_folder).resolve()
-    _check_place(export_folder)
+    check_place(export_folder)
     text = export_hparams(hparams_text, interface.__name__, labels is not None, sampling_sigma)
     # Copies: a view into a larger storage would be saved with all of it.
     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
@@ -241,8 +241,9 @@ def _label_encoder(labels):
     return encoder
 
 
-def _check_place(folder):
-    """Refuses to replace what is not an export."""
+def check_place(folder):
+    """Raises a UserError if an export to this folder would replace what is not an export."""
+    folder = Path(folder)
     if folder.is_file():
         raise UserError(f"{folder} is a file; choose another export folder.")
     if folder.is_dir() and any(folder.iterdir()):
