@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import waveglow_vq  # noqa: F401  (before speechbrain and torchaudio)
+from waveglow_vq.checkpoints.names import published_names
 from waveglow_vq.errors import UserError, cli_errors
 
 import torch
@@ -133,7 +134,7 @@ def their_row(options, vocoder, wav, mel):
                 "kernel_size": network.kernel_size,
             },
         )
-    model.load_state_dict(their_names(vocoder.state_dict()))
+    model.load_state_dict(published_names(vocoder.state_dict()))
     model = model.to(options.device)
     if options.compile:
         for network in model.WN:
@@ -158,29 +159,6 @@ def load_glow(folder):
     if not hasattr(torch, "qr"):  # torch means to remove it
         torch.qr = torch.linalg.qr
     return module
-
-
-def their_names(state):
-    """Our state dict of a vocoder under the names of NVIDIA's."""
-    layers = {
-        "start": "start",
-        "dilated": "in_layers",
-        "residual_skip": "res_skip_layers",
-        "local": "cond_layer",
-        "end": "end",
-    }
-    renamed = {}
-    for name, value in state.items():
-        parts = name.replace("parametrizations.weight.original0", "weight_g")
-        parts = parts.replace("parametrizations.weight.original1", "weight_v").split(".")
-        if parts[0] == "upsample":
-            renamed[name] = value
-        elif parts[2] == "conv":
-            renamed[f"convinv.{parts[1]}.conv.weight"] = value[..., None]
-        else:
-            rest = [layers[parts[4]], *parts[5:]]
-            renamed[".".join(["WN", parts[1], *rest])] = value
-    return renamed
 
 
 # ---- how it is measured
