@@ -207,3 +207,8 @@ def test_a_folder_that_may_not_be_read_is_no_crash(tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.open", fail)
     with pytest.raises(UserError, match="a.wav cannot be read.*Stale file handle"):
         audio_info(tmp_path / "a.wav")
+
+
+def test_long_recordings_are_resampled_to_the_last_sample():
+    # 8388611.3 samples, a number that fp32 does not have.
+    assert len(resample(torch.zeros(12582917), 3, 2)) == 8388612

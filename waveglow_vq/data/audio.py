@@ -7,6 +7,7 @@ at hand and brings it to the rate of the model. A problem is one sentence that n
 
 import io
 import logging
+import math
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,11 @@ from torchaudio.functional import resample as torchaudio_resample
 
 logger = logging.getLogger(__name__)
 
+# Of the filter that resamples: what it sees to either side, in periods of the lower rate, and where
+# it begins to fall, as a share of the Nyquist frequency.
+_ZERO_CROSSINGS, _ROLLOFF = 64, 0.9476
+# Torchaudio computes the length of its result in fp32, which is off by samples beyond this.
+_EXACT_LENGTHS = 2**22
 # Sizes that programs put into a WAV header when they write to a pipe and cannot know the length.
 _UNKNOWN_WAV_SIZES = (0, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF)
 
@@ -206,20 +212,53 @@ def read_wav_and_rate(source, sample_rate=None, mono="require", min_samples=1):
             f"{name} is too short: {info.num_samples} samples where at least "
             f"{min_samples} are needed."
         )
+    (wav,) = decoded_blocks(source, info, info.num_samples)
+    return wav, info.sample_rate
+
+
+def decoded_blocks(source, info, size):
+    """Decodes a sound file block by block.
+
+    Arguments
+    ---------
+    source : str, Path or SoundBytes
+        The sound file.
+    info : AudioInfo
+        What :func:`audio_info` said of it.
+    size : int
+        Samples in a block; the last one may have fewer.
+
+    Yields
+    ------
+    torch.Tensor
+        The mean of the channels, float32 [n].
+
+    Raises
+    ------
+    UserError
+        If the file cannot be decoded, has fewer samples than its header says, or holds NaN or
+        infinity.
+    """
+    name, read, bad = sound_name(source), 0, 0
     try:
-        samples, _ = soundfile.read(sound_file(source), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(sound_file(source)) as file:
+            while len(samples := file.read(size, dtype="float32", always_2d=True)):
+                read += len(samples)
+                if not np.isfinite(samples).all():
+                    bad += int((~np.isfinite(samples)).sum())
+                # What follows bad samples is read to count them, and for nothing else.
+                if not bad and read <= info.num_samples:
+                    samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+                    yield torch.from_numpy(np.ascontiguousarray(samples))
     except (OSError, RuntimeError) as error:
         raise UserError(f"{name} cannot be decoded: {_reason(error)}") from error
-    if len(samples) != info.num_samples:
+    if read != info.num_samples:
         raise UserError(
             f"{name} is truncated: its header promises {info.num_samples} samples, "
-            f"{len(samples)} could be read; copy or download it again."
+            f"{read} could be read; copy or download it again."
         )
-    if not np.isfinite(samples).all():
-        count = int((~np.isfinite(samples)).sum())
-        raise UserError(f"{name} holds {count} samples that are NaN or infinite.")
-    samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    return torch.from_numpy(np.ascontiguousarray(samples)), info.sample_rate
+    if bad:
+        raise UserError(f"{name} holds {bad} samples that are NaN or infinite.")
 
 
 def read_for_model(source, sample_rate, min_samples=1):
@@ -252,14 +291,30 @@ def read_for_model(source, sample_rate, min_samples=1):
     >>> read_for_model(path, 24000).shape
     torch.Size([240])
     """
-    wav, file_rate = read_wav_and_rate(source, mono="mix")
-    wav = resample(wav, file_rate, sample_rate)
-    if len(wav) < min_samples:
+    info = audio_info_for_model(source, sample_rate, min_samples)[0]
+    (wav,) = decoded_blocks(source, info, info.num_samples)
+    return resample(wav, info.sample_rate, sample_rate)
+
+
+def audio_info_for_model(source, sample_rate, min_samples=1):
+    """The header of a sound file, and the samples that it has at the rate of a model; arguments and
+    errors as :func:`read_for_model`.
+
+    Returns
+    -------
+    info : AudioInfo
+        Of the file as it is.
+    samples : int
+        At ``sample_rate``.
+    """
+    info = audio_info(source)
+    samples = -(-info.num_samples * sample_rate // info.sample_rate)
+    if samples < min_samples:
         raise UserError(
-            f"{sound_name(source)} is too short: {len(wav)} samples at {sample_rate} Hz where at "
+            f"{sound_name(source)} is too short: {samples} samples at {sample_rate} Hz where at "
             f"least {min_samples} are needed."
         )
-    return wav
+    return info, samples
 
 
 def resample(wav, rate_in, rate_out):
@@ -287,15 +342,25 @@ def resample(wav, rate_in, rate_out):
     """
     if rate_in == rate_out:
         return wav
-    return torchaudio_resample(
+    samples = -(-wav.shape[-1] * rate_out // rate_in)
+    if samples > _EXACT_LENGTHS:
+        wav = torch.nn.functional.pad(wav, (0, 16 * rate_in))
+    resampled = torchaudio_resample(
         wav,
         rate_in,
         rate_out,
-        lowpass_filter_width=64,
-        rolloff=0.9476,
+        lowpass_filter_width=_ZERO_CROSSINGS,
+        rolloff=_ROLLOFF,
         resampling_method="sinc_interp_kaiser",
         beta=14.77,
     )
+    return resampled[..., :samples]
+
+
+def resample_reach(rate_in, rate_out):
+    """Samples of the input beyond those of the same time, to either side, that the result of
+    :func:`resample` depends on."""
+    return math.ceil(_ZERO_CROSSINGS * max(1, rate_in / rate_out) / _ROLLOFF)
 
 
 def write_wav(path, wav, sample_rate):
@@ -337,21 +402,32 @@ def write_wav(path, wav, sample_rate):
         wav = wav[0]
     if wav.ndim != 1:
         raise ValueError(f"write_wav wants samples [N] or [1, N], got {tuple(wav.shape)}.")
+    pcm, limited = to_pcm(path, wav)
+    if limited:
+        warn_of_limited(path, limited, len(wav), float(wav.abs().max()))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(str(path), pcm, sample_rate, subtype="PCM_16")
+    return limited
+
+
+def to_pcm(path, wav):
+    """Samples float32 [N] to 16 bits, a numpy array, and how many were limited; a UserError that
+    names ``path`` if they hold NaN or infinity."""
     if not torch.isfinite(wav).all():
         raise UserError(f"{path} was not written: the samples hold NaN or infinity.")
-    limited = int((wav.abs() > 1.0).sum())
-    if limited:
-        logger.warning(
-            "%s: %d of %d samples exceed full scale (peak %.2f) and were limited.",
-            path,
-            limited,
-            len(wav),
-            float(wav.abs().max()),
-        )
     pcm = (wav * 32768.0).round().clamp(-32768, 32767).to(torch.int16)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(str(path), pcm.numpy(), sample_rate, subtype="PCM_16")
-    return limited
+    return pcm.numpy(), int((wav.abs() > 1.0).sum())
+
+
+def warn_of_limited(path, limited, samples, peak):
+    """Says in the log that samples of a file were limited."""
+    logger.warning(
+        "%s: %d of %d samples exceed full scale (peak %.2f) and were limited.",
+        path,
+        limited,
+        samples,
+        peak,
+    )
 
 
 def _reason(error):

@@ -1,0 +1,204 @@
+"""Sound files of any length in constant memory: read, analysed and written block by block.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+import uuid
+from pathlib import Path
+
+from waveglow_vq.data.audio import (
+    audio_info_for_model,
+    decoded_blocks,
+    resample,
+    resample_reach,
+    to_pcm,
+    warn_of_limited,
+)
+from waveglow_vq.data.windows import Buffer, windows
+from waveglow_vq.errors import UserError
+
+import soundfile
+import torch
+
+# Seconds of sound that are read, resampled and analysed at once.
+BLOCK_SECONDS = 5.0
+
+
+def read_blocks(source, sample_rate, min_samples=1, block_seconds=BLOCK_SECONDS):
+    """Reads any sound file as a model wants it, block by block.
+
+    Arguments
+    ---------
+    source, sample_rate, min_samples
+        As for :func:`~waveglow_vq.data.audio.read_for_model`.
+    block_seconds : float
+        About how long a block is.
+
+    Returns
+    -------
+    iterator of torch.Tensor
+        Float32 [n] each; together, what ``read_for_model`` gives. Where only the content of the
+        file is wrong, this is raised when that is read.
+    samples : int
+        Their sum.
+
+    Raises
+    ------
+    UserError
+        As ``read_for_model``.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> from waveglow_vq.data.audio import read_for_model, write_wav
+    >>> path = os.path.join(tempfile.mkdtemp(), "tone.wav")
+    >>> _ = write_wav(path, 0.1 * torch.randn(9600), 48000)
+    >>> blocks, samples = read_blocks(path, 22050, block_seconds=0.05)
+    >>> wav = torch.cat(list(blocks))
+    >>> len(wav), samples, torch.allclose(wav, read_for_model(path, 22050), atol=1e-6)
+    (4410, 4410, True)
+    """
+    info, samples = audio_info_for_model(source, sample_rate, min_samples)
+    rate = info.sample_rate
+    size = max(1, round(block_seconds * rate))
+    blocks = decoded_blocks(source, info, size)
+    return (blocks if rate == sample_rate else _resampled(blocks, rate, sample_rate)), samples
+
+
+def _resampled(blocks, rate_in, rate_out):
+    """Resamples [n] blocks as :func:`resample` does the whole."""
+    common = math.gcd(rate_in, rate_out)
+    # Every so many samples, input and output begin together.
+    unit, units_out = rate_in // common, rate_out // common
+    reach = math.ceil(resample_reach(rate_in, rate_out) / unit) * unit
+    for window, first, new in windows(blocks, reach, unit):
+        part = resample(window, rate_in, rate_out)
+        begin = first // unit * units_out
+        yield part[begin : begin + math.ceil(new * units_out / unit)]
+
+
+def log_mel_blocks(features, wavs):
+    """Log-mels of a waveform that comes in blocks.
+
+    Arguments
+    ---------
+    features : LogMel
+        The features.
+    wavs : iterable of torch.Tensor
+        The waveform ``[n]``, in blocks of any length; ``margin + 1`` samples at least.
+
+    Yields
+    ------
+    torch.Tensor
+        ``[n_mels, t]``; together, ``features`` of the whole.
+
+    Example
+    -------
+    >>> from waveglow_vq.data.features import LogMel
+    >>> features, wav = LogMel(), torch.randn(5000)
+    >>> mel = torch.cat(list(log_mel_blocks(features, wav.split(1000))), dim=1)
+    >>> torch.allclose(mel, features(wav[None])[0], atol=1e-4)
+    True
+    """
+    margin, hop = features.margin, features.hop_length
+    buffer, begin = Buffer(), 0
+    for wav in _reflected(wavs, margin):
+        buffer.append(wav)
+        frames = (buffer.end - begin - 2 * margin) // hop + 1
+        if frames > 0:
+            part = buffer.take(begin, begin + 2 * margin + (frames - 1) * hop)
+            yield features.frames(part[None])[0]
+            begin += frames * hop
+            buffer.drop(begin)
+
+
+def _reflected(wavs, margin):
+    """The waveform with ``margin`` samples before and after it, its reflection."""
+    buffer, begun = Buffer(), False
+    for wav in wavs:
+        buffer.append(wav)
+        if not begun and buffer.end > margin:
+            begun = True
+            wav = torch.cat([buffer.take(1, margin + 1).flip(0), buffer.take(0, buffer.end)])
+        if begun:
+            yield wav
+            buffer.drop(buffer.end - margin - 1)
+    if not begun:
+        raise ValueError(f"a waveform of {buffer.end} samples where {margin + 1} are needed")
+    yield buffer.take(buffer.end - margin - 1, buffer.end - 1).flip(0)
+
+
+class WavWriter:
+    """Writes a sound file block by block, 16-bit PCM as ``write_wav`` does.
+
+    It is written beside ``path`` under another name, and has its own when all is written: an error
+    in between leaves what was there before.
+
+    Arguments
+    ---------
+    path : str or Path
+        Where to write; missing folders are made. The ending says the format: .wav, .flac, ...
+    sample_rate : int
+        In Hz.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> from waveglow_vq.data.audio import read_wav
+    >>> path = os.path.join(tempfile.mkdtemp(), "clip.wav")
+    >>> with WavWriter(path, 22050) as writer:
+    ...     writer.write(torch.tensor([0.0, 0.5]))
+    ...     writer.write(torch.tensor([1.5]))
+    >>> read_wav(path), writer.samples, writer.limited
+    (tensor([0.0000, 0.5000, 1.0000]), 3, 1)
+    """
+
+    def __init__(self, path, sample_rate):
+        self.path = Path(path)
+        self.sample_rate = sample_rate
+        self.samples = 0
+        self.limited = 0
+        self.peak = 0.0
+        self.partial = self.path.with_name(f".{self.path.stem}.{uuid.uuid4().hex}.part")
+        self.file = None
+
+    def __enter__(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        kind = self.path.suffix[1:].upper() or "WAV"
+        try:
+            self.file = soundfile.SoundFile(
+                self.partial, "w", self.sample_rate, 1, "PCM_16", format=kind
+            )
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
+            raise UserError(f"{self.path} cannot be written: {error}") from error
+        return self
+
+    def write(self, block):
+        """Writes what follows, samples [n].
+
+        Raises
+        ------
+        UserError
+            If they hold NaN or infinity, or cannot be written.
+        """
+        block = block.detach().cpu().float()
+        pcm, limited = to_pcm(self.path, block)
+        try:
+            self.file.write(pcm)
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{self.path} cannot be written: {error}") from error
+        self.samples += len(block)
+        self.limited += limited
+        if len(block):
+            self.peak = max(self.peak, float(block.abs().max()))
+
+    def __exit__(self, kind, error, trace):
+        self.file.close()
+        if kind is not None:
+            self.partial.unlink(missing_ok=True)
+            return
+        self.partial.replace(self.path)
+        if self.limited:
+            warn_of_limited(self.path, self.limited, self.samples, self.peak)
