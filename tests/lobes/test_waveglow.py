@@ -159,18 +159,6 @@ def test_published_architecture_parameter_for_parameter(use_weight_norm, expecte
     assert model.receptive_field == 24480
 
 
-def test_condition_channel_of_the_sample_geometry_is_mel_times_group_plus_r():
-    model = tiny(condition_geometry="sample", prior="white").double()
-    local = random_tensor(1, 5, 2)
-    context = model._flow_context(local, None, None, 2 * HOP)
-    upsampled = model.upsample(local)[..., : 2 * HOP]
-    assert context.local.shape == (1, 5 * 8, 2 * HOP // 8) and context.groups_per_frame == 1
-    for mel in range(5):
-        for r in range(8):
-            expected = upsampled[0, mel, r::8]
-            assert torch.equal(context.local[0, mel * 8 + r], expected)
-
-
 def test_sample_geometry_depends_on_no_later_frame():
     """The published model cuts the tail of its upsampling off, so a frame that follows a segment
     changes nothing."""

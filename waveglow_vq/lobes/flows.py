@@ -15,6 +15,8 @@ Authors
 
 from typing import NamedTuple
 
+from waveglow_vq.lobes.prepared import Prepared
+
 import torch
 from torch import nn
 
@@ -126,7 +128,7 @@ def interpolate_frames(frames, per_frame):
     return torch.lerp(frames[..., None], following[..., None], weight).flatten(-2)
 
 
-class InvertibleConv1x1(nn.Module):
+class InvertibleConv1x1(Prepared):
     """Mixes channels with a learned invertible matrix (Glow, Kingma and Dhariwal 2018, eq. 9):
 
         y_i = W x_i,    logdet = groups * log |det W|
@@ -156,12 +158,21 @@ class InvertibleConv1x1(nn.Module):
             rotation[:, 0] = -rotation[:, 0]
         self.weight = nn.Parameter(rotation.contiguous())
 
+    def _prepare(self, dtype):
+        # The inverse, which is sensitive, and the log-determinant.
+        return self._inverse(), torch.linalg.slogdet(self.weight).logabsdet
+
+    def _inverse(self):
+        # fp64 for the few numbers of W, so that a chain of many flows stays exact.
+        return torch.linalg.inv(self.weight.double())
+
     def forward(self, x, context=FlowContext()):
         """See the module's contract."""
         x = at_least_fp32(x)
         with torch.autocast(x.device.type, enabled=False):
             y = self.weight @ x
-            per_group = torch.linalg.slogdet(self.weight).logabsdet
+            cached = self.prepared()
+            per_group = torch.linalg.slogdet(self.weight).logabsdet if cached is None else cached[1]
             if context.mask is None:
                 groups = torch.full((x.shape[0],), x.shape[-1], device=x.device)
             else:
@@ -173,8 +184,8 @@ class InvertibleConv1x1(nn.Module):
         """See the module's contract."""
         y = at_least_fp32(y)
         with torch.autocast(y.device.type, enabled=False):
-            # fp64 for the few numbers of W, so that a chain of many flows stays exact.
-            return torch.linalg.inv(self.weight.double()).to(y.dtype) @ y
+            cached = self.prepared()
+            return (self._inverse() if cached is None else cached[0]).to(y.dtype) @ y
 
     def rebuild(self, y, context=FlowContext()):
         """See the module's contract."""

@@ -10,6 +10,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.batches import crop_frames, draw_noise, masked_l1
 from waveglow_vq.lobes.conditioners import relative_code_lengths
 from waveglow_vq.lobes.model_checks import check_parts
+from waveglow_vq.lobes.prepared import prepare_inference
 from waveglow_vq.lobes.speakers import UNKNOWN, SpeakerAdversary
 from waveglow_vq.lobes.waveglow import negative_log_likelihood
 
@@ -118,6 +119,11 @@ class WaveGlowVQ(nn.Module):
     def quantizer(self):
         """The quantiser, or None."""
         return getattr(self.conditioner, "quantizer", None)
+
+    def prepare_inference(self, dtype=None):
+        """Folds weights for inference, with coupling networks of the given precision (None: of the
+        weights'); see :mod:`~waveglow_vq.lobes.prepared` for when that is dropped."""
+        prepare_inference(self, dtype)
 
     def after_optimizer_step(self, optimizer=None, taken=True):
         """What follows every step of the optimizer, on all processes together.

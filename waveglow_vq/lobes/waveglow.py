@@ -20,6 +20,7 @@ from waveglow_vq.lobes.flows import (
     unsqueeze,
 )
 from waveglow_vq.lobes.recompute import recomputed
+from waveglow_vq.lobes.upsampling import LearnedUpsampling
 from waveglow_vq.lobes.wavenet import WaveNet
 
 import torch
@@ -136,9 +137,7 @@ class WaveGlow(nn.Module):
             self.envelope = EnvelopeFlow(MelPredictor(features, **(envelope or {})))
         self.upsample = None
         if condition_geometry == "sample":
-            self.upsample = nn.ConvTranspose1d(
-                condition_channels, condition_channels, 4 * self.condition_hop, self.condition_hop
-            )
+            self.upsample = LearnedUpsampling(condition_channels, self.condition_hop, group_size)
             condition_channels = condition_channels * group_size
         self.steps = nn.ModuleList()
         remaining = group_size
@@ -208,10 +207,7 @@ class WaveGlow(nn.Module):
         if self.condition_geometry == "group":
             local, per_frame = interpolate_frames(local, per_frame)[..., :groups], 1
         elif self.condition_geometry == "sample":
-            upsampled = self.upsample(local)[..., :total]
-            # [batch, channels, groups, r] -> channel * group_size + r, as published.
-            local = upsampled.unflatten(-1, (-1, self.group_size)).transpose(2, 3).flatten(1, 2)
-            per_frame = 1
+            local, per_frame = self.upsample(local)[..., :groups], 1
         mask = None
         if samples is not None and bool((samples < total).any()):
             ends = samples[:, None, None] // self.group_size
