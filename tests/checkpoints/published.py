@@ -4,6 +4,8 @@ the description: the layouts of the names, and plain functions of the tensors.""
 import contextlib
 import gzip
 import io
+import json
+import struct
 import sys
 import tarfile
 import types
@@ -255,6 +257,19 @@ def save_nemo(path, tensors, compressed=True, member="./model_weights.ckpt", **p
             tar.addfile(info, io.BytesIO(data))
     data = archive.getvalue()
     path.write_bytes(gzip.compress(data) if compressed else data)
+    return path
+
+
+def save_safetensors(path, tensors):
+    """The length of a header in JSON, the header, the numbers."""
+    header, data = {}, b""
+    for name, value in tensors.items():
+        raw = value.numpy().tobytes()
+        span = [len(data), len(data) + len(raw)]
+        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": span}
+        data += raw
+    header = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
     return path
 
 

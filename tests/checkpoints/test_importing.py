@@ -19,27 +19,8 @@ from tests.checkpoints import published as pub
 CPU = {"device": "cpu"}
 
 
-def safetensors_bytes(tensors):
-    import json
-    import struct
-
-    header, data = {}, b""
-    for name, value in tensors.items():
-        raw = value.numpy().tobytes()
-        span = [len(data), len(data) + len(raw)]
-        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": span}
-        data += raw
-    header = json.dumps(header).encode()
-    return struct.pack("<Q", len(header)) + header + data
-
-
 def save_bare(path, tensors):
     torch.save(tensors, path)
-    return path
-
-
-def save_safetensors(path, tensors):
-    path.write_bytes(safetensors_bytes(tensors))
     return path
 
 
@@ -109,7 +90,7 @@ LAYOUTS = {
         "NVIDIA/waveglow",
         True,
     ),
-    "safetensors": (save_safetensors, "NVIDIA/waveglow", True),
+    "safetensors": (pub.save_safetensors, "NVIDIA/waveglow", True),
 }
 
 

@@ -64,7 +64,7 @@ def recognise(tensors):
     if not any(name.startswith("convinv.") for name in tensors):
         raise UserError("it holds no WaveGlow: it lacks the tensors convinv.*")
     n_mels, _, taps = _shape(tensors, "upsample.weight")
-    flows = numbered(tensors, "convinv.")
+    flows = max(numbered(tensors, "convinv."), numbered(tensors, "WN."))
     sizes = [_shape(tensors, f"convinv.{k}.conv.weight")[0] for k in range(flows)]
     early_every = next((k for k in range(flows) if sizes[k] != sizes[0]), 0)
     early_size = sizes[0] - sizes[early_every] if early_every else 2

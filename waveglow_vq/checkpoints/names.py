@@ -165,27 +165,29 @@ def join_layers(tensors):
     for k in range(numbered(tensors, "WN.")):
         network = f"WN.{k}."
         layers = numbered(tensors, f"{network}in_layers.")
-        if any(name.startswith(f"{network}cond_layers.") for name in tensors):
-            parts = [f"{network}cond_layers.{i}." for i in range(layers)]
-            _join(tensors, parts, f"{network}cond_layer.")
-        if any(name.startswith(f"{network}skip_layers.") for name in tensors):
-            for i in range(layers):
-                parts = [f"{network}res_layers.{i}."] * (i < layers - 1)
-                parts.append(f"{network}skip_layers.{i}.")
-                _join(tensors, parts, f"{network}res_skip_layers.{i}.")
+        kinds = _kinds(tensors, f"{network}cond_layers.")
+        parts = [f"{network}cond_layers.{i}." for i in range(layers)]
+        _join(tensors, parts, f"{network}cond_layer.", kinds)
+        kinds = _kinds(tensors, f"{network}skip_layers.")
+        for i in range(layers):
+            parts = [f"{network}res_layers.{i}."] * (i < layers - 1)
+            parts.append(f"{network}skip_layers.{i}.")
+            _join(tensors, parts, f"{network}res_skip_layers.{i}.", kinds)
 
 
-def _join(tensors, parts, joined):
-    for kind in KINDS:
+def _kinds(tensors, prefix):
+    """What the layers behind a prefix consist of."""
+    found = {name.rsplit(".", 1)[-1] for name in tensors if name.startswith(prefix)}
+    return [kind for kind in KINDS if kind in found]
+
+
+def _join(tensors, parts, joined, kinds):
+    for kind in kinds:
         names = [f"{part}{kind}" for part in parts]
-        missing = [name for name in names if name not in tensors]
-        if len(missing) == len(names):
-            continue
-        if missing:
-            raise UserError(f"it lacks the tensor {missing[0]}")
-        shapes = [tensors[name].shape[1:] for name in names]
-        for name, shape in zip(names, shapes, strict=True):
-            if shape != shapes[0] or not tensors[name].dim():
+        for name in names:
+            if name not in tensors:
+                raise UserError(f"it lacks the tensor {name}")
+            if tensors[name].shape[1:] != tensors[names[0]].shape[1:] or not tensors[name].dim():
                 raise UserError(f"the tensor {name} does not fit {names[0]}")
         if joined + kind in tensors:
             raise UserError(f"it has the tensor {joined}{kind} twice, joined and in parts")
