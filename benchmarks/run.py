@@ -1,6 +1,7 @@
-"""The measurements behind the tables of the README. Without options: speed.
+"""The measurements behind the tables of the README. Without options: inference.
 
-    python benchmarks/run.py
+    python benchmarks/run.py --waveglow_folder /clones/waveglow
+    python benchmarks/run.py --only speed
     python benchmarks/run.py --only training --waveglow_folder /clones/waveglow
     python benchmarks/run.py --only data
     python benchmarks/run.py --only quantizer
@@ -17,6 +18,7 @@ from pathlib import Path
 from waveglow_vq.errors import UserError, cli_errors
 
 MEASUREMENTS = {
+    "inference": "inference",
     "speed": "speed",
     "training": "training_step",
     "data": "data_pipeline",
@@ -30,7 +32,7 @@ MEASUREMENTS = {
 def main(arguments=None):
     """The command line."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    name = "speed"
+    name = "inference"
     if arguments[:1] == ["--only"]:
         name, arguments = (arguments[1] if len(arguments) > 1 else ""), arguments[2:]
     if name not in MEASUREMENTS:

@@ -1,5 +1,5 @@
-"""Speed of the mel vocoder in its sizes: inference, likelihood and training, and what the envelope
-flow takes of the inference.
+"""Speed of the mel vocoder in its sizes as it is trained: likelihood and training steps, and what
+the envelope flow takes. Inference, prepared for it, is measured by inference.py.
 
 All cases run in one process, and their repeats take turns, so that a change of the machine's clock
 or load meets all of them; reported are medians. In the same turns a large product of two fp32
@@ -117,7 +117,7 @@ def load_vocoder(size, device):
 
 
 def vocoder_cases(size, options):
-    """Inference and likelihood of whole waveforms, and a training step of segments.
+    """Likelihood of whole waveforms, and a training step of segments.
 
     The sound is noise: what it is does not matter to the time, as long as it is not silent.
     """
@@ -134,11 +134,6 @@ def vocoder_cases(size, options):
     frames = max(5, round(options.seconds * rate / hop))
     wav = 0.1 * torch.randn(options.batch, frames * hop, device=options.device)
     log_mel = features(wav)[..., :frames]
-
-    @torch.inference_mode()
-    def inference():
-        model.eval()
-        return model.sample(model.conditioner(log_mel), generator=0)
 
     @torch.inference_mode()
     def likelihood():
@@ -163,7 +158,6 @@ def vocoder_cases(size, options):
 
     whole, segments = options.batch * frames * hop, options.train_batch * samples
     cases = {
-        "inference": make("inference", inference, whole),
         "likelihood": make("likelihood", likelihood, whole),
         "training": make("training", training, segments, factor=3),
     }
@@ -171,7 +165,7 @@ def vocoder_cases(size, options):
 
 
 def envelope_cases(options):
-    """The envelope's share of the inference, and torchlpc for comparison where it is installed."""
+    """The envelope alone, and torchlpc for comparison where it is installed."""
     from waveglow_vq.data.features import LogMel
     from waveglow_vq.lobes.envelope import MelPredictor, all_pole, prediction_error
 
@@ -354,8 +348,8 @@ def parse(arguments):
     parser.add_argument(
         "--tasks",
         nargs="+",
-        choices=("inference", "likelihood", "training"),
-        default=["inference", "likelihood", "training"],
+        choices=("likelihood", "training"),
+        default=["likelihood", "training"],
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="of audio, each item")
     parser.add_argument("--batch", type=int, default=1, help="items; of a training step: 8")
@@ -389,7 +383,7 @@ def main(arguments=None):
     results, peak = measure(cases, options.repeats, options.device)
     print(
         f"peak (fp32 matrix product): {peak / 1e9:.1f} GMAC/s\n"
-        f"inference and likelihood: {options.batch} x {options.seconds:g} s; training step: "
+        f"likelihood: {options.batch} x {options.seconds:g} s; training step: "
         f"{options.train_batch} segments of {SEGMENT_FRAMES} frames; medians of "
         f"{options.repeats} turns\n"
     )

@@ -10,17 +10,14 @@ starts from the same weights. All run in one process in turns; reported are medi
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import math
 import statistics
 import sys
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import waveglow_vq  # noqa: F401  (before speechbrain and torchaudio)
-from waveglow_vq.checkpoints.names import published_names
 from waveglow_vq.errors import UserError, cli_errors
 
 import torch
@@ -30,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from nvidia import load_glow, their_model  # noqa: E402
 from speed import (  # noqa: E402
     PRESET,
     SIZES,
@@ -114,51 +112,12 @@ def checkpointed(forward):
 def their_row(options, vocoder, wav, mel):
     """NVIDIA's implementation with the weights of ours."""
     glow = load_glow(options.waveglow_folder)
-    if vocoder.envelope is not None or vocoder.upsample is None or vocoder.use_film:
-        raise UserError(
-            f"--waveglow_folder: size {options.size} is not the published architecture; "
-            "leave it out, or take --size nvidia256"
-        )
-    network = vocoder.steps[0].coupling.network
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of functions that torch has newer names for
-        model = glow.WaveGlow(
-            n_mel_channels=vocoder.condition_channels,
-            n_flows=len(vocoder.steps),
-            n_group=vocoder.group_size,
-            n_early_every=vocoder.early_every,
-            n_early_size=vocoder.early_size,
-            WN_config={
-                "n_layers": len(network.dilated),
-                "n_channels": network.channels,
-                "kernel_size": network.kernel_size,
-            },
-        )
-    model.load_state_dict(published_names(vocoder.state_dict()))
-    model = model.to(options.device)
+    model = their_model(glow, vocoder)
     if options.compile:
         for network in model.WN:
             network.compile()
     criterion = glow.WaveGlowLoss(sigma=1.0)
     return Row("NVIDIA/waveglow", model, lambda: criterion(model((mel, wav))))
-
-
-def load_glow(folder):
-    """The module glow.py of a clone of NVIDIA/waveglow."""
-    path = Path(folder) / "glow.py"
-    if not path.is_file():
-        raise UserError(f"--waveglow_folder {folder}: there is no glow.py of NVIDIA/waveglow in it")
-    spec = importlib.util.spec_from_file_location("nvidia_waveglow_glow", path)
-    module = importlib.util.module_from_spec(spec)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            spec.loader.exec_module(module)
-        except (ImportError, AttributeError, SyntaxError) as error:
-            raise UserError(f"--waveglow_folder {folder}: glow.py fails to load: {error}") from None
-    if not hasattr(torch, "qr"):  # torch means to remove it
-        torch.qr = torch.linalg.qr
-    return module
 
 
 # ---- how it is measured

@@ -5,7 +5,7 @@ from waveglow_vq.lobes.wavenet import WaveNet
 import pytest
 import torch
 
-from benchmarks import prior_comparison, run, speed, training_step
+from benchmarks import inference, prior_comparison, run, speed, training_step
 
 
 def test_multiplications_of_the_published_model():
@@ -51,24 +51,50 @@ def test_multiplications_are_those_of_the_layers_as_defined(monkeypatch):
 
 
 def test_speed_table(tmp_path, capsys):
-    arguments = ["--sizes", "tiny", "--tasks", "inference", "training", "--seconds", "0.05"]
+    arguments = ["--only", "speed", "--sizes", "tiny", "--seconds", "0.05"]
     path = tmp_path / "speed.json"
     run.main([*arguments, "--train_batch", "1", "--repeats", "1", "--json", str(path)])
     report = json.loads(path.read_text())
     rows = {(r["size"], r["task"]): r for r in report["results"]}
-    inference, training = rows["tiny", "inference"], rows["tiny", "training"]
-    assert inference["audio_seconds"] == pytest.approx(5 * 256 / 22050)
+    likelihood, training = rows["tiny", "likelihood"], rows["tiny", "training"]
+    assert likelihood["audio_seconds"] == pytest.approx(5 * 256 / 22050)
     assert training["audio_seconds"] == pytest.approx(16 * 256 / 22050)
     assert training["gmac_per_audio_second"] == pytest.approx(
-        3 * inference["gmac_per_audio_second"]
+        3 * likelihood["gmac_per_audio_second"]
     )
     for row in rows.values():
         assert row["milliseconds"] > 0
-    expected = inference["gmac_per_audio_second"] * inference["times_real_time"]
-    assert inference["gmac_per_second"] == pytest.approx(expected)
-    assert inference["share_of_peak"] == pytest.approx(expected / report["peak_gmac_per_second"])
+    expected = likelihood["gmac_per_audio_second"] * likelihood["times_real_time"]
+    assert likelihood["gmac_per_second"] == pytest.approx(expected)
+    assert likelihood["share_of_peak"] == pytest.approx(expected / report["peak_gmac_per_second"])
     shown = capsys.readouterr().out
     assert "| tiny |" in shown and "threads: " in shown and "torch: " in shown
+
+
+def test_inference_table(tmp_path, capsys):
+    path = tmp_path / "inference.json"
+    arguments = ["--sizes", "tiny", "--seconds", "0.05", "--batch", "1", "2", "--repeats", "1"]
+    run.main([*arguments, "--no_hifigan", "--json", str(path)])
+    report = json.loads(path.read_text())
+    rows = {(r["dtype"], r["batch"]): r for r in report["results"]}
+    assert set(rows) == {("fp32", 1), ("fp32", 2), ("bf16", 1), ("bf16", 2)}
+    for (dtype, batch), row in rows.items():
+        assert row["audio_seconds"] == pytest.approx(4 * 256 / 22050)
+        assert row["gmac_per_audio_second"] == pytest.approx(2.73, abs=0.03)
+        per_audio = row["milliseconds"] / 1000 / (batch * row["audio_seconds"])
+        assert row["seconds_per_second"] == pytest.approx(per_audio)
+        peak = report["peaks_gmac_per_second"][f"{dtype} convolution"]
+        assert row["share_of_convolution_peak"] == pytest.approx(row["gmac_per_second"] / peak)
+    assert "signal to error" in report["notes"]["tiny, bf16"]
+    shown = capsys.readouterr().out
+    assert "| tiny | bf16 | 2 x 0.0 |" in shown and "threads: " in shown
+
+
+def test_multiplications_of_hifigan_are_counted_where_they_run():
+    layers = [torch.nn.Conv1d(2, 3, 5, padding=2), torch.nn.ConvTranspose1d(3, 4, 4, 2, padding=1)]
+    module = torch.nn.Sequential(*layers, torch.nn.Conv1d(4, 1, 3, padding=1))
+    # At the frame rate, again (a transposed one at its inputs), and at twice the rate.
+    assert inference.macs_of_one_frame(module, 2) == 2 * 3 * 5 + 3 * 4 * 4 + 2 * 4 * 1 * 3
 
 
 def test_envelope_alone_has_no_parameters_and_inverts():
@@ -94,7 +120,13 @@ def test_table_of_the_priors():
 
 
 def test_wrong_options_are_a_sentence(capsys):
-    for arguments in (["--only", "spede"], ["--seconds", "0"], ["--device", "nowhere"]):
+    for arguments in (
+        ["--only", "spede"],
+        ["--seconds", "0"],
+        ["--device", "nowhere"],
+        ["--sizes", "tiny", "--waveglow_folder", "."],
+        ["--only", "speed", "--seconds", "0"],
+    ):
         with pytest.raises(SystemExit) as exit:
             run.main(arguments)
         assert exit.value.code == 2
