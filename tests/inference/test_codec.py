@@ -82,7 +82,9 @@ def test_what_is_encoded_and_decoded_is_what_the_model_itself_gives(codec_folder
     codes = codec.encode_batch(wavs)
     assert torch.equal(codes, condition.quantized.indices)
     expected = model.sample(condition, sigma=0.9, generator=0)
-    assert torch.equal(codec.decode_batch(codes, generator=0)[:, 0], expected)
+    decoded = codec.decode_batch(codes, generator=0)[:, 0]
+    # Its fast path rounds otherwise.
+    torch.testing.assert_close(decoded, expected, atol=1e-5, rtol=0)
 
 
 def test_seeds_and_sigma(codec):
@@ -109,7 +111,7 @@ def test_reconstruct_file(codec, recording, tmp_path):
     codes = codec.encode_file(recording)
     assert codes.shape == (math.ceil(5000 / HOP) * HOP // codec.samples_per_code,)
     decoded = codec.decode_batch(codes[None], generator=0)
-    assert torch.equal(decoded[0, :, :5000], wav)
+    torch.testing.assert_close(decoded[0, :, :5000], wav, atol=1e-6, rtol=0)
 
 
 def test_files_at_another_rate_and_in_stereo(codec, tmp_path):

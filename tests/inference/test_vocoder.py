@@ -25,7 +25,7 @@ def test_calls_of_hifigan():
         theirs = list(inspect.signature(getattr(HIFIGAN, call)).parameters)
         ours = inspect.signature(getattr(WaveGlowVocoder, call)).parameters
         assert list(ours)[: len(theirs)] == theirs
-        assert all(ours[name].default is None for name in list(ours)[2:])
+        assert all(not ours[name].default for name in list(ours)[2:])
 
 
 def test_shapes_are_frames_times_hop(vocoder, mel):

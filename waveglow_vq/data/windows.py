@@ -92,3 +92,18 @@ class Buffer:
         if self.begin < begin <= self.end:
             self.held = self.held[..., begin - self.begin :]
             self.begin = begin
+
+
+def cropped(parts, count):
+    """The first ``count`` steps of a sequence in parts; what comes later is not asked for.
+
+    Example
+    -------
+    >>> [part.tolist() for part in cropped(torch.arange(6).split(2), 3)]
+    [[0, 1], [2]]
+    """
+    for part in parts:
+        yield part[..., :count]
+        count -= part.shape[-1]
+        if count <= 0:
+            return

@@ -6,8 +6,12 @@ Authors
 
 import math
 
+from waveglow_vq.data.windows import cropped
 from waveglow_vq.errors import UserError
+from waveglow_vq.inference.chunks import Chunks
+from waveglow_vq.inference.encoding import code_blocks
 from waveglow_vq.inference.interface import ExportedModel, fill_padding, relative_lengths
+from waveglow_vq.inference.streaming import condition_blocks
 
 import torch
 
@@ -16,9 +20,11 @@ class SpeechCodec(ExportedModel):
     """A trained encoder, quantiser and WaveGlow: speech to codes and codes to speech.
 
     Noise comes from ``generator``: a seed, a ``torch.Generator``, or None for torch's global
-    source. An item's codes, and with a seed its waveform, are those it would have alone. A
-    recording is processed as a whole, in memory in proportion to its length: some 10 MB per second
-    of speech for size tiny, more for wider models; coding alone takes a tenth of that.
+    source. An item's codes, and with a seed its waveform, are those it would have alone. Long
+    recordings and codes are processed in windows, so that memory does not grow with their length
+    beyond what is given and returned; :meth:`stream` and :meth:`stream_file` do not hold that
+    either. A model with instance normalisation, whose statistics are of the whole utterance, keeps
+    log-mels and the encoder's layers of all of it while it codes.
 
     Arguments
     ---------
@@ -97,6 +103,12 @@ class SpeechCodec(ExportedModel):
         """
         wavs, counts = self._checked_wavs(wavs, wav_lens)
         conditioner = self.mods.model.conditioner
+        if self._is_long(wavs.shape[1] / self.mods.features.hop_length):
+            items = [
+                torch.cat(list(self._code_blocks([wav[:count]])), dim=-1)[0]
+                for wav, count in zip(wavs, counts.tolist(), strict=True)
+            ]
+            return torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=-1)
         with self.inference_ctx:
             if conditioner.input == "mel":
                 log_mels, frames = self._log_mels(wavs, counts)
@@ -108,8 +120,15 @@ class SpeechCodec(ExportedModel):
             return conditioner.encode(wavs, relative_lengths(counts, wavs.shape[1]))
 
     def encode_file(self, path):
-        """The codes, int64 ``[T]``, of a sound file at any rate, mono or not."""
-        return self.encode_batch(self.load_audio(path)[None])[0]
+        """The codes, int64 ``[T]``, of a sound file at any rate, mono or not, of any length, which
+        is read and coded in windows. With instance normalisation, whose statistics are of the
+        whole utterance, its log-mel and the encoder's layers are held as a whole."""
+        return torch.cat(list(self._code_blocks(self._read_blocks(path)[0])), dim=-1)[0]
+
+    def _code_blocks(self, wavs):
+        """The codes of a waveform in blocks ``[n]``, block by block ``[1, t]``."""
+        model, features = self.mods.model, self.mods.features
+        return code_blocks(model.conditioner, features, wavs, self.inference_ctx)
 
     @torch.no_grad()
     def decode_batch(self, codes, sigma=None, generator=None):
@@ -136,6 +155,14 @@ class SpeechCodec(ExportedModel):
         """
         codes, counts = self._checked_codes(codes)
         total = codes.shape[1] * self.samples_per_code
+        if self._is_long(total / self.mods.features.hop_length):
+            samples = (counts * self.samples_per_code).tolist()
+
+            def stream(item, generator):
+                own = codes[item : item + 1, : int(counts[item])]
+                return self.stream([own], sigma, generator, chunk_frames=None)
+
+            return self._stream_items(stream, samples, total, generator)
         codes, whole = self._whole_frames(codes, counts)
         with self.inference_ctx:
             condition = self.mods.model.conditioner.decode(codes)
@@ -143,8 +170,102 @@ class SpeechCodec(ExportedModel):
             waveforms = self._sample(condition, frames, sigma, generator)
         return fill_padding(waveforms[..., :total], counts * self.samples_per_code, 0.0)
 
-    def _reconstruct(self, wav, sigma, generator):
-        return self.forward(wav[None], sigma=sigma, generator=generator)[0]
+    def stream(self, code_chunks, sigma=None, generator=None, overlap_frames=None, chunk_frames=64):
+        """Codes that come in chunks to waveforms, block by block, in memory that does not depend on
+        their length.
+
+        Together, the blocks equal what :meth:`decode_batch` gives for the whole, with a seed of the
+        noise, and for one item with a ``torch.Generator`` of the CPU too.
+
+        Arguments
+        ---------
+        code_chunks : iterable of torch.Tensor
+            int64 codes ``[t]``, or ``[B, t]`` of several utterances of one length; any number of
+            codes each, without padding. They are taken as they are needed.
+        sigma, generator
+            As for :meth:`decode_batch`.
+        overlap_frames, chunk_frames : int
+            As for :meth:`WaveGlowVocoder.stream
+            <waveglow_vq.inference.vocoder.WaveGlowVocoder.stream>`: in frames of the features.
+
+        Returns
+        -------
+        iterator of torch.Tensor
+            ``[n]`` or ``[B, n]``; codes * :attr:`samples_per_code` samples together.
+
+        Raises
+        ------
+        UserError
+            If an option is out of range. From the iterator, if there are no codes, or a chunk is of
+            another shape than the ones before, or holds what is no code of this model; what came
+            before stays valid.
+        """
+        chunks = Chunks("code_chunks", code_chunks, (), self._checked_chunk)
+        conditioner = self.mods.model.conditioner
+        conditions = condition_blocks(
+            conditioner.decode,
+            self._filled_up(chunks),
+            conditioner.receptive_field,
+            self._codes_per_frame,
+            self.inference_ctx,
+        )
+        blocks = self._stream(
+            conditions,
+            sigma,
+            generator,
+            overlap_frames=overlap_frames,
+            chunk_frames=chunk_frames,
+        )
+        return chunks.like_given(self._as_coded(chunks, blocks))
+
+    def _checked_chunk(self, name, codes):
+        codes = self._checked_values(name, codes.to(self.device))
+        if bool((codes < 0).any()):
+            raise UserError(f"{name} holds padding (-1), which has no place in a stream")
+        return codes
+
+    def _filled_up(self, chunks):
+        """Repeats the last code until the last frame is whole, see :meth:`_whole_frames`."""
+        last = None
+        for codes in chunks:
+            if codes.shape[1]:
+                last = codes[:, -1:]
+            yield codes
+        yield last.expand(-1, -chunks.steps % self._codes_per_frame)
+
+    def _as_coded(self, chunks, blocks):
+        """The blocks without what was filled up."""
+        done = 0
+        for block in blocks:
+            # What was filled up is in the last block, before which all codes are counted.
+            block = block[:, : chunks.steps * self.samples_per_code - done]
+            done += block.shape[1]
+            yield block
+
+    def stream_file(self, path, sigma=None, generator=None, overlap_frames=None, chunk_frames=None):
+        """Codes and decodes a sound file of any length, in the memory of some seconds, block by
+        block; see the class for instance normalisation.
+
+        Arguments
+        ---------
+        path : str or Path
+            The sound file, at any rate, mono or not.
+        sigma, generator, overlap_frames, chunk_frames
+            As for :meth:`stream`.
+
+        Returns
+        -------
+        iterator of torch.Tensor
+            ``[n]`` at the model's rate; together as long as the recording.
+
+        Raises
+        ------
+        UserError
+            If the file is missing, damaged, too short, or holds NaN, or an option is out of range.
+        """
+        wavs, samples = self._read_blocks(path)
+        codes = (block[0] for block in self._code_blocks(wavs))
+        return cropped(self.stream(codes, sigma, generator, overlap_frames, chunk_frames), samples)
 
     def forward(self, wavs, wav_lens=None, sigma=None, generator=None):
         """Waveforms ``[B, N]`` to codes and back to waveforms ``[B, 1, N]``."""
@@ -158,14 +279,7 @@ class SpeechCodec(ExportedModel):
         codes = torch.as_tensor(codes).to(self.device)
         if codes.dim() != 2 or 0 in codes.shape:
             raise UserError(f"codes: expected [batch, codes], got {list(codes.shape)}")
-        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
-            raise UserError(f"codes: expected whole numbers, got {codes.dtype}")
-        codes = codes.long()
-        if int(codes.min()) < -1 or int(codes.max()) >= self.codebook_size:
-            raise UserError(
-                f"codes: they lie between {int(codes.min())} and {int(codes.max())}, but this "
-                f"model has codes 0 to {self.codebook_size - 1}, and -1 for padding"
-            )
+        codes = self._checked_values("codes", codes)
         counts = (codes >= 0).sum(1)
         if int(counts.min()) == 0:
             raise UserError("codes: an item of the batch has no codes, only padding")
@@ -174,10 +288,26 @@ class SpeechCodec(ExportedModel):
             raise UserError("codes: padding (-1) has to be at the end of an item, not within it")
         return codes, counts
 
+    def _checked_values(self, name, codes):
+        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+            raise UserError(f"{name}: expected whole numbers, got {codes.dtype}")
+        codes = codes.long()
+        if codes.numel() and (int(codes.min()) < -1 or int(codes.max()) >= self.codebook_size):
+            raise UserError(
+                f"{name}: they lie between {int(codes.min())} and {int(codes.max())}, but this "
+                f"model has codes 0 to {self.codebook_size - 1}, and -1 for padding"
+            )
+        return codes
+
+    @property
+    def _codes_per_frame(self):
+        """Codes that share a frame of the features."""
+        return max(1, self.mods.features.hop_length // self.samples_per_code)
+
     def _whole_frames(self, codes, counts):
         """Repeats the last code of items that end within a frame of the features, as the
         prediction of a log-mel from several codes needs all of them."""
-        per_frame = max(1, self.mods.features.hop_length // self.samples_per_code)
+        per_frame = self._codes_per_frame
         whole = (counts + per_frame - 1) // per_frame * per_frame
         index = torch.arange(int(whole.max()), device=codes.device).expand(len(codes), -1)
         filled = codes.gather(1, torch.minimum(index, counts[:, None] - 1))

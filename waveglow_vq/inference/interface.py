@@ -7,13 +7,21 @@ Authors
 import math
 from pathlib import Path
 
-from waveglow_vq.data.audio import read_for_model, write_wav
+from waveglow_vq.data.audio import audio_info_for_model, read_for_model
+from waveglow_vq.data.blocks import WavWriter, log_mel_blocks, read_blocks
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, read_export_header
+from waveglow_vq.inference.noise import discard_noise
+from waveglow_vq.inference.streaming import is_long, stream_waveform
 
 import torch
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchSource
+
+# Precisions of the fast path.
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Samples whose log-mel is computed at once.
+LOG_MEL_SAMPLES = 2**19
 
 
 class ExportedModel(Pretrained):
@@ -28,6 +36,8 @@ class ExportedModel(Pretrained):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        # What the fast path computes with; see prepare_inference.
+        self._dtype = self.precision if self.precision in DTYPES else "fp32"
         for name in self.MODULES_NEEDED:
             if name not in self.mods:
                 raise UserError(f"modules: '{name}' is missing; {type(self).__name__} needs it.")
@@ -91,6 +101,43 @@ class ExportedModel(Pretrained):
         """The least length of a waveform in samples: what the log-mel's reflection needs."""
         return self.mods.features.margin + 1
 
+    def prepare_inference(self, dtype="fp32"):
+        """Chooses the precision of the coupling networks and folds their weights for the fast path
+        (see :mod:`~waveglow_vq.lobes.prepared`). Without it, this is done before the first
+        waveform is drawn, in the precision that the model was loaded with; and again, whenever the
+        weights have changed.
+
+        Arguments
+        ---------
+        dtype : str
+            ``fp32``, ``bf16`` or ``fp16``. What the flows compute beside their networks, and the
+            envelope's filter, stays at fp32 at least.
+
+        Returns
+        -------
+        ExportedModel
+            Itself.
+
+        Raises
+        ------
+        UserError
+            If there is no such precision, or not on this device.
+        """
+        if dtype not in DTYPES:
+            raise UserError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
+        if dtype == "fp16" and self.device_type != "cuda":
+            raise UserError(f"dtype: fp16 needs a GPU, not {self.device}; take bf16 or fp32")
+        if dtype == "bf16" and self.device_type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise UserError(f"dtype: {self.device} does not compute in bf16; take fp16 or fp32")
+        self._dtype = dtype
+        return self._prepared()
+
+    def _prepared(self):
+        """Itself, with the fast path prepared where that was dropped."""
+        if not self.mods.model.training:
+            self.mods.model.prepare_inference(DTYPES[self._dtype])
+        return self
+
     def load_audio(self, path, savedir=None):
         """Reads a sound file at any rate, mono or not, as the model wants it.
 
@@ -113,27 +160,50 @@ class ExportedModel(Pretrained):
         """
         return read_for_model(path, self.sample_rate, self.min_samples).to(self.device)
 
-    def reconstruct_file(self, path, output_path=None, sigma=None, generator=None):
-        """Analyses a sound file and synthesises it again.
+    def stream_file(self, path, sigma=None, generator=None):
+        """Analyses a sound file of any length and synthesises it again, block by block; the
+        subclasses say how."""
+        yield self._reconstruct(self.load_audio(path), sigma, generator)[0]
+
+    def reconstruct_file(self, path, output_path=None, sigma=None, generator=None, **options):
+        """Analyses a sound file of any length and synthesises it again. Beside the result, which is
+        returned as a whole, that takes the memory of some seconds.
 
         Arguments
         ---------
         path : str or Path
             The sound file, at any rate, mono or not.
         output_path : str or Path
-            Where to write the result (16-bit WAV at the model's rate); None: nowhere.
-        sigma, generator
-            As for ``decode_batch``.
+            Where to write the result (16-bit, at the model's rate); None: nowhere. An error leaves
+            nothing half-written there.
+        sigma, generator, **options
+            As for ``stream_file``.
 
         Returns
         -------
         torch.Tensor
             ``[1, N]`` at the model's rate, as long as the recording.
         """
-        result = self._reconstruct(self.load_audio(path), sigma, generator)
-        if output_path is not None:
-            write_wav(output_path, result, self.sample_rate)
-        return result
+        blocks = self.stream_file(path, sigma=sigma, generator=generator, **options)
+        return self._collected(blocks, output_path)
+
+    def _collected(self, blocks, output_path=None):
+        """Blocks ``[n]`` as a whole ``[1, N]``, written to a file too where one is given."""
+        if output_path is None:
+            return torch.cat(list(blocks))[None]
+        collected = []
+        with WavWriter(output_path, self.sample_rate) as writer:
+            for block in blocks:
+                writer.write(block)
+                collected.append(block)
+        return torch.cat(collected)[None]
+
+    def _read_blocks(self, path):
+        """A sound file of any length in blocks ``[n]`` on the model's device, and the samples that
+        they are together."""
+        _, samples = audio_info_for_model(path, self.sample_rate, self.min_samples)
+        blocks = read_blocks(path, self.sample_rate, self.min_samples)
+        return (block.to(self.device) for block in blocks), samples
 
     def _checked_wavs(self, wavs, wav_lens):
         """Waveforms ``[B, N]`` with zeros where padded, and the samples of each, ``[B]``."""
@@ -157,15 +227,63 @@ class ExportedModel(Pretrained):
         """Log-mels ``[B, n_mels, T]`` and the frames of each."""
         return batch_log_mels(self.mods.features, wavs, counts)
 
-    def _sample(self, condition, counts, sigma, generator):
+    def _sample(self, condition, counts, sigma, generator, after_flows=None):
         """Draws waveforms ``[B, 1, N]`` from a condition, ``counts`` frames of each item."""
-        waveforms = self.mods.model.sample(
+        waveforms = self._prepared().mods.model.sample(
             condition,
             relative_lengths(counts, condition.local.shape[-1]),
             sigma=self._checked_sigma(sigma),
             generator=checked_generator(generator),
+            after_flows=after_flows,
         )
         return waveforms[:, None]
+
+    def _stream(self, conditions, sigma, generator, **options):
+        """Waveform blocks ``[B, n]`` from Conditions; the options are those of
+        :func:`~waveglow_vq.inference.streaming.stream_waveform`."""
+        return stream_waveform(
+            self._prepared().mods.model,
+            conditions,
+            sigma=self._checked_sigma(sigma),
+            generator=checked_generator(generator),
+            context=self.inference_ctx,
+            **options,
+        )
+
+    def _is_long(self, frames):
+        """Whether items of so many frames are streamed, so that memory stays bounded."""
+        return is_long(self.mods.model.vocoder, frames)
+
+    def _stream_items(self, stream, counts, total, generator):
+        """Draws the items of a batch one by one, each as it would be drawn alone.
+
+        Arguments
+        ---------
+        stream : callable
+            ``stream(item, generator)`` yields the waveform of item number ``item`` in blocks.
+        counts : list of int
+            Samples of each.
+        total : int
+            Samples that noise is drawn for, for each item: what a batch drawn at once takes from a
+            ``torch.Generator``.
+        generator : int, torch.Generator or None
+            Source of the noise.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[B, 1, max(counts)]``, zero where padded.
+        """
+        generator = checked_generator(generator)
+        waveforms = torch.zeros(len(counts), 1, max(counts), device=self.device)
+        for item, count in enumerate(counts):
+            done = 0
+            for block in stream(item, generator):
+                block = block[..., : count - done]
+                waveforms[item, 0, done : done + block.shape[-1]] = block
+                done += block.shape[-1]
+            discard_noise(generator, total - count, self.device)
+        return waveforms
 
     def _checked_sigma(self, sigma):
         if sigma is None:
@@ -214,13 +332,16 @@ def find_interface(name):
 def batch_log_mels(features, wavs, counts):
     """Log-mels ``[B, n_mels, T]`` of waveforms ``[B, N]``, ``counts`` samples of each, and the
     frames of each. An item's frames at its end see the reflection of its own samples, never the
-    padding of its batch."""
-    if bool((counts == wavs.shape[1]).all()):
+    padding of its batch. Of long waveforms they are computed block by block."""
+    is_short = wavs.shape[1] <= LOG_MEL_SAMPLES
+    if is_short and bool((counts == wavs.shape[1]).all()):
         log_mels = features(wavs)
         frames = torch.full_like(counts, log_mels.shape[-1])
         return log_mels, frames
-    lengths = counts.tolist()
-    items = [features(wav[None, :n])[0].T for wav, n in zip(wavs, lengths, strict=True)]
+    items = [
+        torch.cat(list(log_mel_blocks(features, wav[:n].split(LOG_MEL_SAMPLES))), dim=1).T
+        for wav, n in zip(wavs, counts.tolist(), strict=True)
+    ]
     frames = torch.tensor([len(item) for item in items], device=wavs.device)
     padded = torch.nn.utils.rnn.pad_sequence(
         items, batch_first=True, padding_value=math.log(features.floor)

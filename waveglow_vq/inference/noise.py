@@ -101,3 +101,14 @@ class Given:
             self.buffer.append(part)
         self.buffer.drop(place.begin * hop)
         return self.buffer.take(place.begin * hop, place.end * hop)
+
+
+def discard_noise(generator, count, device):
+    """Draws as many numbers as the rest of an item takes that is shorter than its batch, where
+    noise comes from one source for all items."""
+    device = torch.device(device) if generator is None else getattr(generator, "device", None)
+    if device is None or device.type != "cpu":
+        return
+    most = 2**20 // NOISE_BLOCK * NOISE_BLOCK
+    for begin in range(0, count, most):
+        torch.randn(min(most, count - begin), generator=generator)

@@ -5,14 +5,20 @@ Authors
 """
 
 import math
+from functools import partial
 
+from waveglow_vq.data.blocks import log_mel_blocks
+from waveglow_vq.data.windows import cropped
 from waveglow_vq.errors import UserError
+from waveglow_vq.inference import denoiser
+from waveglow_vq.inference.chunks import Chunks
 from waveglow_vq.inference.interface import (
     ExportedModel,
     fill_padding,
     item_counts,
     relative_lengths,
 )
+from waveglow_vq.inference.streaming import AfterFlows, condition_blocks
 
 import torch
 
@@ -22,9 +28,9 @@ class WaveGlowVocoder(ExportedModel):
     and FastSpeech2 models go in as they are.
 
     Noise comes from ``generator``: a seed, a ``torch.Generator``, or None for torch's global
-    source. A seed gives every item of a batch the waveform it would have alone. A waveform is
-    processed as a whole, in memory in proportion to its length: some 10 MB per second of speech
-    for size tiny, more for wider models.
+    source. A seed gives every item of a batch the waveform it would have alone. Long log-mels are
+    processed in windows, so that memory does not grow with their length beyond what the result
+    takes; :meth:`stream` and :meth:`stream_file` do not hold that either.
 
     Arguments
     ---------
@@ -46,6 +52,8 @@ class WaveGlowVocoder(ExportedModel):
     torch.Size([2, 1, 2560])
     >>> vocoder.decode_spectrogram(mel[0], sigma=0.8).shape
     torch.Size([1, 2560])
+    >>> [block.shape for block in vocoder.stream(mel[0].split(4, dim=-1), chunk_frames=6)]
+    [torch.Size([1536]), torch.Size([1024])]
     """
 
     def check_model(self):
@@ -57,13 +65,24 @@ class WaveGlowVocoder(ExportedModel):
                 "not with WaveGlowVocoder."
             )
 
+    # Of the denoiser, with the state of the weights that it is of.
+    _bias = None
+
     @property
     def hop_length(self):
         """Samples per frame."""
         return self.mods.features.hop_length
 
     @torch.no_grad()
-    def decode_batch(self, spectrogram, mel_lens=None, hop_len=None, sigma=None, generator=None):
+    def decode_batch(
+        self,
+        spectrogram,
+        mel_lens=None,
+        hop_len=None,
+        sigma=None,
+        generator=None,
+        denoise=0.0,
+    ):
         """Log-mels to waveforms.
 
         Arguments
@@ -79,6 +98,9 @@ class WaveGlowVocoder(ExportedModel):
             Standard deviation of the noise, the sampling temperature; None: the export's.
         generator : int or torch.Generator
             A seed or a source of noise.
+        denoise : float
+            Strength of the denoiser, usually 0.01 to 0.1; 0 for none. See
+            :mod:`~waveglow_vq.inference.denoiser`.
 
         Returns
         -------
@@ -92,25 +114,159 @@ class WaveGlowVocoder(ExportedModel):
         """
         if hop_len is not None and hop_len != self.hop_length:
             raise UserError(f"hop_len: {hop_len}, but the model's hop is {self.hop_length} samples")
+        mel = self._checked_mel("spectrogram", spectrogram)
+        counts = item_counts("mel_lens", mel_lens, len(mel), mel.shape[-1]).to(self.device)
+        mel = fill_padding(mel, counts, math.log(self.mods.features.floor))
+        self._check_finite("spectrogram", mel)
+        if self._is_long(mel.shape[-1]):
+            counts = counts.tolist()
+
+            def stream(item, generator):
+                own = mel[item : item + 1, :, : counts[item]]
+                return self.stream([own], sigma, generator, denoise, chunk_frames=None)
+
+            samples = [count * self.hop_length for count in counts]
+            total = mel.shape[-1] * self.hop_length
+            return self._stream_items(stream, samples, total, generator)
+        after_flows = self._after_flows(denoise)
+        with self.inference_ctx:
+            condition = self.mods.model.conditioner(mel, relative_lengths(counts, mel.shape[-1]))
+            return self._sample(
+                condition, counts, sigma, generator, after_flows and after_flows.apply
+            )
+
+    def _checked_mel(self, option, mel):
+        """Log-mels ``[B, n_mels, T]`` on the device."""
         n_mels = self.mods.features.n_mels
-        mel = torch.as_tensor(spectrogram).to(self.device, torch.float32)
+        mel = torch.as_tensor(mel).to(self.device, torch.float32)
         if mel.dim() != 3 or mel.shape[1] != n_mels or 0 in mel.shape:
             hint = ""
             if mel.dim() == 3 and mel.shape[2] == n_mels:
                 hint = "; it seems to be transposed"
             raise UserError(
-                f"spectrogram: expected log-mels [batch, {n_mels}, frames], "
+                f"{option}: expected log-mels [batch, {n_mels}, frames], "
                 f"got {list(mel.shape)}{hint}"
             )
-        counts = item_counts("mel_lens", mel_lens, len(mel), mel.shape[-1]).to(self.device)
-        mel = fill_padding(mel, counts, math.log(self.mods.features.floor))
-        if not bool(torch.isfinite(mel).all()):
-            raise UserError("spectrogram: the log-mels hold NaN or infinity")
-        with self.inference_ctx:
-            condition = self.mods.model.conditioner(mel, relative_lengths(counts, mel.shape[-1]))
-            return self._sample(condition, counts, sigma, generator)
+        return mel
 
-    def decode_spectrogram(self, spectrogram, sigma=None, generator=None):
+    def _check_finite(self, option, mel):
+        if not bool(torch.isfinite(mel).all()):
+            raise UserError(f"{option}: the log-mels hold NaN or infinity")
+
+    def _after_flows(self, strength):
+        """The denoiser of this strength, or None."""
+        if isinstance(strength, bool) or not 0 <= strength < math.inf:
+            raise UserError(f"denoise: {strength}; it has to be a number of at least 0")
+        if not strength:
+            return None
+        apply = partial(denoiser.denoise, bias_magnitude=self._bias_magnitude(), strength=strength)
+        return AfterFlows(apply, denoiser.MARGIN, denoiser.HOP)
+
+    def _bias_magnitude(self):
+        """What the denoiser subtracts; computed anew if a weight was moved or changed."""
+        model = self._prepared().mods.model
+        state = [(x.data_ptr(), x._version) for x in model.parameters()]
+        if self._bias is None or self._bias[0] != state:
+            with self.inference_ctx:
+                self._bias = (state, denoiser.bias_magnitude(model))
+        return self._bias[1]
+
+    def stream(
+        self,
+        mel_chunks,
+        sigma=None,
+        generator=None,
+        denoise=0.0,
+        overlap_frames=None,
+        chunk_frames=64,
+    ):
+        """Log-mels that come in chunks to waveforms, block by block, in memory that does not depend
+        on their length.
+
+        Together, the blocks equal what :meth:`decode_batch` gives for the whole, with a seed of the
+        noise, and for one item with a ``torch.Generator`` of the CPU too.
+
+        Arguments
+        ---------
+        mel_chunks : iterable of torch.Tensor
+            Log-mels ``[80, t]``, or ``[B, 80, t]`` of several utterances of one length; any number
+            of frames each. They are taken as they are needed.
+        sigma, generator, denoise
+            As for :meth:`decode_batch`.
+        overlap_frames : int
+            Frames that the flows see to either side of a chunk; None: as many as their layers
+            reach, :attr:`overlap_frames`. Fewer cost less, and change the waveform near the edges
+            of the chunks; the README says by how much.
+        chunk_frames : int
+            Frames that are computed at once. They come as soon as they and what has to be seen
+            behind them are known. More at once cost less work altogether; None: 10 s.
+
+        Returns
+        -------
+        iterator of torch.Tensor
+            ``[n]`` or ``[B, n]``; frames * hop samples together.
+
+        Raises
+        ------
+        UserError
+            If an option is out of range. From the iterator, if there are no frames, or a chunk is
+            of another shape than the ones before, or holds NaN; what came before stays valid.
+        """
+        chunks = Chunks("mel_chunks", mel_chunks, (self.mods.features.n_mels,), self._checked_chunk)
+        conditioner = self.mods.model.conditioner
+        conditions = condition_blocks(
+            conditioner, chunks, conditioner.receptive_field, context=self.inference_ctx
+        )
+        blocks = self._stream(
+            conditions,
+            sigma,
+            generator,
+            overlap_frames=overlap_frames,
+            chunk_frames=chunk_frames,
+            after_flows=self._after_flows(denoise),
+        )
+        return chunks.like_given(blocks)
+
+    def _checked_chunk(self, name, mel):
+        mel = mel.to(self.device, torch.float32)
+        self._check_finite(name, mel)
+        return mel
+
+    def stream_file(
+        self,
+        path,
+        sigma=None,
+        generator=None,
+        denoise=0.0,
+        overlap_frames=None,
+        chunk_frames=None,
+    ):
+        """Copy synthesis of a sound file of any length, in the memory of some seconds: its log-mel,
+        and from that a waveform, block by block.
+
+        Arguments
+        ---------
+        path : str or Path
+            The sound file, at any rate, mono or not.
+        sigma, generator, denoise, overlap_frames, chunk_frames
+            As for :meth:`stream`.
+
+        Returns
+        -------
+        iterator of torch.Tensor
+            ``[n]`` at the model's rate; together as long as the recording.
+
+        Raises
+        ------
+        UserError
+            If the file is missing, damaged, too short, or holds NaN, or an option is out of range.
+        """
+        blocks, samples = self._read_blocks(path)
+        mels = log_mel_blocks(self.mods.features, blocks)
+        options = sigma, generator, denoise, overlap_frames, chunk_frames
+        return cropped(self.stream(mels, *options), samples)
+
+    def decode_spectrogram(self, spectrogram, sigma=None, generator=None, denoise=0.0):
         """One log-mel ``[80, T]`` to a waveform ``[1, T * hop]``; see :meth:`decode_batch`."""
         spectrogram = torch.as_tensor(spectrogram)
         if spectrogram.dim() != 2:
@@ -118,7 +274,8 @@ class WaveGlowVocoder(ExportedModel):
                 f"spectrogram: expected one log-mel [{self.mods.features.n_mels}, frames], "
                 f"got {list(spectrogram.shape)}"
             )
-        return self.decode_batch(spectrogram[None], sigma=sigma, generator=generator)[0]
+        options = {"sigma": sigma, "generator": generator, "denoise": denoise}
+        return self.decode_batch(spectrogram[None], **options)[0]
 
     @torch.no_grad()
     def encode_batch(self, wavs, wav_lens=None):
@@ -141,13 +298,11 @@ class WaveGlowVocoder(ExportedModel):
         return self._log_mels(*self._checked_wavs(wavs, wav_lens))
 
     def encode_file(self, path):
-        """The log-mel ``[80, T]`` of a sound file at any rate."""
-        return self.encode_batch(self.load_audio(path)[None])[0][0]
+        """The log-mel ``[80, T]`` of a sound file at any rate and of any length."""
+        blocks, _ = self._read_blocks(path)
+        return torch.cat(list(log_mel_blocks(self.mods.features, blocks)), dim=-1)
 
-    def _reconstruct(self, wav, sigma, generator):
-        spectrogram, _ = self.encode_batch(wav[None])
-        return self.forward(spectrogram, sigma=sigma, generator=generator)[0, :, : len(wav)]
-
-    def forward(self, spectrogram, mel_lens=None, sigma=None, generator=None):
+    def forward(self, spectrogram, mel_lens=None, sigma=None, generator=None, denoise=0.0):
         """The same as :meth:`decode_batch`."""
-        return self.decode_batch(spectrogram, mel_lens, sigma=sigma, generator=generator)
+        options = {"sigma": sigma, "generator": generator, "denoise": denoise}
+        return self.decode_batch(spectrogram, mel_lens, **options)

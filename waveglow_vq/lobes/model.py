@@ -363,7 +363,15 @@ class WaveGlowVQ(nn.Module):
         z, logdet = self.vocoder(wav, local, log_mel, speaker, padded, history)
         return z, logdet, samples
 
-    def sample(self, condition, lengths=None, speaker=None, sigma=1.0, generator=None):
+    def sample(
+        self,
+        condition,
+        lengths=None,
+        speaker=None,
+        sigma=1.0,
+        generator=None,
+        after_flows=None,
+    ):
         """Draws waveforms.
 
         Arguments
@@ -380,6 +388,8 @@ class WaveGlowVQ(nn.Module):
         generator : torch.Generator or int
             Source of the noise. A number seeds every item alike, so that an item does not
             depend on its place in the batch.
+        after_flows : callable
+            See :meth:`~waveglow_vq.lobes.waveglow.WaveGlow.inverse`; None for nothing.
 
         Returns
         -------
@@ -398,4 +408,4 @@ class WaveGlowVQ(nn.Module):
                 log_mel = crop_frames(log_mel, log_mel.shape[-1], None, lengths)
         groups = total // self.vocoder.group_size
         z = draw_noise(local, self.vocoder.group_size, groups, generator) * sigma
-        return self.vocoder.inverse(z, local, log_mel, speaker, samples)
+        return self.vocoder.inverse(z, local, log_mel, speaker, samples, after_flows=after_flows)

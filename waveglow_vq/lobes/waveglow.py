@@ -272,8 +272,18 @@ class WaveGlow(nn.Module):
         z = torch.cat(early + [x], dim=1)
         return (z if context.mask is None else z * context.mask), logdet
 
-    def inverse(self, z, local, log_mel=None, speaker=None, samples=None, history=None):
-        """From noise to waveforms; arguments as in :meth:`forward`.
+    def inverse(
+        self,
+        z,
+        local,
+        log_mel=None,
+        speaker=None,
+        samples=None,
+        history=None,
+        after_flows=None,
+    ):
+        """From noise to waveforms; arguments as in :meth:`forward`, and ``after_flows``, a function
+        of what the flows give, ``[batch, samples]`` to the same, or None.
 
         Returns
         -------
@@ -281,10 +291,12 @@ class WaveGlow(nn.Module):
             ``[batch, samples]``; zero where padded.
         """
         wav = self.inverse_flows(z, local, speaker, samples)
+        if after_flows is not None:
+            wav = after_flows(wav)
         if self.envelope is not None:
             wav = self.envelope.inverse(wav[:, None], EnvelopeContext(log_mel, history))[:, 0]
-            if samples is not None:
-                wav = wav * (torch.arange(wav.shape[-1], device=wav.device) < samples[:, None])
+        if samples is not None:
+            wav = wav * (torch.arange(wav.shape[-1], device=wav.device) < samples[:, None])
         return wav
 
     def inverse_flows(self, z, local, speaker=None, samples=None):

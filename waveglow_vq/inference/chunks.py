@@ -1,0 +1,78 @@
+"""What streams are given: chunks of log-mels or of codes.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from collections.abc import Iterable
+
+from waveglow_vq.errors import UserError
+
+import torch
+
+
+class Chunks:
+    """Checks chunks one by one, as they are taken, and gives them a batch dimension.
+
+    Arguments
+    ---------
+    option : str
+        Name of the argument, for errors.
+    chunks : iterable of torch.Tensor
+        What a user gave: steps on the last dimension, with a batch dimension or without.
+    shape : tuple
+        Sizes of the dimensions between batch and steps.
+    check : callable
+        ``check(name, chunk)`` raises a UserError if the values are wrong, and gives the chunk
+        ``[batch, ..., t]`` as the model takes it.
+
+    Example
+    -------
+    >>> chunks = Chunks("mel_chunks", torch.zeros(80, 5).split(2, 1), (80,), lambda _, x: x)
+    >>> [list(chunk.shape) for chunk in chunks], chunks.is_batch, chunks.steps
+    ([[1, 80, 2], [1, 80, 2], [1, 80, 1]], False, 5)
+    """
+
+    def __init__(self, option, chunks, shape, check):
+        if isinstance(chunks, torch.Tensor) or not isinstance(chunks, Iterable):
+            raise UserError(
+                f"{option}: expected an iterable of chunks, got {type(chunks).__name__}; a whole "
+                "tensor is cut into chunks by its split(64, dim=-1)"
+            )
+        self.option = option
+        self.chunks = chunks
+        self.shape = shape
+        self.check = check
+        self.steps = 0  # of all chunks that were taken
+        self.batch = None
+        self.is_batch = False
+
+    def __iter__(self):
+        for number, chunk in enumerate(self.chunks, start=1):
+            name = f"{self.option}: chunk {number}"
+            try:
+                chunk = torch.as_tensor(chunk)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise UserError(f"{name} is no tensor: {error}") from error
+            chunk = self.check(name, self._batched(name, chunk))
+            self.steps += chunk.shape[-1]
+            yield chunk
+        if not self.steps:
+            raise UserError(f"{self.option}: there is nothing in it")
+
+    def _batched(self, name, chunk):
+        sizes, dims = tuple(chunk.shape), len(self.shape) + 1
+        with_batch = sizes if len(sizes) > dims else (1, *sizes)
+        if len(with_batch) != dims + 1 or with_batch[1:-1] != self.shape or not with_batch[0]:
+            wanted = ", ".join([*map(str, self.shape), "steps"])
+            raise UserError(f"{name}: expected [{wanted}] or [batch, {wanted}], got {list(sizes)}")
+        kind = (len(sizes) > dims, with_batch[0])
+        if self.batch not in (None, kind):
+            raise UserError(f"{name} has the shape {list(sizes)}, unlike the chunks before it")
+        self.batch, self.is_batch = kind, kind[0]
+        return chunk.view(with_batch)
+
+    def like_given(self, blocks):
+        """Blocks ``[batch, n]`` without the batch dimension, if the chunks came without."""
+        for block in blocks:
+            yield block if self.is_batch else block[0]
