@@ -41,7 +41,7 @@ def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
         int64 ``[1, t]``; together, what ``conditioner.encode`` gives for the whole.
     """
     hop, reach = features.hop_length, conditioner.encoder_receptive_field
-    frames = WINDOW_SECONDS * features.sample_rate // hop
+    frames = int(WINDOW_SECONDS * features.sample_rate) // hop
     if conditioner.input == "mel":
         inputs = (mel[None] for mel in log_mel_blocks(features, wavs))
         per_code = unit = conditioner.stride
