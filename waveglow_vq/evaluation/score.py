@@ -1,19 +1,18 @@
 """Scores a folder of reconstructions against the folder of recordings.
 
-    python -m waveglow_vq.evaluation.score recordings/ reconstructions/ --align --level_match
+    waveglow-vq evaluate recordings/ reconstructions/ --align --level_match
 
 Files of the same relative path belong together. The same from Python: ``score_folders`` and,
 for two waveforms, ``score_pair``.
 """
 
-import argparse
-import json
 import math
+import sys
 from pathlib import Path
 
 from waveglow_vq.data.audio import read_wav_and_rate, resample
 from waveglow_vq.data.features import LogMel
-from waveglow_vq.errors import UserError, cli_errors
+from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation import alignment
 from waveglow_vq.evaluation.alignment import MAX_SHIFT_SAMPLES
 from waveglow_vq.evaluation.metrics import (
@@ -300,72 +299,18 @@ def _cell(value):
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
-def _without_nan(value):
-    """JSON has no NaN: null stands for a measure that is not defined."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _parse(arguments):
-    parser = argparse.ArgumentParser(
-        prog="python -m waveglow_vq.evaluation.score",
-        description="Scores a folder of reconstructions against the folder of recordings.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("reference_folder", help="the recordings")
-    parser.add_argument("estimate_folder", help="the reconstructions, under the same names")
-    parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
-    parser.add_argument("--align", action="store_true", help="remove a constant delay first")
-    parser.add_argument(
-        "--level_match", action="store_true", help="bring to the recording's loudness first"
-    )
-    parser.add_argument(
-        "--max_shift", type=int, default=MAX_SHIFT_SAMPLES, metavar="SAMPLES",
-        help="the greatest delay that --align looks for (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--ext", default="wav", help="extension of the files (default: wav)")
-    parser.add_argument(
-        "--sample_rate", type=int, metavar="HZ", help="rate to score at (default: the files' own)"
-    )
-    parser.add_argument("--resample", action="store_true", help="convert files at other rates")
-    return parser.parse_args(arguments)
-
-
-@cli_errors()
 def main(arguments=None):
-    """The command: prints the table, and writes JSON where that is asked for.
+    """``waveglow-vq evaluate``.
 
     Arguments
     ---------
     arguments : list of str or None
         The command line; ``None`` takes it from ``sys.argv``.
     """
-    options = _parse(arguments)
-    if options.max_shift < 0:
-        raise UserError(f"--max_shift is {options.max_shift}, it has to be 0 or more")
-    if options.sample_rate is not None and options.sample_rate < 1:
-        raise UserError(f"--sample_rate is {options.sample_rate}, it has to be positive")
-    results = score_folders(
-        options.reference_folder,
-        options.estimate_folder,
-        ext=options.ext,
-        sample_rate=options.sample_rate,
-        align=options.align,
-        level_match=options.level_match,
-        allow_resampling=options.resample,
-        max_shift_samples=options.max_shift,
-        progress=True,
-    )
-    print(format_table(results))
-    if options.json:
-        path = Path(options.json)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"--json {path} cannot be written: {error.strerror}") from error
+    from waveglow_vq.__main__ import main as command_line
+
+    return command_line(["evaluate", *(sys.argv[1:] if arguments is None else arguments)])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

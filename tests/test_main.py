@@ -1,0 +1,82 @@
+import os
+import signal
+import subprocess
+import sys
+
+from waveglow_vq import __version__
+from waveglow_vq.__main__ import COMMANDS, main
+
+import pytest
+
+
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "waveglow_vq", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_help_and_wrong_usage_are_answered_without_torch():
+    code = (
+        "import sys\n"
+        "from waveglow_vq.__main__ import COMMANDS, main\n"
+        "for words in (['--help'], *([name, '--help'] for name in COMMANDS), ['vocode', 'a']):\n"
+        "    try:\n"
+        "        main(words)\n"
+        "    except SystemExit as stop:\n"
+        "        print('status', stop.code)\n"
+        "assert not {'torch', 'numpy', 'tqdm'} & set(sys.modules), sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("status 0") == 1 + len(COMMANDS)
+    assert done.stdout.count("status 2") == 1 and "arguments are required" in done.stderr
+    assert done.stdout.count("\nexamples:\n") == len(COMMANDS)
+    for name in COMMANDS:
+        assert f"  waveglow-vq {name} " in done.stdout
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"waveglow-vq {__version__}\n"
+
+
+def test_without_a_command_there_is_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2
+    assert "import-checkpoint" in capsys.readouterr().err
+
+
+def test_exit_status_of_the_process(tmp_path):
+    done = start("vocode", "nowhere", tmp_path / "no.wav", tmp_path / "out.wav")
+    out, error = done.communicate()
+    assert done.returncode == 2 and out == ""
+    assert error == f"error: INPUT: {tmp_path / 'no.wav'} does not exist\n"
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "waveglow_vq", "--help"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_interrupted(monkeypatch, capsys):
+    def run(options):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(COMMANDS["info"], "run", run)
+    with pytest.raises(SystemExit) as stop:
+        main(["info", "."])
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"

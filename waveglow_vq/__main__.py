@@ -1,0 +1,111 @@
+"""The command line: ``waveglow-vq``, the same as ``python -m waveglow_vq``.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import argparse
+import os
+import sys
+
+from waveglow_vq import __version__
+from waveglow_vq.commands import evaluate, import_checkpoint, info, vocode
+from waveglow_vq.errors import cli_errors
+
+COMMANDS = {
+    "vocode": vocode,
+    "evaluate": evaluate,
+    "import-checkpoint": import_checkpoint,
+    "info": info,
+}
+_EPILOG = """\
+example:
+  waveglow-vq vocode results/mel_small/1234/export speech.wav resynthesised.wav
+
+'waveglow-vq COMMAND --help' explains a command. MODEL is an export folder, which training leaves
+and import-checkpoint makes. Where INPUT is a folder, all its files are processed into a folder of
+the same tree. Exit status: 0 done, 1 some files of a folder could not be, 2 wrong usage or input,
+130 interrupted.
+"""
+
+
+def main(arguments=None):
+    """The command line.
+
+    Arguments
+    ---------
+    arguments : list of str
+        In place of those of the command line.
+
+    Returns
+    -------
+    int
+        The exit status: 0, or 1 where some files of a folder could not be processed.
+
+    Raises
+    ------
+    SystemExit
+        With status 2 after wrong usage or input, 130 after Ctrl-C.
+
+    Example
+    -------
+    >>> main(["--version"])
+    Traceback (most recent call last):
+    ...
+    SystemExit: 0
+    """
+    try:
+        with cli_errors():
+            return _run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # Whoever reads has had enough, as head has. What is left in the buffer would be complained
+        # of when the interpreter ends. The status is that of a program which the signal ended.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+
+
+def _run(arguments):
+    try:
+        parser = _parser()
+        options = parser.parse_args(arguments)
+        if options.command is None:
+            parser.print_help(sys.stderr)
+            raise SystemExit(2)
+        return COMMANDS[options.command].run(options)
+    finally:
+        sys.stdout.flush()
+
+
+def _help(prog):
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=22, width=98)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="waveglow-vq",
+        description="Vocode, code and convert speech with trained models.",
+        epilog=_EPILOG,
+        formatter_class=_help,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"waveglow-vq {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, module in COMMANDS.items():
+        summary, _, rest = module.__doc__.partition("\n\n")
+        command = commands.add_parser(
+            name,
+            help=summary[0].lower() + summary[1:].rstrip("."),
+            description=summary,
+            epilog=f"examples:\n{module.EXAMPLES}",
+            formatter_class=_help,
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

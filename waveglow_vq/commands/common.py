@@ -1,0 +1,374 @@
+"""What the commands share: which file becomes which, options, progress, the last line.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from waveglow_vq.errors import UserError
+
+# What is taken for a sound file in a folder. A file that is named may be of any kind that
+# libsndfile reads.
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
+# What each interface is for.
+_COMMANDS_FOR = {
+    "WaveGlowVocoder": "vocode",
+    "SpeechCodec": "encode and decode",
+    "VoiceConverter": "convert, and encode and decode where the model has codes",
+}
+
+
+class Plan(NamedTuple):
+    """What is to be done.
+
+    Arguments
+    ---------
+    pairs : list of tuple
+        Input file and output file, Paths.
+    folder : Path
+        Where the outputs go; None if the input is a single file.
+    """
+
+    pairs: list
+    folder: Path
+
+
+def file_arguments(parser, input_help, output_help):
+    """Adds MODEL, INPUT, OUTPUT and ``--force``."""
+    parser.usage = "%(prog)s MODEL INPUT OUTPUT [options]"
+    parser.add_argument("model", metavar="MODEL", help="export folder")
+    parser.add_argument("input", metavar="INPUT", help=input_help)
+    parser.add_argument("output", metavar="OUTPUT", help=output_help)
+    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+
+
+def sampling_arguments(parser):
+    """Adds what the drawing of waveforms can be told."""
+    parser.add_argument(
+        "--sigma", type=float, help="standard deviation of the noise (default: the export's)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    parser.add_argument(
+        "--overlap_frames", type=int, metavar="N",
+        help="frames that are computed twice where a long file is divided (default: as many as "
+        "the layers see, which is exact; fewer are quicker)",
+    )  # fmt: skip
+    parser.add_argument("--dtype", default="fp32", help="fp32, bf16 or fp16 (default: %(default)s)")
+
+
+def compute_arguments(parser):
+    """Adds where it is computed."""
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU if there is one)")
+    parser.add_argument("--threads", type=int, metavar="N", help="processor threads")
+
+
+def plan_files(source, output, suffixes, new_suffix, force=False):
+    """Which files become which, and whether that may be; before anything is computed.
+
+    Arguments
+    ---------
+    source : str or Path
+        A file, or a folder whose files are taken at any depth.
+    output : str or Path
+        For a file, the file to write, or a folder that exists, where it gets the input's name. For
+        a folder, the folder to write to, which gets the same tree.
+    suffixes : tuple of str
+        The files of a folder that are taken.
+    new_suffix : str
+        Of the outputs.
+    force : bool
+        Whether outputs may exist.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    UserError
+        If there is nothing to do, an output exists, or two files would get one name.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "in" / "more").mkdir(parents=True)
+    >>> (folder / "in" / "more" / "a.flac").touch()
+    >>> plan = plan_files(folder / "in", folder / "out", SOUND_SUFFIXES, ".wav")
+    >>> [(str(a.relative_to(folder)), str(b.relative_to(folder))) for a, b in plan.pairs]
+    [('in/more/a.flac', 'out/more/a.wav')]
+    """
+    source, output = Path(source), Path(output)
+    if not source.exists():
+        raise UserError(f"INPUT: {source} does not exist")
+    if source.is_dir():
+        plan = Plan(_folder_pairs(source, output, suffixes, new_suffix), output)
+    else:
+        if output.is_dir():
+            output = output / source.with_suffix(new_suffix).name
+        if output.suffix.lower() != new_suffix:
+            raise UserError(f"OUTPUT: the name of a {new_suffix} file is wanted, not {output}")
+        if output.exists() and output.samefile(source):
+            raise UserError(f"OUTPUT: {output} is the input itself; choose another name")
+        plan = Plan([(source, output)], None)
+    check_outputs([output for _, output in plan.pairs], force)
+    return plan
+
+
+def check_outputs(paths, force, option="OUTPUT"):
+    """Nothing is overwritten that was not asked for.
+
+    Example
+    -------
+    >>> check_outputs(["/"], force=False)
+    Traceback (most recent call last):
+    ...
+    waveglow_vq.errors.UserError: OUTPUT: / exists; choose another name, or replace it with --force
+    """
+    taken = [str(path) for path in paths if Path(path).exists() and not _is_empty_folder(path)]
+    if taken and not force:
+        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        be, them = ("exist", "them") if more else ("exists", "it")
+        raise UserError(
+            f"{option}: {taken[0]}{more} {be}; choose another name, or replace {them} with --force"
+        )
+
+
+def _is_empty_folder(path):
+    return Path(path).is_dir() and not any(Path(path).iterdir())
+
+
+@contextlib.contextmanager
+def written_whole(path, option="OUTPUT"):
+    """Gives another name to write to, which becomes ``path`` unless an error interrupts.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"{option} {path} cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _folder_pairs(source, output, suffixes, new_suffix):
+    files = sorted(
+        file
+        for file in source.rglob("*")
+        # Hidden files that end in .wav are what some systems keep beside a sound.
+        if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith(".")
+    )
+    if not files:
+        raise UserError(f"INPUT: {source} holds no such files: {', '.join(suffixes)}")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"OUTPUT: {output} is a file, but {source} is a folder; name a folder")
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"OUTPUT: {output} is inside of {source}; choose another folder")
+    pairs, taken = [], {}
+    for file in files:
+        name = file.relative_to(source).with_suffix(new_suffix)
+        if name in taken:
+            raise UserError(f"{taken[name]} and {file} would both be written to {output / name}")
+        taken[name] = file
+        pairs.append((file, output / name))
+    return pairs
+
+
+def load_model(options, command, interfaces):
+    """Loads the model of a command, as fast as it gets.
+
+    Arguments
+    ---------
+    options : argparse.Namespace
+        ``model``, ``device``, ``threads`` and, of commands that draw waveforms, ``dtype``.
+    command : str
+        Its name, for the error.
+    interfaces : tuple of str
+        Those that it can use.
+
+    Returns
+    -------
+    ExportedModel
+
+    Raises
+    ------
+    UserError
+        If it is no export, one for another command, or the device is not there.
+    """
+    from waveglow_vq.inference.interface import load_export
+    from waveglow_vq.inference.loading import read_export_header
+
+    import torch
+
+    if options.threads is not None:
+        if options.threads < 1:
+            raise UserError(f"--threads: {options.threads}; at least 1 is needed")
+        torch.set_num_threads(options.threads)
+    if Path(options.model).is_file():
+        raise UserError(
+            f"MODEL: {options.model} is a file, and an export folder is wanted; of a published "
+            "checkpoint, 'waveglow-vq import-checkpoint' makes one"
+        )
+    interface = read_export_header(options.model)["interface"]
+    if interface in _COMMANDS_FOR and interface not in interfaces:
+        raise UserError(
+            f"MODEL: {options.model} is an export for {interface}, not for {command}; use "
+            f"waveglow-vq {_COMMANDS_FOR[interface]}"
+        )
+    try:
+        torch.device(options.device or "cpu")
+    except RuntimeError:
+        raise UserError(f"--device: {options.device!r}; give cpu, cuda or cuda:1") from None
+    run_opts = {"device": options.device} if options.device else None
+    model = load_export(options.model, run_opts=run_opts)
+    if hasattr(options, "dtype"):
+        model.prepare_inference(options.dtype)
+    return model
+
+
+def print_report(report, as_json=False):
+    """Prints a dict of plain values: a line each for people, or as JSON for machines.
+
+    Example
+    -------
+    >>> print_report({"sample_rate": 22050, "pitch": None, "features": {"n_mels": 80, "hop": 256}})
+    sample rate  22050
+    features     n_mels 80, hop 256
+    >>> print_report({"sample_rate": 22050, "pitch": None}, as_json=True)
+    {"sample_rate": 22050, "pitch": null}
+    """
+    if as_json:
+        print(json.dumps(report))
+        return
+    lines = {
+        name.replace("_", " "): _in_words(value)
+        for name, value in report.items()
+        if value is not None
+    }
+    width = max(map(len, lines), default=0)
+    for name, words in lines.items():
+        print(f"{name:<{width}}  {words}")
+
+
+def _in_words(value):
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_in_words(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return f"{len(value)}: {', '.join(map(str, value))}" if value else "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def sound_seconds(path):
+    """Seconds of a sound file, from its header."""
+    from waveglow_vq.data.audio import audio_info
+
+    info = audio_info(path)
+    return info.num_samples / info.sample_rate
+
+
+def write_blocks(path, blocks, sample_rate, advance):
+    """Writes a waveform that comes in blocks ``[n]`` as a WAV file, whole or not at all.
+
+    Arguments
+    ---------
+    path : str or Path
+        Where to.
+    blocks : iterable of torch.Tensor
+        Samples; computed while they are written.
+    sample_rate : int
+        In Hz.
+    advance : callable
+        Told the seconds of each block.
+    """
+    from waveglow_vq.data.blocks import WavWriter
+
+    with WavWriter(path, sample_rate) as writer:
+        for block in blocks:
+            writer.write(block)
+            advance(block.shape[-1] / sample_rate)
+
+
+def process(plan, work, total_seconds, what=""):
+    """Goes through the files, shows how far it is, and says at the end how long it took.
+
+    Arguments
+    ---------
+    plan : Plan
+        From :func:`plan_files`.
+    work : callable
+        ``work(input, output, advance)`` makes one output; it calls ``advance(seconds)`` for each
+        piece of sound that is done. What it writes is to be whole or not there.
+    total_seconds : callable
+        ``total_seconds(input)``, the seconds of sound of a file.
+    what : str or callable
+        For the last line: what was done; or what tells it, given the seconds of sound.
+
+    Returns
+    -------
+    int
+        The exit status: 1 if files of a folder could not be processed; the others were.
+
+    Raises
+    ------
+    UserError
+        If the only file cannot be processed, or nothing can be written.
+    """
+    from tqdm import tqdm
+
+    seconds, failed, begin = 0.0, [], time.perf_counter()
+    alone = plan.folder is None
+    bar = tqdm(
+        total=round(total_seconds(plan.pairs[0][0]), 1) if alone else len(plan.pairs),
+        unit="s" if alone else "file",
+        disable=None,  # where nobody looks
+        delay=1,
+    )
+
+    def advance(more):
+        nonlocal seconds
+        seconds += more
+        if alone:
+            bar.update(round(more, 3))
+
+    with bar:
+        for source, output in plan.pairs:
+            try:
+                work(source, output, advance)
+            except UserError as error:
+                # A sentence that names neither file is about an option, and holds for all files.
+                if alone or not any(str(file) in str(error) for file in (source, output)):
+                    raise
+                failed.append(error)
+            except OSError as error:
+                raise UserError(f"{error.filename or output}: {error.strerror or error}") from error
+            if not alone:
+                bar.update()
+    elapsed = time.perf_counter() - begin
+    done = len(plan.pairs) - len(failed)
+    if done:
+        where = plan.pairs[0][1] if alone else f"{plan.folder}: {done} files"
+        print(
+            f"{where}: {seconds:.2f} s {what(seconds) if callable(what) else what}, computed in "
+            f"{elapsed:.2f} s (real-time factor {elapsed / max(seconds, 1e-9):.3f})"
+        )
+    for error in failed:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} of {len(plan.pairs)} files could not be processed", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,0 +1,36 @@
+"""Make an export folder of a published WaveGlow checkpoint.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from waveglow_vq.commands.common import check_outputs, print_report
+
+EXAMPLES = """\
+  waveglow-vq import-checkpoint waveglow_256channels.pt waveglow_256
+  waveglow-vq vocode waveglow_256 mel.npy speech.wav
+
+Checkpoints of NVIDIA/waveglow, of DeepLearningExamples and of NeMo are recognised; nothing that is
+pickled in them is executed. 'waveglow-vq info CHECKPOINT' says what one holds.
+"""
+
+
+def add_arguments(parser):
+    """Adds what the command takes to its parser."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the published file")
+    parser.add_argument("folder", metavar="FOLDER", help="export folder to write")
+    parser.add_argument(
+        "--sigma", type=float, help="the export's standard deviation of the noise (default: 1)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an export that is there")
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+
+
+def run(options):
+    """Imports; prints what was found, and returns the exit status."""
+    check_outputs([options.folder], options.force, "FOLDER")
+    from waveglow_vq.checkpoints import import_checkpoint
+
+    report = import_checkpoint(options.checkpoint, options.folder, sigma=options.sigma)
+    print_report(report, options.json)
+    return 0

@@ -1,0 +1,149 @@
+"""Say what a model, a file of codes or a published checkpoint is.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+from pathlib import Path
+
+from waveglow_vq.commands.common import print_report
+from waveglow_vq.errors import UserError
+
+EXAMPLES = """\
+  waveglow-vq info EXPORT_FOLDER
+  waveglow-vq info speech.wvq --json
+  waveglow-vq info waveglow_256channels.pt
+"""
+
+
+def add_arguments(parser):
+    """Adds what the command takes to its parser."""
+    parser.add_argument(
+        "path", metavar="PATH", help="export folder, .wvq file, or published checkpoint"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(options):
+    """Prints it; returns the exit status."""
+    path = Path(options.path)
+    if not path.exists():
+        raise UserError(f"PATH: {path} does not exist")
+    if path.is_dir():
+        report = describe_model(path)
+    else:
+        from waveglow_vq.inference.code_file import SUFFIX
+
+        if path.suffix.lower() == SUFFIX:
+            report = describe_code_file(path)
+        else:
+            from waveglow_vq.checkpoints import describe_checkpoint
+
+            report = {"checkpoint": str(path)} | describe_checkpoint(path)
+    print_report(report, options.json)
+    return 0
+
+
+def describe_model(folder):
+    """What an export is.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The export folder.
+
+    Returns
+    -------
+    dict
+        Plain values; None where something is not part of the model. ``overlap_frames`` is what
+        ``--overlap_frames`` is by default; ``lookahead_ms`` how much of its input a stream has to
+        know beyond what it gives, which is its latency beside that of a chunk.
+
+    Raises
+    ------
+    UserError
+        If it is no export, or a damaged one.
+    """
+    from waveglow_vq.inference.code_file import model_checksum
+    from waveglow_vq.inference.interface import load_export
+
+    model = load_export(folder, run_opts={"device": "cpu"})
+    network, features = model.mods.model, model.mods.features
+    flows, conditioner, quantizer = network.vocoder, network.conditioner, network.quantizer
+    kind = "log-mel" if conditioner.input == "mel" else "waveform"
+    report = {
+        "model": str(folder),
+        "interface": type(model).__name__,
+        "sample_rate": model.sample_rate,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "condition": kind if quantizer is None else f"codes of the {kind}",
+        "log_mel": {"bands": features.n_mels, "hop": features.hop_length, "n_fft": features.n_fft},
+        "prior": "white" if flows.envelope is None else "envelope",
+        "flows": len(flows.steps),
+        "codebook_size": None,
+        "code_rate": None,
+        "bits_per_second": None,
+        "pitch_bits_per_second": None,
+    }
+    per_step = features.hop_length
+    if quantizer is not None:
+        per_step = conditioner.samples_per_code
+        rate = model.sample_rate / per_step
+        report |= {
+            "codebook_size": quantizer.codebook_size,
+            "code_rate": rate,
+            "bits_per_second": rate * math.log2(quantizer.codebook_size),
+        }
+        if network.uses_pitch:
+            report["pitch_bits_per_second"] = conditioner.pitch_bits_per_second
+    overlap = math.ceil(flows.receptive_field / features.hop_length)
+    lookahead = (overlap + flows.condition_reach[1]) * features.hop_length
+    lookahead += conditioner.receptive_field * per_step
+    return report | {
+        "speakers": model.speakers,
+        "sampling_sigma": float(getattr(model.hparams, "sampling_sigma", 1.0)),
+        "receptive_field_samples": flows.receptive_field,
+        "overlap_frames": overlap,
+        "lookahead_ms": 1000 * lookahead / model.sample_rate,
+        "checksum": model_checksum(network),
+    }
+
+
+def describe_code_file(path):
+    """What the header of a file of codes says.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Plain values.
+
+    Raises
+    ------
+    UserError
+        If it is damaged.
+    """
+    from waveglow_vq.inference.code_file import read_code_file
+
+    f = read_code_file(path)
+    return {
+        "code_file": str(path),
+        "model": f.model,
+        "checksum": f.checksum,
+        "seconds": f.seconds,
+        "samples": f.samples,
+        "sample_rate": f.sample_rate,
+        "codes": len(f.codes),
+        "codebook_size": f.codebook_size,
+        "code_rate": f.sample_rate / f.samples_per_code,
+        "bits_per_second": f.bits_per_second,
+        "bytes": Path(path).stat().st_size,
+        "pitch_values": None if f.pitch is None else len(f.pitch),
+        "pitch_levels": None if f.pitch is None else f.pitch_levels,
+        "voice": None if f.voice is None else f"speaker's vector of {len(f.voice)} channels",
+    }
