@@ -1,4 +1,9 @@
 import pickle
+import signal
+import subprocess
+import sys
+import time
+from subprocess import PIPE
 
 from waveglow_vq.commands.vocode import read_log_mel
 from waveglow_vq.data.audio import read_wav
@@ -28,7 +33,7 @@ def test_a_sound_file(vocoder_folder, recording, tmp_path, run, refused):
     command = ["vocode", vocoder_folder, recording, out, "--device", "cpu"]
     status, said, error = run(*command)
     assert (status, error) == (0, "")
-    assert said.startswith(f"{out}: 0.23 s") and "(real-time factor " in said
+    assert said.startswith(f"{out}: 0.23 s, computed in ") and "(real-time factor " in said
     vocoder = WaveGlowVocoder.from_hparams(vocoder_folder, run_opts=CPU)
     expected = vocoder.reconstruct_file(recording, generator=0)[0]
     assert_16_bit(out, expected)
@@ -64,7 +69,7 @@ def test_bad_files_of_a_folder_do_not_stop_the_others(vocoder_folder, mel, tmp_p
     (source / "b.wav").write_bytes(b"no sound")
     np.save(source / "c.npy", mel.numpy())
     status, said, error = run("vocode", vocoder_folder, source, out)
-    assert status == 1 and f"{out}: 1 files" in said and tree(out) == {"c.wav"}
+    assert status == 1 and f"{out}: 1 file:" in said and tree(out) == {"c.wav"}
     first, second, last = error.splitlines()
     assert first.startswith(f"error: {source / 'a.npy'}") and "transposed" in first
     assert second.startswith(f"error: {source / 'b.wav'}")
@@ -92,6 +97,21 @@ def test_refusals(vocoder_folder, codec_folder, recording, mel, tmp_path, refuse
     folder = recording.parent
     assert "sigma" in refused("vocode", vocoder_folder, folder, tmp_path / "a", "--sigma", "-1")
     assert tree(tmp_path) == {"cut.wav", "mel.npy"}
+
+
+def test_interrupted_it_leaves_nothing_behind(vocoder_folder, tmp_path):
+    np.save(tmp_path / "mel.npy", np.full((80, 40000), -5.0))
+    out = tmp_path / "out" / "long.wav"
+    command = [sys.executable, "-m", "waveglow_vq", "vocode", str(vocoder_folder)]
+    command += [str(tmp_path / "mel.npy"), str(out), "--device", "cpu", "--threads", "1"]
+    process = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True)
+    while process.poll() is None and not tree(tmp_path) - {"mel.npy"}:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said, error = process.communicate()
+    assert (process.returncode, said) == (130, ""), error
+    assert error.splitlines()[-1] == "interrupted" and "Traceback" not in error
+    assert tree(tmp_path) == {"mel.npy"}
 
 
 class Payload:

@@ -55,12 +55,16 @@ def sampling_arguments(parser):
         "--sigma", type=float, help="standard deviation of the noise (default: the export's)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    parser.add_argument("--dtype", default="fp32", help="fp32, bf16 or fp16 (default: %(default)s)")
+
+
+def overlap_argument(parser):
+    """Adds ``--overlap_frames``."""
     parser.add_argument(
         "--overlap_frames", type=int, metavar="N",
         help="frames that are computed twice where a long file is divided (default: as many as "
         "the layers see, which is exact; fewer are quicker)",
     )  # fmt: skip
-    parser.add_argument("--dtype", default="fp32", help="fp32, bf16 or fp16 (default: %(default)s)")
 
 
 def compute_arguments(parser):
@@ -362,10 +366,12 @@ def process(plan, work, total_seconds, what=""):
     elapsed = time.perf_counter() - begin
     done = len(plan.pairs) - len(failed)
     if done:
-        where = plan.pairs[0][1] if alone else f"{plan.folder}: {done} files"
+        files = f"{done} file{'s' if done > 1 else ''}"
+        where = plan.pairs[0][1] if alone else f"{plan.folder}: {files}"
+        said = what(seconds) if callable(what) else what
         print(
-            f"{where}: {seconds:.2f} s {what(seconds) if callable(what) else what}, computed in "
-            f"{elapsed:.2f} s (real-time factor {elapsed / max(seconds, 1e-9):.3f})"
+            f"{where}: {seconds:.2f} s{' ' if said else ''}{said}, computed in {elapsed:.2f} s "
+            f"(real-time factor {elapsed / max(seconds, 1e-9):.3f})"
         )
     for error in failed:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -57,8 +57,8 @@ def describe_model(folder):
     -------
     dict
         Plain values; None where something is not part of the model. ``overlap_frames`` is what
-        ``--overlap_frames`` is by default; ``lookahead_ms`` how much of its input a stream has to
-        know beyond what it gives, which is its latency beside that of a chunk.
+        ``--overlap_frames`` is by default; ``lookahead_ms`` how much of the log-mel or the codes a
+        stream has to know beyond what it gives, which is its latency beside that of a chunk.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def describe_model(folder):
         "bits_per_second": None,
         "pitch_bits_per_second": None,
     }
-    per_step = features.hop_length
+    hop = per_step = features.hop_length
     if quantizer is not None:
         per_step = conditioner.samples_per_code
         rate = model.sample_rate / per_step
@@ -97,9 +97,10 @@ def describe_model(folder):
         }
         if network.uses_pitch:
             report["pitch_bits_per_second"] = conditioner.pitch_bits_per_second
-    overlap = math.ceil(flows.receptive_field / features.hop_length)
-    lookahead = (overlap + flows.condition_reach[1]) * features.hop_length
-    lookahead += conditioner.receptive_field * per_step
+    overlap = math.ceil(flows.receptive_field / hop)
+    # Of the condition whole frames are needed, and what these see.
+    lookahead = (overlap + flows.condition_reach[1]) * hop
+    lookahead += math.ceil(conditioner.receptive_field * per_step / hop) * hop
     return report | {
         "speakers": model.speakers,
         "sampling_sigma": float(getattr(model.hparams, "sampling_sigma", 1.0)),

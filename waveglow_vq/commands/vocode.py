@@ -11,6 +11,7 @@ from waveglow_vq.commands.common import (
     compute_arguments,
     file_arguments,
     load_model,
+    overlap_argument,
     plan_files,
     process,
     sampling_arguments,
@@ -37,6 +38,7 @@ def add_arguments(parser):
         "--denoise", type=float, default=0.0, metavar="STRENGTH",
         help="subtract the model's own noise, 0.01 to 0.1 (default: 0, none)",
     )  # fmt: skip
+    overlap_argument(parser)
     compute_arguments(parser)
 
 
