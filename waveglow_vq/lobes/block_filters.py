@@ -1,9 +1,12 @@
 """Filters whose coefficients change from block to block: all-zero, and all-pole in both
-directions of time. Differentiable; batched; on CPU and GPU.
+directions of time. Differentiable; batched; on CPU and GPU. Where no gradient is needed, the
+all-pole filter is a compiled one (compiled_filters.py).
 
 Authors
  * The waveglow-vq developers, 2026
 """
+
+from waveglow_vq.lobes.compiled_filters import kernels_for
 
 import torch
 
@@ -40,12 +43,23 @@ def recursive_filter_blocks(driven, coefficients, history):
     torch.Tensor
         ``[batch, samples]``.
 
+    Raises
+    ------
+    ValueError
+        If there are no samples, or ``blocks`` does not divide them.
+
     Example
     -------
     >>> import torch
     >>> recursive_filter_blocks(torch.ones(1, 4), torch.full((1, 2, 1), -0.5), torch.zeros(1, 1))
     tensor([[1.0000, 1.5000, 1.7500, 1.8750]])
     """
+    samples, blocks = driven.shape[-1], coefficients.shape[1]
+    if not samples or not blocks or samples % blocks:
+        raise ValueError(f"{samples} samples cannot be filtered in {blocks} equal blocks")
+    kernels = kernels_for(driven, coefficients, history)
+    if kernels is not None:
+        return kernels.recursive_filter(driven, coefficients, history)
     return _Recursion.apply(driven, coefficients, history)
 
 
@@ -97,7 +111,7 @@ def _substitute(padded, coefficients, transposed=False):
     """
     batch, blocks, order = coefficients.shape
     block = (padded.shape[-1] - order) // blocks
-    step = max(size for size in range(1, STEP + 1) if block % size == 0)
+    step = step_of_block(block)
     vectors = padded[..., None]
     inside = vectors[:, order:].unflatten(1, (-1, step)).unbind(1)
     before = vectors.unfold(1, order, step).transpose(2, 3).unbind(1)
@@ -122,6 +136,17 @@ def _substitute(padded, coefficients, transposed=False):
             else:
                 torch.baddbmm(inside[i], c[k], before[i], alpha=-1, out=scratch)
                 torch.bmm(h[k], scratch, out=inside[i])
+
+
+def step_of_block(block):
+    """Samples of the steps that a block of the recursion is done in.
+
+    Example
+    -------
+    >>> step_of_block(128), step_of_block(48), step_of_block(67)
+    (64, 48, 1)
+    """
+    return max(size for size in range(1, STEP + 1) if block % size == 0)
 
 
 def _impulse_response(coefficients, length):
