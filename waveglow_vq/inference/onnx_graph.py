@@ -1,8 +1,9 @@
 """The vocoder as one graph, noise in and waveform out, which torch.export and ONNX can hold.
 
 It computes what :class:`~waveglow_vq.lobes.model.WaveGlowVQ` does, by the same modules, but for
-what a graph cannot hold: inverses of matrices are constants, and the two loops of the envelope,
-over the coefficients of a predictor and over time, are scans whose steps all have one shape.
+what a graph cannot hold: whatever depends on the weights alone, such as inverses, is constant, and
+the two loops of the envelope, over the coefficients of a predictor and over time, are scans whose
+steps all have one shape.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -13,6 +14,7 @@ import copy
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.block_filters import STEP
 from waveglow_vq.lobes.flows import FlowStep, interpolate_frames
+from waveglow_vq.lobes.wavenet import WaveNet
 
 import torch
 from torch import nn
@@ -30,8 +32,7 @@ def export_program(vocoder):
     and for a model that knows speakers, their numbers, int64 ``[B]`` (-1: unknown), as a third
     input. The noise is standard normal times the sampling temperature sigma: column i holds the
     samples ``i * group_size`` and following. The program runs on CPU and in fp32, the envelope in
-    fp64; everything that depends on the weights alone is folded but for sums and products that
-    exporting to ONNX folds.
+    fp64; what depends on the weights alone is constant in it.
 
     Arguments
     ---------
@@ -65,9 +66,13 @@ def export_program(vocoder):
     shapes = [{0: batch, 2: frames}, {0: batch, 2: graph.groups_per_frame * frames}, {0: batch}]
     inputs = graph.example(batch=2, frames=7)
     with torch.no_grad():
-        return torch.export.export(
+        program = torch.export.export(
             graph, inputs, dynamic_shapes=tuple(shapes[: len(inputs)]), strict=False
         )
+    # Contexts in which only constants were computed are empty, and could not be loaded again.
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
+    return program
 
 
 def model_of(vocoder):
@@ -103,6 +108,8 @@ class VocoderGraph(nn.Module):
         for module in list(self.modules()):
             if parametrize.is_parametrized(module):
                 _fold_parametrizations(module)
+            if isinstance(module, WaveNet):
+                _fold_products(module)
             if isinstance(module, FlowStep):
                 module.conv = _Inverse1x1(module.conv)
         self.envelope = None
@@ -139,6 +146,13 @@ def _fold_parametrizations(module):
     del module.parametrizations
     for name, weight in weights.items():
         module.register_parameter(name, nn.Parameter(weight, requires_grad=False))
+
+
+def _fold_products(network):
+    """Makes constants of a coupling network's products of weights, computed in fp64."""
+    start = [weight.float() for weight in network.folded_start(torch.float64)]
+    outputs = [(w.float(), b.float()) for w, b in network.folded_outputs(torch.float64)]
+    network.folded_start, network.folded_outputs = lambda: start, lambda: outputs
 
 
 class _Inverse1x1(nn.Module):
@@ -203,7 +217,7 @@ def levinson_durbin_scan(autocorrelation):
 
     first, rest = r[..., :1], torch.zeros_like(r[..., 1:])
     one = torch.cat([torch.ones_like(first), rest], dim=-1)
-    carry = (one, one.clone(), torch.cat([first, rest], dim=-1), first.clone())
+    carry = (one, one.clone(), torch.cat([first, rest], dim=-1), _laid_out(first))
     (a, _, _, error), _ = scan(step, carry, r[..., 1:, None].movedim(-2, 0))
     return a[..., 1:], error[..., 0]
 
@@ -246,16 +260,21 @@ def all_pole_scan(driven, coefficients):
         b, latest_last, impulse = inputs
         b = b[..., None] - toeplitz(latest_last, band) @ before[..., None]
         x = (toeplitz(impulse, triangle) @ b)[..., 0]
-        return torch.cat([before, x], dim=-1)[..., -order:].clone(), x
+        return _laid_out(torch.cat([before, x], dim=-1)[..., -order:]), x
 
     inputs = (
         driven.unflatten(-1, (-1, size)).flatten(1, 2).transpose(0, 1),
         in_time(coefficients.flip(-1)),
         in_time(impulse_response(coefficients, size)),
     )
-    silence = torch.zeros_like(coefficients[:, 0])
+    silence = coefficients.new_zeros(coefficients.shape[0], order)
     _, x = scan(step, silence, inputs)
     return x.transpose(0, 1).flatten(1)
+
+
+def _laid_out(x):
+    """A copy in memory as every carry of a scan has to lie, whatever x is a part of."""
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def impulse_response(coefficients, length):
