@@ -337,9 +337,11 @@ def process(plan, work, total_seconds, what=""):
 
     seconds, failed, begin = 0.0, [], time.perf_counter()
     alone = plan.folder is None
+    shown = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]" if alone else None
     bar = tqdm(
-        total=round(total_seconds(plan.pairs[0][0]), 1) if alone else len(plan.pairs),
-        unit="s" if alone else "file",
+        total=total_seconds(plan.pairs[0][0]) if alone else len(plan.pairs),
+        unit="file",
+        bar_format=shown,
         disable=None,  # where nobody looks
         delay=1,
     )
@@ -348,7 +350,7 @@ def process(plan, work, total_seconds, what=""):
         nonlocal seconds
         seconds += more
         if alone:
-            bar.update(round(more, 3))
+            bar.update(min(more, bar.total - bar.n))  # not beyond the end by rounding
 
     with bar:
         for source, output in plan.pairs:
