@@ -288,3 +288,20 @@ def test_the_denoisers_spectrum_follows_the_weights(vocoder_folder, mel):
     with torch.no_grad():
         vocoder.mods.model.vocoder.steps[0].coupling.network.end.bias += 0.1
     assert not torch.allclose(vocoder._bias_magnitude(), first)
+
+
+@pytest.mark.slow
+def test_compiled_flows_give_the_same_and_follow_the_weights(vocoder_folder, mel):
+    vocoder = WaveGlowVocoder.from_hparams(vocoder_folder, run_opts=CPU)
+    flows = vocoder.mods.model.vocoder
+    for _ in range(2):
+        vocoder.prepare_inference()
+        assert "inverse_flows" not in vars(flows)
+        expected = vocoder.decode_batch(mel, generator=0)
+        vocoder.prepare_inference(compile=True)
+        assert "inverse_flows" in vars(flows)
+        found = vocoder.decode_batch(mel, generator=0)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+        assert not torch.equal(found, expected)  # it was computed in another way
+        with torch.no_grad():
+            flows.steps[0].coupling.network.end.bias += 0.1

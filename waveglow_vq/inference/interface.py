@@ -4,6 +4,7 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+import functools
 import math
 from pathlib import Path
 
@@ -101,7 +102,7 @@ class ExportedModel(Pretrained):
         """The least length of a waveform in samples: what the log-mel's reflection needs."""
         return self.mods.features.margin + 1
 
-    def prepare_inference(self, dtype="fp32"):
+    def prepare_inference(self, dtype="fp32", compile=False):
         """Chooses the precision of the coupling networks and folds their weights for the fast path
         (see :mod:`~waveglow_vq.lobes.prepared`). Without it, this is done before the first
         waveform is drawn, in the precision that the model was loaded with; and again, whenever the
@@ -112,6 +113,10 @@ class ExportedModel(Pretrained):
         dtype : str
             ``fp32``, ``bf16`` or ``fp16``. What the flows compute beside their networks, and the
             envelope's filter, stays at fp32 at least.
+        compile : bool
+            Whether the flows go through ``torch.compile`` and, on a GPU, into CUDA graphs. For
+            streams and for log-mels of few different lengths: each new length is compiled anew,
+            which takes minutes for large models. It has been run on CPU only.
 
         Returns
         -------
@@ -130,7 +135,12 @@ class ExportedModel(Pretrained):
         if dtype == "bf16" and self.device_type == "cuda" and not torch.cuda.is_bf16_supported():
             raise UserError(f"dtype: {self.device} does not compute in bf16; take fp16 or fp32")
         self._dtype = dtype
-        return self._prepared()
+        self._prepared()
+        flows = self.mods.model.vocoder
+        flows.__dict__.pop("inverse_flows", None)
+        if compile:
+            flows.inverse_flows = _compiled(flows.inverse_flows, self.device_type)
+        return self
 
     def _prepared(self):
         """Itself, with the fast path prepared where that was dropped."""
@@ -291,6 +301,19 @@ class ExportedModel(Pretrained):
         if not (0 <= sigma < math.inf):
             raise UserError(f"sigma: {sigma}; it has to be a number of at least 0")
         return float(sigma)
+
+
+def _compiled(function, device_type):
+    # Autotuning aside, this mode is that of CUDA graphs.
+    mode = "reduce-overhead" if device_type == "cuda" else "default"
+    compiled = torch.compile(function, mode=mode)
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        # Copied, since the next replay of a CUDA graph writes to the same memory.
+        return compiled(*args, **kwargs).clone()
+
+    return run
 
 
 def load_export(source, **kwargs):
