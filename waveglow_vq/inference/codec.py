@@ -9,6 +9,7 @@ import math
 from waveglow_vq.data.windows import cropped
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.chunks import Chunks
+from waveglow_vq.inference.coding import check_code_file, new_code_file
 from waveglow_vq.inference.encoding import code_blocks
 from waveglow_vq.inference.interface import ExportedModel, fill_padding, relative_lengths
 from waveglow_vq.inference.streaming import condition_blocks
@@ -129,6 +130,56 @@ class SpeechCodec(ExportedModel):
         """The codes of a waveform in blocks ``[n]``, block by block ``[1, t]``."""
         model, features = self.mods.model, self.mods.features
         return code_blocks(model.conditioner, features, wavs, self.inference_ctx)
+
+    def to_code_file(self, path):
+        """Encodes a sound file at any rate, mono or not, of any length.
+
+        Arguments
+        ---------
+        path : str or Path
+            The sound file.
+
+        Returns
+        -------
+        CodeFile
+            The codes and what else decoding needs, for
+            :func:`~waveglow_vq.inference.code_file.write_code_file`.
+
+        Raises
+        ------
+        UserError
+            If the file is missing, damaged, too short, or holds NaN.
+        """
+        wavs, samples = self._read_blocks(path)
+        codes = torch.cat(list(self._code_blocks(wavs)), dim=-1)[0]
+        return new_code_file(self, codes, samples)
+
+    def decode_stream(
+        self, code_file, sigma=None, generator=None, overlap_frames=None, chunk_frames=None
+    ):
+        """Codes of a recording to the recording, block by block: what :meth:`stream_file` gives.
+
+        Arguments
+        ---------
+        code_file : CodeFile
+            What :meth:`to_code_file` gave, or
+            :func:`~waveglow_vq.inference.code_file.read_code_file`.
+        sigma, generator, overlap_frames, chunk_frames
+            As for :meth:`stream`.
+
+        Returns
+        -------
+        iterator of torch.Tensor
+            ``[n]`` at the model's rate; ``code_file.samples`` together.
+
+        Raises
+        ------
+        UserError
+            If the codes are another model's, or an option is out of range.
+        """
+        check_code_file(self, code_file)
+        blocks = self.stream([code_file.codes], sigma, generator, overlap_frames, chunk_frames)
+        return cropped(blocks, code_file.samples)
 
     @torch.no_grad()
     def decode_batch(self, codes, sigma=None, generator=None):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.code_file import CodeFile, model_checksum
+from waveglow_vq.lobes.pitch import pitch_values
 
 
 def new_code_file(interface, codes, samples, **more):
@@ -42,6 +43,36 @@ def new_code_file(interface, codes, samples, **more):
     )
 
 
+def recording_code_file(interface, analysis, vector):
+    """The CodeFile of a recording by a model with speakers.
+
+    Arguments
+    ---------
+    interface : VoiceConverter
+        A model with codes.
+    analysis : Analysis
+        Of the recording.
+    vector : torch.Tensor
+        What the model hears of the speaker, ``[1, C]``, where it has an encoder of speakers.
+
+    Returns
+    -------
+    CodeFile
+    """
+    model, more = interface.mods.model, {}
+    if model.speakers.source == "encoder":
+        more["voice"] = vector[0].float().cpu()
+    if model.uses_pitch:
+        pitch = model.conditioner.pitch
+        more |= {
+            "pitch": pitch_values(analysis.pitch, pitch.stride, pitch.levels)[0].cpu(),
+            "pitch_levels": pitch.levels,
+            "samples_per_pitch": pitch.stride * interface.mods.features.hop_length,
+            "f0_statistics": analysis.f0_statistics[0].float().cpu(),
+        }
+    return new_code_file(interface, analysis.content.codes[0], analysis.samples, **more)
+
+
 def check_code_file(interface, code_file):
     """Raises a UserError unless the codes are of this very model."""
     expected = checksum_of(interface)
@@ -53,6 +84,8 @@ def check_code_file(interface, code_file):
         )
     model, hop = interface.mods.model, interface.mods.features.hop_length
     pitch = model.conditioner.pitch if model.uses_pitch else None
+    speakers = model.speakers
+    heard = speakers is not None and speakers.source == "encoder"
     for name, found, expected in (
         ("sample_rate", code_file.sample_rate, interface.sample_rate),
         ("codebook_size", code_file.codebook_size, model.quantizer.codebook_size),
@@ -64,6 +97,16 @@ def check_code_file(interface, code_file):
             "the number of values of pitch",
             0 if code_file.pitch is None else len(code_file.pitch),
             math.ceil((1 + code_file.samples // hop) / pitch.stride) if pitch else 0,
+        ),
+        (
+            "the number of statistics of F0",
+            0 if code_file.f0_statistics is None else len(code_file.f0_statistics),
+            2 if pitch else 0,
+        ),
+        (
+            "the length of the speaker's vector",
+            0 if code_file.voice is None else len(code_file.voice),
+            speakers.channels if heard else 0,
         ),
     ):
         if found != expected:
@@ -94,24 +137,8 @@ def checksum_of(interface):
 
 def model_name(interface):
     """Name of the folder that the model was loaded from; ``unnamed`` if from none."""
-    pretrainer = getattr(getattr(interface, "hparams", None), "pretrainer", None)
+    pretrainer = getattr(interface.hparams, "pretrainer", None)
     weights = getattr(pretrainer, "paths", {}).get("model")
     # As bytes that are no UTF-8 may be part of a name.
     name = "unnamed" if weights is None else Path(str(weights)).resolve().parent.name
     return name.encode("utf-8", "replace").decode("utf-8")
-
-
-def cropped(blocks, samples):
-    """The first so many samples, on the last dimension, of a signal in blocks.
-
-    Example
-    -------
-    >>> import torch
-    >>> [block.tolist() for block in cropped(iter(torch.arange(6).view(3, 2)), 3)]
-    [[0, 1], [2]]
-    """
-    for block in blocks:
-        yield block[..., :samples]
-        samples -= block.shape[-1]
-        if samples <= 0:
-            break

@@ -61,12 +61,6 @@ def main(arguments=None):
         action="store_true",
         help="speak at the target's mean pitch instead of with the recording's intonation",
     )
-    parser.add_argument(
-        "--chunk_seconds",
-        type=float,
-        default=30.0,
-        help="convert longer recordings in pieces of at most this (default: %(default)s)",
-    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU if there is one)")
     options = parser.parse_args(arguments)
 
@@ -88,7 +82,6 @@ def main(arguments=None):
             pitch=not options.flat_pitch,
             sigma=options.sigma,
             generator=options.seed,
-            chunk_seconds=options.chunk_seconds,
         )
         samples += converted.shape[-1]
     elapsed, seconds = time.perf_counter() - start, samples / converter.sample_rate

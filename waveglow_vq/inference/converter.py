@@ -4,21 +4,23 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import difflib
-import math
 from typing import NamedTuple
 
-from waveglow_vq.data.audio import write_wav
 from waveglow_vq.errors import UserError
+from waveglow_vq.inference.analysis import analyse, join_log_mels
+from waveglow_vq.inference.coding import check_code_file, recording_code_file
 from waveglow_vq.inference.conversion import check_mode, convert_utterances, utterance_pitch
-from waveglow_vq.inference.interface import ExportedModel, checked_generator, relative_lengths
-from waveglow_vq.inference.pieces import NoiseInTime, join_pieces, plan_pieces
+from waveglow_vq.inference.conversion_stream import flat_pitch, stream_codes, stream_swap
+from waveglow_vq.inference.interface import ExportedModel, checked_generator
+from waveglow_vq.inference.voices import (
+    heard_vectors,
+    known_voice,
+    reference_voice,
+    speaker_numbers,
+)
 from waveglow_vq.lobes.speakers import UNKNOWN
 
 import torch
-
-# Of a piece of a long recording, so that its margins leave something in between.
-MIN_CHUNK_SECONDS = 2.0
 
 
 class VoiceConverter(ExportedModel):
@@ -69,7 +71,8 @@ class VoiceConverter(ExportedModel):
     Traceback (most recent call last):
     ...
     waveglow_vq.errors.UserError: speakers: 'p223' is not one of the 2 speakers of this model; \
-the nearest is 'p226', and VoiceConverter.speakers (--list at the command line) has all of them.
+the nearest is 'p226', and VoiceConverter.speakers ('waveglow-vq info' at the command line) has \
+all of them.
     """
 
     def check_model(self):
@@ -141,6 +144,7 @@ the nearest is 'p226', and VoiceConverter.speakers (--list at the command line) 
             short, or hold NaN.
         """
         wavs, counts = self._checked_wavs(wavs, wav_lens)
+        _check_target(speakers, reference)
         if reference is not None:
             reference = torch.as_tensor(reference)
             reference = reference[None] if reference.dim() == 1 else reference
@@ -149,6 +153,52 @@ the nearest is 'p226', and VoiceConverter.speakers (--list at the command line) 
         with self.inference_ctx:
             voices = self._voices(call, wavs, counts, pitch)
             return self._convert(call, voices, wavs, counts, generator)[:, None]
+
+    def stream_file(
+        self,
+        path,
+        speaker=None,
+        reference=None,
+        mode="codes",
+        source_speaker=None,
+        pitch=True,
+        sigma=None,
+        generator=None,
+    ):
+        """Converts a sound file at any rate, mono or not, of any length, block by block.
+
+        Codes, pitch and speaker are those of the whole recording, which is read once before the
+        first block; the blocks together are what :meth:`convert_batch` makes of it. What is kept
+        is at frame rate, as the log-mel is; the waveform never is as a whole.
+
+        Arguments
+        ---------
+        path : str or Path
+            The sound file.
+        speaker : str
+            Label of the target. With neither it nor ``reference``, in the recording's own voice
+            as far as the model knows it.
+        reference : str or Path
+            Instead of ``speaker``: a sound file in which the target speaks; some seconds suffice.
+        mode, source_speaker, pitch, sigma, generator
+            As for :meth:`convert_batch`.
+
+        Yields
+        ------
+        torch.Tensor
+            ``[n]`` at the model's rate; together as long as the recording.
+
+        Raises
+        ------
+        UserError
+            As :meth:`convert_batch`, and if a file is missing, damaged, too short, or holds NaN.
+        """
+        # Labels are checked before the recording is read: they are what people mistype.
+        call = self._file_call(speaker, reference, source_speaker, mode, sigma)
+        generator = checked_generator(generator)
+        if mode == "codes":
+            return self._decoded(self._coded(path), call, pitch, generator)
+        return self._swapped(path, call, pitch)
 
     def convert_file(
         self,
@@ -161,25 +211,15 @@ the nearest is 'p226', and VoiceConverter.speakers (--list at the command line) 
         pitch=True,
         sigma=None,
         generator=None,
-        chunk_seconds=30.0,
     ):
         """Converts a sound file at any rate, mono or not, of any length.
 
         Arguments
         ---------
-        path : str or Path
-            The sound file.
-        speaker : str
-            Label of the target.
+        path, speaker, reference, mode, source_speaker, pitch, sigma, generator
+            As for :meth:`stream_file`; ``speaker`` or ``reference`` is needed.
         output_path : str or Path
             Where to write the result (16-bit WAV at the model's rate); None: nowhere.
-        reference : str or Path
-            Instead of ``speaker``: a sound file in which the target speaks; some seconds suffice.
-        mode, source_speaker, pitch, sigma, generator
-            As for :meth:`convert_batch`.
-        chunk_seconds : float
-            Longer recordings are converted in overlapping pieces no longer than this, cut where
-            it is quiet, so that memory does not grow with the length as a whole does.
 
         Returns
         -------
@@ -189,40 +229,131 @@ the nearest is 'p226', and VoiceConverter.speakers (--list at the command line) 
         Raises
         ------
         UserError
-            As :meth:`convert_batch`, and if a file is missing, damaged, too short, or holds NaN.
+            As :meth:`stream_file`.
         """
-        if not MIN_CHUNK_SECONDS <= chunk_seconds < math.inf:
-            raise UserError(
-                f"chunk_seconds: {chunk_seconds}; pieces have to be at least "
-                f"{MIN_CHUNK_SECONDS:g} s long"
-            )
-        # Labels are checked before the recording is read: they are what people mistype.
-        voice = None if reference is None else self.load_audio(reference)[None]
-        call = self._checked_call(speaker, voice, source_speaker, mode, sigma, 1)
-        generator = checked_generator(generator)
-        wav = self.load_audio(path)
-        result = self._convert_long(call, wav, pitch, generator, chunk_seconds)
-        if output_path is not None:
-            write_wav(output_path, result, self.sample_rate)
-        return result
+        _check_target(speaker, reference)
+        blocks = self.stream_file(
+            path, speaker, reference, mode, source_speaker, pitch, sigma, generator
+        )
+        return self._collected(blocks, output_path)
 
-    def _reconstruct(self, wav, sigma, generator):
-        """The recording from its codes in its own voice, as far as the model knows it."""
-        if self.mods.model.quantizer is None:
+    def to_code_file(self, path):
+        """Encodes a sound file at any rate, mono or not, of any length.
+
+        Arguments
+        ---------
+        path : str or Path
+            The sound file.
+
+        Returns
+        -------
+        CodeFile
+            Codes, quantised pitch and what else decoding needs, for
+            :func:`~waveglow_vq.inference.code_file.write_code_file`.
+
+        Raises
+        ------
+        UserError
+            If the model has no codes, or the file is missing, damaged, too short, or holds NaN.
+        """
+        check_mode(self.mods.model, "codes")
+        return self._coded(path)
+
+    def decode_stream(
+        self, code_file, speaker=None, reference=None, pitch=True, sigma=None, generator=None
+    ):
+        """Codes of a recording to the recording, or to another voice: block by block, what
+        :meth:`stream_file` gives.
+
+        Arguments
+        ---------
+        code_file : CodeFile
+            What :meth:`to_code_file` gave, or
+            :func:`~waveglow_vq.inference.code_file.read_code_file`.
+        speaker, reference, pitch, sigma, generator
+            As for :meth:`stream_file`.
+
+        Yields
+        ------
+        torch.Tensor
+            ``[n]`` at the model's rate; ``code_file.samples`` together.
+
+        Raises
+        ------
+        UserError
+            If the codes are another model's, and as :meth:`stream_file`.
+        """
+        call = self._file_call(speaker, reference, None, "codes", sigma)
+        check_code_file(self, code_file)
+        return self._decoded(code_file, call, pitch, checked_generator(generator))
+
+    def _file_call(self, speaker, reference, source_speaker, mode, sigma):
+        """The checked call for one file; neither speaker nor reference is the own voice."""
+        if speaker is not None or reference is not None:
+            _check_target(speaker, reference)
+        elif mode == "codes" and self.mods.model.quantizer is None:
             raise UserError(
                 "the model has no codes to reconstruct from: VoiceConverter.convert_file converts "
                 "with mode latent_swap."
             )
-        call = _Call("codes", None, None, None, self._checked_sigma(sigma))
-        return self._convert_long(call, wav, True, checked_generator(generator), 30.0)
+        voice = None if reference is None else self.load_audio(reference)[None]
+        return self._checked_call(speaker, voice, source_speaker, mode, sigma, 1)
+
+    def _coded(self, path):
+        """The CodeFile of a sound file."""
+        return recording_code_file(self, self._analysed(path), self._own_vector(path))
+
+    def _analysed(self, path, whole_hops=False):
+        model, blocks = self.mods.model, self._read_blocks(path)[0]
+        return analyse(model, self.mods.features, blocks, whole_hops, self.inference_ctx)
+
+    @torch.no_grad()
+    def _decoded(self, code_file, call, keep_pitch, generator):
+        """Waveform blocks ``[n]`` of a CodeFile."""
+        model, features = self._prepared().mods.model, self.mods.features
+        context = self.inference_ctx
+        with context:
+            voice = self._target(call, 1)
+        if voice is None:
+            vector, statistics = known_voice(model, torch.tensor([UNKNOWN], device=self.device))
+            if code_file.voice is not None:
+                vector = code_file.voice[None].to(vector)
+            if code_file.f0_statistics is not None:
+                statistics = code_file.f0_statistics[None].to(statistics)
+            voice = vector, statistics
+        return stream_codes(
+            model, features, code_file, voice, call.sigma, generator, keep_pitch, context
+        )
+
+    @torch.no_grad()
+    def _swapped(self, path, call, keep_pitch):
+        """Waveform blocks ``[n]`` of a sound file through noise and back."""
+        model, features = self._prepared().mods.model, self.mods.features
+        context = self.inference_ctx
+        analysis = self._analysed(path, whole_hops=True)
+        with context:
+            source, target = None, self._target(call, 1)
+            if call.sources is not None:
+                source = known_voice(model, call.sources)
+            if source is None or target is None:
+                own = self._own_vector(path), analysis.f0_statistics
+                source, target = source or own, target or own
+        blocks, _ = self._read_blocks(path)
+        return stream_swap(model, features, analysis, blocks, source, target, keep_pitch, context)
+
+    @torch.no_grad()
+    def _own_vector(self, path):
+        """The vector of the voice in a sound file: what a model with an encoder of speakers hears
+        in it, else that of unknown speakers."""
+        speakers = self.mods.model.speakers
+        if speakers.source != "encoder":
+            return speakers(torch.tensor([UNKNOWN], device=self.device))
+        log_mel = join_log_mels(self.mods.features, self._read_blocks(path)[0])
+        with self.inference_ctx:
+            return speakers(reference=log_mel)
 
     def _checked_call(self, speakers, reference, source_speakers, mode, sigma, batch):
         check_mode(self.mods.model, mode)
-        if (speakers is None) == (reference is None):
-            raise UserError(
-                "speaker, reference: give one of them, the label of a speaker of this model or "
-                "speech of another voice"
-            )
         if reference is not None:
             if self.mods.model.speakers.source == "encoder":
                 reference, _ = self._checked_wavs(reference, None)
@@ -239,71 +370,39 @@ the nearest is 'p226', and VoiceConverter.speakers (--list at the command line) 
         )
 
     def _numbers(self, labels, batch):
-        """Numbers of speakers ``[B]`` from a label or one for each item."""
         if labels is None:
             return None
-        labels = list(labels) if isinstance(labels, (list, tuple)) else [labels] * batch
-        if len(labels) != batch:
-            raise UserError(f"speakers: {len(labels)} labels for a batch of {batch}")
-        known = self.speakers
-        for label in labels:
-            if label not in known:
-                near = difflib.get_close_matches(str(label), known, n=1, cutoff=0.4)
-                hint = f"the nearest is {near[0]!r}" if near else f"the first is {known[0]!r}"
-                raise UserError(
-                    f"speakers: {label!r} is not one of the {len(known)} speakers of this model; "
-                    f"{hint}, and VoiceConverter.speakers (--list at the command line) has all of "
-                    "them."
-                )
-        return torch.tensor([known.index(label) for label in labels], device=self.device)
+        return speaker_numbers(self.speakers, labels, batch).to(self.device)
 
     def _voices(self, call, wavs, counts, keep_pitch):
         """Who is to speak, who speaks, and the normalised pitch of what is said."""
-        model = self.mods.model
+        model, features = self.mods.model, self.mods.features
         unknown = torch.full((len(wavs),), UNKNOWN, device=self.device)
         pitch, own_statistics = None, model.speakers.f0_statistics(unknown)
         if model.uses_pitch:
-            pitch, own_statistics = utterance_pitch(model, self.mods.features, wavs, counts)
-            if not keep_pitch:
-                pitch = pitch * pitch.new_tensor([0.0, 1.0])
-
-        def known(numbers):
-            return model.speakers(numbers), model.speakers.f0_statistics(numbers)
-
-        def own():
-            if model.speakers.source == "encoder":
-                return self._vectors(wavs, counts), own_statistics
-            return model.speakers(unknown), own_statistics
-
-        if call.targets is not None:
-            target = known(call.targets)
-        elif call.reference is not None:
-            target = self._reference_voice(call.reference, len(wavs))
-        else:
-            target = own()
+            pitch, own_statistics = utterance_pitch(model, features, wavs, counts)
+            pitch = pitch if keep_pitch else flat_pitch(pitch)
         source = (None, None)
-        if call.mode == "latent_swap":
-            source = own() if call.sources is None else known(call.sources)
-        return _Voices(target, source, pitch)
+        if call.mode == "latent_swap" and call.sources is not None:
+            source = known_voice(model, call.sources)
+        elif call.mode == "latent_swap":
+            vectors = model.speakers(unknown)
+            if model.speakers.source == "encoder":
+                vectors = heard_vectors(model, features, wavs, counts)
+            source = vectors, own_statistics
+        return _Voices(self._target(call, len(wavs)), source, pitch)
 
-    def _reference_voice(self, reference, batch):
-        model = self.mods.model
-        counts = torch.full((len(reference),), reference.shape[-1], device=self.device)
-        vectors = self._vectors(reference, counts)
-        statistics = model.speakers.f0_statistics(counts.new_full((len(reference),), UNKNOWN))
-        if model.uses_pitch:
-            _, statistics = utterance_pitch(model, self.mods.features, reference, counts)
-        return vectors.expand(batch, -1), statistics.expand(batch, -1)
-
-    def _vectors(self, wavs, counts):
-        """Speaker vectors of speech; a UserError if the model has only a table."""
-        log_mels, frames = self._log_mels(wavs, counts)
-        lengths = relative_lengths(frames, log_mels.shape[-1])
-        return self.mods.model.speakers(reference=log_mels, reference_lengths=lengths)
+    def _target(self, call, batch):
+        """Vectors and F0 statistics of who is to speak; None for the recording's own voice."""
+        if call.targets is not None:
+            return known_voice(self.mods.model, call.targets)
+        if call.reference is None:
+            return None
+        return reference_voice(self.mods.model, self.mods.features, call.reference, batch)
 
     def _convert(self, call, voices, wavs, counts, generator):
         return convert_utterances(
-            self.mods.model,
+            self._prepared().mods.model,
             self.mods.features,
             wavs,
             counts,
@@ -314,45 +413,6 @@ the nearest is 'p226', and VoiceConverter.speakers (--list at the command line) 
             generator,
             voices.pitch,
         )
-
-    @torch.no_grad()
-    def _convert_long(self, call, wav, keep_pitch, generator, chunk_seconds):
-        """Converts ``[N]`` to ``[1, N]``, in pieces where it is long. Pitch, its statistics and
-        the speaker are those of the whole recording."""
-        hop = self.mods.features.hop_length
-        longest = round(chunk_seconds * self.sample_rate)
-        pieces = plan_pieces(wav, longest, self._unit, self.sample_rate)
-        with self.inference_ctx:
-            counts = torch.tensor([len(wav)], device=self.device)
-            voices = self._voices(call, wav[None], counts, keep_pitch)
-            if len(pieces) == 1:
-                return self._convert(call, voices, wav[None], counts, generator)
-            noise = NoiseInTime(generator)
-
-            def convert(piece):
-                part = wav[None, piece.start : piece.end]
-                pitch = voices.pitch
-                if pitch is not None:
-                    begin = piece.start // hop
-                    pitch = pitch[:, begin : begin + 1 + part.shape[1] // hop]
-                return self._convert(
-                    call,
-                    voices._replace(pitch=pitch),
-                    part,
-                    torch.tensor([part.shape[1]], device=self.device),
-                    noise.at(piece.start),
-                )[0]
-
-            return join_pieces(pieces, map(convert, pieces), self.sample_rate)[None]
-
-    @property
-    def _unit(self):
-        """Samples from one place to the next where codes, pitch and noise can begin alike."""
-        conditioner, hop = self.mods.model.conditioner, self.mods.features.hop_length
-        unit = math.lcm(hop, getattr(conditioner, "samples_per_code", hop), NoiseInTime.BLOCK)
-        if self.mods.model.uses_pitch:
-            unit = math.lcm(unit, conditioner.pitch.stride * hop)
-        return unit
 
 
 class _Call(NamedTuple):
@@ -371,3 +431,11 @@ class _Voices(NamedTuple):
     target: tuple
     source: tuple
     pitch: torch.Tensor
+
+
+def _check_target(speaker, reference):
+    if (speaker is None) == (reference is None):
+        raise UserError(
+            "speaker, reference: give one of them, the label of a speaker of this model or "
+            "speech of another voice"
+        )

@@ -1,0 +1,114 @@
+"""Conversions of recordings of any length: the flows, which are what takes time and memory, go over
+them window by window (see streaming.py), while the condition is that of the whole.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+
+from waveglow_vq.data.windows import cropped
+from waveglow_vq.inference.conversion import Content, content_condition
+from waveglow_vq.inference.streaming import NO_CONTEXT, stream_noise, stream_waveform
+from waveglow_vq.lobes.pitch import pitch_from_values
+
+import torch
+
+
+@torch.no_grad()
+def stream_codes(
+    model,
+    features,
+    code_file,
+    voice,
+    sigma=1.0,
+    generator=None,
+    keep_pitch=True,
+    context=NO_CONTEXT,
+):
+    """Decodes codes for a voice.
+
+    Arguments
+    ---------
+    model : WaveGlowVQ
+        A model with speakers and codes, in evaluation mode.
+    features : LogMel
+        Its features.
+    code_file : CodeFile
+        Codes of this model.
+    voice : tuple
+        Vector ``[1, C]`` and F0 statistics ``[1, 2]`` of who is to speak.
+    sigma, generator
+        As for :func:`~waveglow_vq.inference.streaming.stream_waveform`.
+    keep_pitch : bool
+        Whether the intonation is kept.
+    context : context manager
+        Entered for each window, for autocast.
+
+    Returns
+    -------
+    iterator of torch.Tensor
+        ``[n]`` each, ``code_file.samples`` together.
+    """
+    hop, device = features.hop_length, voice[0].device
+    frames = 1 + code_file.samples // hop
+    if model.conditioner.input == "wav":
+        frames = math.ceil(code_file.samples / hop)
+    content = Content(code_file.codes[None].to(device), None, frames)
+    pitch = None
+    if model.uses_pitch:
+        condition = model.conditioner.pitch
+        values = code_file.pitch[None].to(device)
+        pitch = pitch_from_values(values, condition.stride, condition.levels, frames)
+        pitch = pitch if keep_pitch else flat_pitch(pitch)
+    with context:
+        condition = content_condition(model, content, voice, pitch)
+    wavs = stream_waveform(model, condition, voice[0], sigma, generator, context=context)
+    return (wav[0] for wav in cropped(wavs, code_file.samples))
+
+
+@torch.no_grad()
+def stream_swap(
+    model, features, analysis, blocks, source, target, keep_pitch=True, context=NO_CONTEXT
+):
+    """Sends a recording to noise as the source's and back as the target's.
+
+    Arguments
+    ---------
+    model, features, keep_pitch, context
+        As for :func:`stream_codes`.
+    analysis : Analysis
+        Of the recording, with ``whole_hops``.
+    blocks : iterable of torch.Tensor
+        The recording once more, ``[n]`` each.
+    source, target : tuple
+        Vector ``[1, C]`` and F0 statistics ``[1, 2]`` of who speaks, and of who is to speak.
+
+    Returns
+    -------
+    iterator of torch.Tensor
+        ``[n]`` each, as long as the recording.
+    """
+    hop, device = features.hop_length, source[0].device
+    pitch = analysis.pitch
+    if pitch is not None and not keep_pitch:
+        pitch = flat_pitch(pitch)
+    with context:
+        there, back = (
+            content_condition(model, analysis.content, voice, pitch) for voice in (source, target)
+        )
+    frames = math.ceil(analysis.samples / hop)
+
+    def whole_hops():
+        for block in blocks:
+            yield block[None].to(device)
+        yield torch.zeros(1, -analysis.samples % hop, device=device)
+
+    noise = stream_noise(model, there, whole_hops(), frames, source[0], context=context)
+    wavs = stream_waveform(model, back, target[0], noise=noise, frames=frames, context=context)
+    return (wav[0] for wav in cropped(wavs, analysis.samples))
+
+
+def flat_pitch(pitch):
+    """Pitch ``[B, frames, 2]`` without intonation: at its mean wherever it is voiced."""
+    return pitch * pitch.new_tensor([0.0, 1.0])

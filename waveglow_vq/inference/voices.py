@@ -1,0 +1,80 @@
+"""Voices: a speaker's vector and the statistics of its pitch, by label or from speech.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import difflib
+
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.conversion import utterance_pitch
+from waveglow_vq.inference.interface import batch_log_mels, relative_lengths
+from waveglow_vq.lobes.speakers import UNKNOWN
+
+import torch
+
+
+def speaker_numbers(known, labels, batch):
+    """Numbers of speakers from their labels.
+
+    Arguments
+    ---------
+    known : list of str
+        The labels of the model's speakers.
+    labels : str or list of str
+        One label, or one for each item.
+    batch : int
+        Number of items.
+
+    Returns
+    -------
+    torch.Tensor
+        int64 ``[batch]``.
+
+    Raises
+    ------
+    UserError
+        If a label is unknown, or there are too many or too few.
+
+    Example
+    -------
+    >>> speaker_numbers(["p225", "p226"], "p226", 3)
+    tensor([1, 1, 1])
+    """
+    labels = list(labels) if isinstance(labels, (list, tuple)) else [labels] * batch
+    if len(labels) != batch:
+        raise UserError(f"speakers: {len(labels)} labels for a batch of {batch}")
+    for label in labels:
+        if label not in known:
+            near = difflib.get_close_matches(str(label), known, n=1, cutoff=0.4)
+            hint = f"the nearest is {near[0]!r}" if near else f"the first is {known[0]!r}"
+            raise UserError(
+                f"speakers: {label!r} is not one of the {len(known)} speakers of this model; "
+                f"{hint}, and VoiceConverter.speakers ('waveglow-vq info' at the command line) "
+                "has all of them."
+            )
+    return torch.tensor([known.index(label) for label in labels])
+
+
+def known_voice(model, numbers):
+    """Vectors ``[B, C]`` and F0 statistics ``[B, 2]`` of speakers of the model, -1 where unknown;
+    ``numbers`` are on its device."""
+    return model.speakers(numbers), model.speakers.f0_statistics(numbers)
+
+
+def heard_vectors(model, features, wavs, counts):
+    """What the encoder of speakers hears in waveforms ``[B, N]``, ``counts`` samples of each:
+    ``[B, C]``. A UserError if the model has only a table."""
+    log_mels, frames = batch_log_mels(features, wavs, counts)
+    lengths = relative_lengths(frames, log_mels.shape[-1])
+    return model.speakers(reference=log_mels, reference_lengths=lengths)
+
+
+def reference_voice(model, features, wavs, batch):
+    """The voice that is heard in waveforms ``[1 or B, N]``, as in :func:`known_voice`."""
+    counts = torch.full((len(wavs),), wavs.shape[-1], device=wavs.device)
+    vectors = heard_vectors(model, features, wavs, counts)
+    statistics = model.speakers.f0_statistics(torch.full_like(counts, UNKNOWN))
+    if model.uses_pitch:
+        _, statistics = utterance_pitch(model, features, wavs, counts)
+    return vectors.expand(batch, -1), statistics.expand(batch, -1)
