@@ -12,7 +12,7 @@ Authors
 import copy
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.block_filters import STEP
+from waveglow_vq.lobes.block_filters import step_of_block
 from waveglow_vq.lobes.flows import FlowStep, interpolate_frames
 from waveglow_vq.lobes.wavenet import WaveNet
 
@@ -225,7 +225,7 @@ def levinson_durbin_scan(autocorrelation):
 def all_pole_scan(driven, coefficients):
     """x_n = driven_n - sum_k a_{t(n),k} x_{n-k}, from silence, as
     :func:`~waveglow_vq.lobes.block_filters.recursive_filter_blocks` does it, with one step of the
-    scan for at most ``STEP`` samples.
+    scan for each of its steps.
 
     Arguments
     ---------
@@ -246,7 +246,7 @@ def all_pole_scan(driven, coefficients):
     tensor([[1.0000, 1.5000, 1.7500, 1.8750]])
     """
     block, order = driven.shape[-1], coefficients.shape[-1]
-    size = max(size for size in range(1, STEP + 1) if block % size == 0)
+    size = step_of_block(block)
 
     def in_time(x):
         """``[batch, blocks, n]`` to ``[steps, batch, n]``."""
