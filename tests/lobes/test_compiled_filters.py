@@ -231,8 +231,15 @@ def test_models_can_be_exported_and_compiled(plain):
         expected = plain(Inverse(), noise, log_mel)
         exported = torch.export.export(Inverse(), (noise, log_mel), strict=False).module()
         torch.testing.assert_close(exported(noise, log_mel), expected, rtol=0, atol=1e-6)
-        compiled = torch.compile(Inverse(), backend="eager")
+        compiled = torch.compile(Inverse(), backend="eager", fullgraph=True)
         torch.testing.assert_close(compiled(noise, log_mel), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_traces_hold_no_results():
+    r = spectra(2)[:, :5]
+    traced = torch.jit.trace(lambda x: levinson_durbin(x)[0], r[:1])
+    torch.testing.assert_close(traced(r[1:]), levinson_durbin(r[1:])[0], rtol=1e-9, atol=1e-9)
 
 
 WITHOUT = """
