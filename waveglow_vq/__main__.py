@@ -9,11 +9,22 @@ import os
 import sys
 
 from waveglow_vq import __version__
-from waveglow_vq.commands import evaluate, import_checkpoint, info, vocode
+from waveglow_vq.commands import (
+    convert,
+    decode,
+    encode,
+    evaluate,
+    import_checkpoint,
+    info,
+    vocode,
+)
 from waveglow_vq.errors import cli_errors
 
 COMMANDS = {
     "vocode": vocode,
+    "encode": encode,
+    "decode": decode,
+    "convert": convert,
     "evaluate": evaluate,
     "import-checkpoint": import_checkpoint,
     "info": info,

@@ -99,7 +99,7 @@ def report(output, device):
             ("reconstructions/", "the same from their codes"),
             ("spectrograms.png", "both of one clip"),
             ("figures.txt, figures.json", "the tables above"),
-            ("run/export/", "the model, for SpeechCodec.from_hparams(source=...)"),
+            ("run/export/", "the model, for waveglow-vq encode, or SpeechCodec.from_hparams"),
             ("run/train_log.txt", "the training, epoch by epoch"),
             ("corpus/", "the generated corpus"),
         ],

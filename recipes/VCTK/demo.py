@@ -117,7 +117,7 @@ def report(output, device):
             ("conversions/", "each of them in every voice: SOURCE_SENTENCE_as_TARGET.wav"),
             ("spectrograms.png", "a recording, its conversion, and the target's own recording"),
             ("figures.txt, figures.json", "the tables above"),
-            ("run/export/", "the model, for VoiceConverter.from_hparams(source=...)"),
+            ("run/export/", "the model, for waveglow-vq convert, or VoiceConverter.from_hparams"),
             ("run/train_log.txt", "the training, epoch by epoch"),
             ("corpus/, audio/", "the generated corpus, and as it was prepared"),
         ],

@@ -17,6 +17,8 @@ from waveglow_vq.errors import UserError
 # What is taken for a sound file in a folder. A file that is named may be of any kind that
 # libsndfile reads.
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
+# Values in a list that nobody wants to count.
+MANY = 5
 # What each interface is for.
 _COMMANDS_FOR = {
     "WaveGlowVocoder": "vocode",
@@ -274,7 +276,8 @@ def _in_words(value):
     if isinstance(value, dict):
         return ", ".join(f"{name} {_in_words(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
-        return f"{len(value)}: {', '.join(map(str, value))}" if value else "none"
+        count = f"{len(value)}: " if len(value) > MANY else ""
+        return count + ", ".join(map(str, value)) if value else "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

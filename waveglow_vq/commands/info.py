@@ -98,8 +98,8 @@ def describe_model(folder):
         if network.uses_pitch:
             report["pitch_bits_per_second"] = conditioner.pitch_bits_per_second
     overlap = math.ceil(flows.receptive_field / hop)
-    # Of the condition whole frames are needed, and what these see.
-    lookahead = (overlap + flows.condition_reach[1]) * hop
+    # The frame that follows is waited for, and what the condition of all of these sees.
+    lookahead = (overlap + 1) * hop
     lookahead += math.ceil(conditioner.receptive_field * per_step / hop) * hop
     return report | {
         "speakers": model.speakers,

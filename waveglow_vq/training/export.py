@@ -31,6 +31,8 @@ HEADER = """\
 #     from waveglow_vq.inference import {interface}
 #     model = {interface}.from_hparams(source="path/to/this/folder")
 #
+# From the shell, 'waveglow-vq info path/to/this/folder' says what it is.
+#
 # Its weights are in {weights}, beside this file. Loading builds the Python classes that this file
 # names (!new, !apply, !name): load it only if you trust where it comes from.
 
