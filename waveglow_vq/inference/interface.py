@@ -173,7 +173,7 @@ class ExportedModel(Pretrained):
     def stream_file(self, path, sigma=None, generator=None):
         """Analyses a sound file of any length and synthesises it again, block by block; the
         subclasses say how."""
-        yield self._reconstruct(self.load_audio(path), sigma, generator)[0]
+        raise NotImplementedError
 
     def reconstruct_file(self, path, output_path=None, sigma=None, generator=None, **options):
         """Analyses a sound file of any length and synthesises it again. Beside the result, which is
