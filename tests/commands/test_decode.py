@@ -27,6 +27,8 @@ def test_a_file(codec_folder, coded, tmp_path, run):
     torch.testing.assert_close(wav, expected.clamp(-1, 1), atol=1e-4, rtol=0)
     assert run("decode", codec_folder, path, out, "--seed", "1", "--force")[0] == 0
     assert not torch.equal(read_wav(out), wav)
+    assert run("decode", codec_folder, path, out, "--overlap_frames", "9", "--force")[0] == 0
+    torch.testing.assert_close(read_wav(out), wav, atol=1e-4, rtol=0)
 
 
 def test_bad_files_of_a_folder_do_not_stop_the_others(
@@ -63,11 +65,15 @@ def test_in_another_voice(converter_folders, recording, tmp_path, run, refused):
     assert "'p22'" in refused("decode", *command, "p22", "--force")
 
 
-def test_refusals(vocoder_folder, codec_folder, coded, recording, tmp_path, refused):
+def test_refusals(
+    vocoder_folder, codec_folder, converter_folders, coded, recording, tmp_path, refused
+):
     path, out = coded[0], tmp_path / "out.wav"
     for arguments, words in (
         ([vocoder_folder, path, out], "for WaveGlowVocoder, not for decode"),
         ([codec_folder, path, out, "--speaker", "p225"], "--speaker: "),
+        ([codec_folder, path, out, "--overlap_frames", "-1"], "overlap_frames"),
+        ([converter_folders("codes"), path, out, "--overlap_frames", "1"], "--overlap_frames: "),
         ([codec_folder, recording, out], "is not a file of codes"),
     ):
         assert words in refused("decode", *arguments)

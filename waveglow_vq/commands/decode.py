@@ -8,6 +8,7 @@ from waveglow_vq.commands.common import (
     compute_arguments,
     file_arguments,
     load_model,
+    overlap_argument,
     plan_files,
     process,
     sampling_arguments,
@@ -31,6 +32,7 @@ def add_arguments(parser):
         "--speaker", metavar="LABEL", help="who is to speak (default: whoever spoke)"
     )
     sampling_arguments(parser)
+    overlap_argument(parser)
     compute_arguments(parser)
 
 
@@ -43,7 +45,12 @@ def run(options):
     codec = load_model(options, "decode", ("SpeechCodec", "VoiceConverter"))
     if options.speaker is not None and not codec.speakers:
         raise UserError(f"--speaker: {options.model} was trained without speakers; leave it out")
-    voice = {} if options.speaker is None else {"speaker": options.speaker}
+    if options.overlap_frames is not None and codec.speakers:
+        raise UserError("--overlap_frames: models with speakers are always exact; leave it out")
+    # What the interface of models with speakers has in place of the other's.
+    more = {"speaker": options.speaker} if codec.speakers else {}
+    if options.overlap_frames is not None:
+        more["overlap_frames"] = options.overlap_frames
 
     def work(source, output, advance):
         code_file = read_code_file(source)
@@ -55,7 +62,7 @@ def run(options):
             code_file,
             sigma=options.sigma,
             generator=options.seed,
-            **voice,
+            **more,
         )
         write_blocks(output, blocks, codec.sample_rate, advance)
 
