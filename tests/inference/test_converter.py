@@ -165,28 +165,55 @@ def long_recording(tmp_path_factory):
 
 @pytest.fixture
 def short_windows(monkeypatch):
-    """Many windows and blocks in some seconds."""
-    monkeypatch.setattr(streaming, "WINDOW_SAMPLES", 64 * 256)
-    monkeypatch.setattr(encoding, "WINDOW_SECONDS", 1)
+    """Many windows and blocks in some seconds, which then count as long."""
+
+    def shorten():
+        monkeypatch.setattr(streaming, "WINDOW_SAMPLES", 64 * 256)
+        monkeypatch.setattr(encoding, "WINDOW_SECONDS", 1)
+
+    return shorten
 
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("mode", ["codes", "latent_swap"])
-def test_a_long_file_is_what_it_is_at_once(converters, long_recording, short_windows, name, mode):
+def test_a_long_recording_is_what_it_is_at_once(
+    converters, long_recording, short_windows, name, mode
+):
     if (name, mode) == ("mel", "codes"):
         pytest.skip("no codes")
     converter, wav = converters(name), read_wav(long_recording)
-    options = {"mode": mode, "generator": 0 if mode == "codes" else None}
-    if mode == "latent_swap":
-        options["source_speaker"] = "p225"
-    blocks = list(converter.stream_file(long_recording, "p226", **options))
+    shared = {"mode": mode, "generator": 0 if mode == "codes" else None}
+    batch = torch.stack([wav, wav.flip(0)])
+    options = shared | {"source_speakers": ["p225", "p330"], "wav_lens": [len(wav), 50001]}
+    if mode == "latent_swap" and name == "encoder":
+        options.pop("source_speakers")
+    whole = converter.convert_batch(batch, LABELS[1:], **options)
+    tolerance = min(1e-5, 1e-3 * float(whole.std()))
+    assert tolerance > 1e-7
+    short_windows()
+    again = converter.convert_batch(batch, LABELS[1:], **options)
+    assert again.shape == whole.shape and not again[1, 0, 50001:].any()
+    torch.testing.assert_close(again, whole, atol=tolerance, rtol=0)
+    if "source_speakers" in options:
+        shared["source_speaker"] = "p225"
+    blocks = list(converter.stream_file(long_recording, "p226", **shared))
     # Cut where windows end, and there are many.
     assert len(blocks) > 5 and max(map(len, blocks)) < RATE
-    if mode == "latent_swap":
-        options["source_speakers"] = options.pop("source_speaker")
-    whole = converter.convert_batch(wav[None], "p226", **options)[0, 0]
-    assert whole.std() > 1e-3
-    torch.testing.assert_close(torch.cat(blocks), whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.cat(blocks), whole[0, 0], atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["pitch", "waves"])
+def test_noise_of_long_items_from_one_source(converters, long_recording, short_windows, name):
+    """A generator is used up by a long batch as by a short one."""
+    converter, wav = converters(name), read_wav(long_recording)[:60000]
+    batch, results = torch.stack([wav, wav]), []
+    for prepare in (lambda: None, short_windows):
+        prepare()
+        generator = torch.Generator().manual_seed(3)
+        results.append(converter.convert_batch(batch, "p226", [40001, 60000], generator=generator))
+        results.append(torch.randn(16, generator=generator))
+    torch.testing.assert_close(results[2], results[0], atol=1e-5, rtol=0)
+    assert torch.equal(results[3], results[1])
 
 
 @pytest.mark.parametrize("name", ["pitch", "encoder", "mel"])
@@ -195,6 +222,7 @@ def test_a_long_swap_to_the_source_returns_the_recording(
 ):
     """Also where nobody says who speaks."""
     wav = read_wav(long_recording)
+    short_windows()
     for source in ("p226", None):
         target = {"speaker": "p226"} if source else {}
         blocks = converters(name).stream_file(

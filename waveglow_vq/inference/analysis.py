@@ -79,7 +79,7 @@ def analyse(model, features, blocks, whole_hops=False, context=NO_CONTEXT):
             yield torch.zeros(-samples % hop, device=device)
 
     if model.quantizer is None:
-        log_mel = join_log_mels(features, passing())
+        log_mel = _join_log_mels(features, passing())
         content = Content(None, log_mel, log_mel.shape[-1])
     else:
         codes = code_blocks(model.conditioner, features, passing(), context)
@@ -96,6 +96,18 @@ def analyse(model, features, blocks, whole_hops=False, context=NO_CONTEXT):
     return Analysis(samples, content, pitch, f0_statistics)
 
 
-def join_log_mels(features, blocks):
-    """The log-mel ``[1, n_mels, frames]`` of a recording in blocks ``[n]``."""
+@torch.no_grad()
+def own_vector(model, features, blocks, context=NO_CONTEXT):
+    """The vector ``[1, C]`` of the voice in a recording in blocks ``[n]``: what a model with an
+    encoder of speakers hears in it, else, without a look at it, that of unknown speakers."""
+    speakers = model.speakers
+    if speakers.source != "encoder":
+        return speakers(torch.tensor([UNKNOWN], device=speakers.unknown.device))
+    device = speakers.unknown.device
+    log_mel = _join_log_mels(features, (block.to(device) for block in blocks))
+    with context:
+        return speakers(reference=log_mel)
+
+
+def _join_log_mels(features, blocks):
     return torch.cat(list(log_mel_blocks(features, blocks)), dim=-1)[None]

@@ -10,8 +10,9 @@ from waveglow_vq.data.windows import cropped
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.chunks import Chunks
 from waveglow_vq.inference.coding import check_code_file, new_code_file
+from waveglow_vq.inference.conversion import utterance_content
 from waveglow_vq.inference.encoding import code_blocks
-from waveglow_vq.inference.interface import ExportedModel, fill_padding, relative_lengths
+from waveglow_vq.inference.interface import ExportedModel, fill_padding
 from waveglow_vq.inference.streaming import condition_blocks
 
 import torch
@@ -103,7 +104,6 @@ class SpeechCodec(ExportedModel):
             If the waveforms are of another shape, too short, or hold NaN.
         """
         wavs, counts = self._checked_wavs(wavs, wav_lens)
-        conditioner = self.mods.model.conditioner
         if self._is_long(wavs.shape[1] / self.mods.features.hop_length):
             items = [
                 torch.cat(list(self._code_blocks([wav[:count]])), dim=-1)[0]
@@ -111,14 +111,7 @@ class SpeechCodec(ExportedModel):
             ]
             return torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=-1)
         with self.inference_ctx:
-            if conditioner.input == "mel":
-                log_mels, frames = self._log_mels(wavs, counts)
-                return conditioner.encode(log_mels, relative_lengths(frames, log_mels.shape[-1]))
-            # As in training, whole frames of the features' hop.
-            hop = self.mods.features.hop_length
-            counts = (counts + hop - 1) // hop * hop
-            wavs = torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1]))
-            return conditioner.encode(wavs, relative_lengths(counts, wavs.shape[1]))
+            return utterance_content(self.mods.model, self.mods.features, wavs, counts).codes
 
     def encode_file(self, path):
         """The codes, int64 ``[T]``, of a sound file at any rate, mono or not, of any length, which

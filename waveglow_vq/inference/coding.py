@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.inference.analysis import analyse, own_vector
 from waveglow_vq.inference.code_file import CodeFile, model_checksum
 from waveglow_vq.lobes.pitch import pitch_values
 
@@ -43,22 +44,23 @@ def new_code_file(interface, codes, samples, **more):
     )
 
 
-def recording_code_file(interface, analysis, vector):
-    """The CodeFile of a recording by a model with speakers.
+def recording_code_file(interface, read):
+    """Encodes a recording with a model with speakers.
 
     Arguments
     ---------
     interface : VoiceConverter
         A model with codes.
-    analysis : Analysis
-        Of the recording.
-    vector : torch.Tensor
-        What the model hears of the speaker, ``[1, C]``, where it has an encoder of speakers.
+    read : callable
+        Gives the blocks ``[n]`` of the recording, from its begin on, whenever it is called.
 
     Returns
     -------
     CodeFile
     """
+    parts = interface.mods.model, interface.mods.features
+    analysis = analyse(*parts, read(), context=interface.inference_ctx)
+    vector = own_vector(*parts, read(), interface.inference_ctx)
     model, more = interface.mods.model, {}
     if model.speakers.source == "encoder":
         more["voice"] = vector[0].float().cpu()

@@ -8,9 +8,12 @@ Authors
 import math
 
 from waveglow_vq.data.windows import cropped
+from waveglow_vq.inference.analysis import analyse, own_vector
 from waveglow_vq.inference.conversion import Content, content_condition
 from waveglow_vq.inference.streaming import NO_CONTEXT, stream_noise, stream_waveform
+from waveglow_vq.inference.voices import known_voice
 from waveglow_vq.lobes.pitch import pitch_from_values
+from waveglow_vq.lobes.speakers import UNKNOWN
 
 import torch
 
@@ -37,7 +40,8 @@ def stream_codes(
     code_file : CodeFile
         Codes of this model.
     voice : tuple
-        Vector ``[1, C]`` and F0 statistics ``[1, 2]`` of who is to speak.
+        Vector ``[1, C]`` and F0 statistics ``[1, 2]`` of who is to speak; None: whoever spoke, as
+        far as the file says.
     sigma, generator
         As for :func:`~waveglow_vq.inference.streaming.stream_waveform`.
     keep_pitch : bool
@@ -50,7 +54,14 @@ def stream_codes(
     iterator of torch.Tensor
         ``[n]`` each, ``code_file.samples`` together.
     """
-    hop, device = features.hop_length, voice[0].device
+    hop, device = features.hop_length, next(model.parameters()).device
+    if voice is None:
+        vector, statistics = known_voice(model, torch.tensor([UNKNOWN], device=device))
+        if code_file.voice is not None:
+            vector = code_file.voice[None].to(vector)
+        if code_file.f0_statistics is not None:
+            statistics = code_file.f0_statistics[None].to(statistics)
+        voice = vector, statistics
     frames = 1 + code_file.samples // hop
     if model.conditioner.input == "wav":
         frames = math.ceil(code_file.samples / hop)
@@ -68,28 +79,29 @@ def stream_codes(
 
 
 @torch.no_grad()
-def stream_swap(
-    model, features, analysis, blocks, source, target, keep_pitch=True, context=NO_CONTEXT
-):
+def stream_swap(model, features, read, source, target, keep_pitch=True, context=NO_CONTEXT):
     """Sends a recording to noise as the source's and back as the target's.
 
     Arguments
     ---------
     model, features, keep_pitch, context
         As for :func:`stream_codes`.
-    analysis : Analysis
-        Of the recording, with ``whole_hops``.
-    blocks : iterable of torch.Tensor
-        The recording once more, ``[n]`` each.
+    read : callable
+        Gives the blocks ``[n]`` of the recording, from its begin on, whenever it is called.
     source, target : tuple
-        Vector ``[1, C]`` and F0 statistics ``[1, 2]`` of who speaks, and of who is to speak.
+        Vector ``[1, C]`` and F0 statistics ``[1, 2]`` of who speaks, and of who is to speak; None:
+        whoever speaks, as far as the model knows.
 
     Returns
     -------
     iterator of torch.Tensor
         ``[n]`` each, as long as the recording.
     """
-    hop, device = features.hop_length, source[0].device
+    hop, device = features.hop_length, next(model.parameters()).device
+    analysis = analyse(model, features, read(), whole_hops=True, context=context)
+    if source is None or target is None:
+        own = own_vector(model, features, read(), context), analysis.f0_statistics
+        source, target = source or own, target or own
     pitch = analysis.pitch
     if pitch is not None and not keep_pitch:
         pitch = flat_pitch(pitch)
@@ -100,7 +112,7 @@ def stream_swap(
     frames = math.ceil(analysis.samples / hop)
 
     def whole_hops():
-        for block in blocks:
+        for block in read():
             yield block[None].to(device)
         yield torch.zeros(1, -analysis.samples % hop, device=device)
 

@@ -7,7 +7,6 @@ Authors
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.analysis import analyse, join_log_mels
 from waveglow_vq.inference.coding import check_code_file, recording_code_file
 from waveglow_vq.inference.conversion import check_mode, convert_utterances, utterance_pitch
 from waveglow_vq.inference.conversion_stream import flat_pitch, stream_codes, stream_swap
@@ -150,9 +149,10 @@ all of them.
             reference = reference[None] if reference.dim() == 1 else reference
         call = self._checked_call(speakers, reference, source_speakers, mode, sigma, len(wavs))
         generator = checked_generator(generator)
+        if self._is_long(wavs.shape[1] / self.mods.features.hop_length):
+            return self._convert_long(call, wavs, counts, pitch, generator)
         with self.inference_ctx:
-            voices = self._voices(call, wavs, counts, pitch)
-            return self._convert(call, voices, wavs, counts, generator)[:, None]
+            return self._convert_at_once(call, wavs, counts, pitch, generator)
 
     def stream_file(
         self,
@@ -195,10 +195,7 @@ all of them.
         """
         # Labels are checked before the recording is read: they are what people mistype.
         call = self._file_call(speaker, reference, source_speaker, mode, sigma)
-        generator = checked_generator(generator)
-        if mode == "codes":
-            return self._decoded(self._coded(path), call, pitch, generator)
-        return self._swapped(path, call, pitch)
+        return self._converted(self._reader(path), call, pitch, checked_generator(generator))
 
     def convert_file(
         self,
@@ -257,7 +254,7 @@ all of them.
             If the model has no codes, or the file is missing, damaged, too short, or holds NaN.
         """
         check_mode(self.mods.model, "codes")
-        return self._coded(path)
+        return recording_code_file(self, self._reader(path))
 
     def decode_stream(
         self, code_file, speaker=None, reference=None, pitch=True, sigma=None, generator=None
@@ -299,58 +296,31 @@ all of them.
         voice = None if reference is None else self.load_audio(reference)[None]
         return self._checked_call(speaker, voice, source_speaker, mode, sigma, 1)
 
-    def _coded(self, path):
-        """The CodeFile of a sound file."""
-        return recording_code_file(self, self._analysed(path), self._own_vector(path))
+    def _reader(self, path):
+        """What gives the blocks ``[n]`` of a sound file, from its begin on, whenever it is called:
+        what follows reads a recording once or twice, and never holds it."""
+        return lambda: self._read_blocks(path)[0]
 
-    def _analysed(self, path, whole_hops=False):
-        model, blocks = self.mods.model, self._read_blocks(path)[0]
-        return analyse(model, self.mods.features, blocks, whole_hops, self.inference_ctx)
+    @torch.no_grad()
+    def _converted(self, read, call, keep_pitch, generator):
+        """Waveform blocks ``[n]`` of the conversion of a recording."""
+        if call.mode == "codes":
+            return self._decoded(recording_code_file(self, read), call, keep_pitch, generator)
+        parts, context = self._parts(), self.inference_ctx
+        source = None if call.sources is None else known_voice(parts[0], call.sources)
+        return stream_swap(*parts, read, source, self._target(call, 1), keep_pitch, context)
 
     @torch.no_grad()
     def _decoded(self, code_file, call, keep_pitch, generator):
         """Waveform blocks ``[n]`` of a CodeFile."""
-        model, features = self._prepared().mods.model, self.mods.features
-        context = self.inference_ctx
-        with context:
-            voice = self._target(call, 1)
-        if voice is None:
-            vector, statistics = known_voice(model, torch.tensor([UNKNOWN], device=self.device))
-            if code_file.voice is not None:
-                vector = code_file.voice[None].to(vector)
-            if code_file.f0_statistics is not None:
-                statistics = code_file.f0_statistics[None].to(statistics)
-            voice = vector, statistics
+        voice, context = self._target(call, 1), self.inference_ctx
         return stream_codes(
-            model, features, code_file, voice, call.sigma, generator, keep_pitch, context
+            *self._parts(), code_file, voice, call.sigma, generator, keep_pitch, context
         )
 
-    @torch.no_grad()
-    def _swapped(self, path, call, keep_pitch):
-        """Waveform blocks ``[n]`` of a sound file through noise and back."""
-        model, features = self._prepared().mods.model, self.mods.features
-        context = self.inference_ctx
-        analysis = self._analysed(path, whole_hops=True)
-        with context:
-            source, target = None, self._target(call, 1)
-            if call.sources is not None:
-                source = known_voice(model, call.sources)
-            if source is None or target is None:
-                own = self._own_vector(path), analysis.f0_statistics
-                source, target = source or own, target or own
-        blocks, _ = self._read_blocks(path)
-        return stream_swap(model, features, analysis, blocks, source, target, keep_pitch, context)
-
-    @torch.no_grad()
-    def _own_vector(self, path):
-        """The vector of the voice in a sound file: what a model with an encoder of speakers hears
-        in it, else that of unknown speakers."""
-        speakers = self.mods.model.speakers
-        if speakers.source != "encoder":
-            return speakers(torch.tensor([UNKNOWN], device=self.device))
-        log_mel = join_log_mels(self.mods.features, self._read_blocks(path)[0])
-        with self.inference_ctx:
-            return speakers(reference=log_mel)
+    def _parts(self):
+        """Model, with the fast path prepared, and features."""
+        return self._prepared().mods.model, self.mods.features
 
     def _checked_call(self, speakers, reference, source_speakers, mode, sigma, batch):
         check_mode(self.mods.model, mode)
@@ -374,9 +344,17 @@ all of them.
             return None
         return speaker_numbers(self.speakers, labels, batch).to(self.device)
 
-    def _voices(self, call, wavs, counts, keep_pitch):
-        """Who is to speak, who speaks, and the normalised pitch of what is said."""
-        model, features = self.mods.model, self.mods.features
+    def _target(self, call, batch):
+        """Vectors and F0 statistics of who is to speak; None for the recording's own voice."""
+        if call.targets is not None:
+            return known_voice(self.mods.model, call.targets)
+        if call.reference is None:
+            return None
+        with self.inference_ctx:
+            return reference_voice(self.mods.model, self.mods.features, call.reference, batch)
+
+    def _convert_at_once(self, call, wavs, counts, keep_pitch, generator):
+        model, features = self._parts()
         unknown = torch.full((len(wavs),), UNKNOWN, device=self.device)
         pitch, own_statistics = None, model.speakers.f0_statistics(unknown)
         if model.uses_pitch:
@@ -390,29 +368,33 @@ all of them.
             if model.speakers.source == "encoder":
                 vectors = heard_vectors(model, features, wavs, counts)
             source = vectors, own_statistics
-        return _Voices(self._target(call, len(wavs)), source, pitch)
-
-    def _target(self, call, batch):
-        """Vectors and F0 statistics of who is to speak; None for the recording's own voice."""
-        if call.targets is not None:
-            return known_voice(self.mods.model, call.targets)
-        if call.reference is None:
-            return None
-        return reference_voice(self.mods.model, self.mods.features, call.reference, batch)
-
-    def _convert(self, call, voices, wavs, counts, generator):
+        target = self._target(call, len(wavs))
         return convert_utterances(
-            self._prepared().mods.model,
-            self.mods.features,
-            wavs,
-            counts,
-            *voices.target,
-            call.mode,
-            *voices.source,
-            call.sigma,
-            generator,
-            voices.pitch,
-        )
+            model, features, wavs, counts, *target, call.mode, *source, call.sigma, generator, pitch
+        )[:, None]
+
+    def _convert_long(self, call, wavs, counts, keep_pitch, generator):
+        """What :meth:`convert_batch` gives, item by item through the stream."""
+        hop = self.mods.features.hop_length
+
+        def stream(item, generator):
+            wav = wavs[item, : int(counts[item])]
+            one = slice(item, item + 1)
+            own = call._replace(
+                targets=None if call.targets is None else call.targets[one],
+                sources=None if call.sources is None else call.sources[one],
+            )
+            if call.reference is not None and len(call.reference) > 1:
+                own = own._replace(reference=call.reference[one])
+            return self._converted(lambda: iter([wav]), own, keep_pitch, generator)
+
+        # Noise is drawn for whole frames; for a swap there is none.
+        frames = (counts + hop - 1) // hop
+        if self.mods.model.conditioner.input == "mel":
+            frames = counts // hop + 1
+        drawn = (frames * hop).tolist()
+        generator = generator if call.mode == "codes" else 0
+        return self._stream_items(stream, drawn, max(drawn), generator)[..., : wavs.shape[1]]
 
 
 class _Call(NamedTuple):
@@ -423,14 +405,6 @@ class _Call(NamedTuple):
     reference: torch.Tensor
     sources: torch.Tensor
     sigma: float
-
-
-class _Voices(NamedTuple):
-    """Vectors and F0 statistics of target and source, and the normalised pitch or None."""
-
-    target: tuple
-    source: tuple
-    pitch: torch.Tensor
 
 
 def _check_target(speaker, reference):
