@@ -1,14 +1,8 @@
 import math
 import struct
 
-from waveglow_vq.data.audio import (
-    SoundBytes,
-    audio_info,
-    read_for_model,
-    read_wav,
-    resample,
-    write_wav,
-)
+from waveglow_vq.data.audio import read_for_model, read_wav, resample, write_wav
+from waveglow_vq.data.sound_files import SoundBytes, audio_info
 from waveglow_vq.errors import UserError
 
 import numpy as np

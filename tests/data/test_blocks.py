@@ -1,8 +1,9 @@
 import math
 
-from waveglow_vq.data.audio import SoundBytes, read_for_model, read_wav, write_wav
+from waveglow_vq.data.audio import read_for_model, read_wav, write_wav
 from waveglow_vq.data.blocks import WavWriter, log_mel_blocks, read_blocks
 from waveglow_vq.data.features import LogMel
+from waveglow_vq.data.sound_files import SoundBytes
 from waveglow_vq.errors import UserError
 
 import pytest

@@ -1,9 +1,9 @@
 import os
 import time
 
-from waveglow_vq.data.audio import SoundBytes, audio_info
 from waveglow_vq.data.manifests import read_pitch
 from waveglow_vq.data.reading import ROWS, WIDTH, being_read, note_reading
+from waveglow_vq.data.sound_files import SoundBytes, audio_info
 from waveglow_vq.errors import UserError
 
 import pytest

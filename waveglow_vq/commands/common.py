@@ -283,7 +283,7 @@ def _in_words(value):
 
 def sound_seconds(path):
     """Seconds of a sound file, from its header."""
-    from waveglow_vq.data.audio import audio_info
+    from waveglow_vq.data.sound_files import audio_info
 
     info = audio_info(path)
     return info.num_samples / info.sample_rate

@@ -6,8 +6,8 @@ Authors
 
 import os
 
-from waveglow_vq.data.audio import sound_file, sound_name
 from waveglow_vq.data.reading import note_reading
+from waveglow_vq.data.sound_files import sound_file, sound_name
 from waveglow_vq.errors import UserError
 
 import numpy as np

@@ -6,7 +6,7 @@ Authors
 
 from typing import NamedTuple
 
-from waveglow_vq.data.audio import SoundBytes, audio_info, sound_file, sound_name
+from waveglow_vq.data.sound_files import SoundBytes, audio_info, sound_file, sound_name
 from waveglow_vq.errors import UserError
 
 import soundfile

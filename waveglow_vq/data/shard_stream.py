@@ -13,11 +13,11 @@ import json
 import logging
 import tarfile
 
-from waveglow_vq.data.audio import SoundBytes
 from waveglow_vq.data.draws import Draw, seeded
 from waveglow_vq.data.reading import note_reading
 from waveglow_vq.data.shard_plan import make_plan, order_draws, share_segments
 from waveglow_vq.data.shards import ShardMember, sound_source
+from waveglow_vq.data.sound_files import SoundBytes
 from waveglow_vq.errors import UserError
 
 import torch

@@ -21,7 +21,7 @@ import urllib.parse
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.data.audio import SoundBytes
+from waveglow_vq.data.sound_files import SoundBytes
 from waveglow_vq.errors import UserError
 
 INDEX = "shards.json"

@@ -9,9 +9,10 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.data.audio import SoundBytes, read_wav
+from waveglow_vq.data.audio import read_wav
 from waveglow_vq.data.manifests import load_manifest, read_pitch
 from waveglow_vq.data.shards import sound_source
+from waveglow_vq.data.sound_files import SoundBytes
 from waveglow_vq.inference.conversion import track_log_f0
 
 MANIFESTS = ("train", "valid", "test", "unseen")
