@@ -11,13 +11,14 @@ from waveglow_vq.inference.code_file import model_checksum
 from waveglow_vq.inference.onnx import export_onnx, main
 from waveglow_vq.inference.onnx_graph import VocoderGraph
 from waveglow_vq.lobes.batches import draw_noise
+from waveglow_vq.lobes.prepared import prepare_inference
 
 import pytest
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
 from tests.inference.exports import PRESETS
-from tests.inference.test_onnx_graph import KINDS, tiny_vocoder
+from tests.inference.tiny_vocoders import KINDS, tiny_vocoder
 
 onnx = pytest.importorskip("onnx")
 onnx_ir = pytest.importorskip("onnx_ir")
@@ -151,7 +152,7 @@ def test_large_weights_are_beside_the_file(vocoder, written, tmp_path, monkeypat
 @pytest.mark.usefixtures("quick")
 def test_a_prepared_model_is_compared_as_it_is_defined(vocoder_folder, tmp_path):
     vocoder = WaveGlowVocoder.from_hparams(vocoder_folder, run_opts={"device": "cpu"})
-    vocoder.prepare_inference("fp32")
+    prepare_inference(vocoder.mods.model, torch.bfloat16)
     assert export_onnx(vocoder, tmp_path / "vocoder.onnx").difference < 1e-5
 
 
