@@ -184,8 +184,7 @@ class _Envelope(nn.Module):
         """``[batch, samples]`` and ``[batch, n_mels, frames]`` to ``[batch, samples]``."""
         made = self.predictor
         log_mel = interpolate_frames(log_mel.double(), made.updates_per_frame)
-        power = (made.interpolation @ log_mel + made.offset[:, None]).exp().transpose(1, 2)
-        coefficients, residual = levinson_durbin_scan(power @ self.cosines)
+        coefficients, residual = levinson_durbin_scan(made.power(log_mel) @ self.cosines)
         driven = error.double().unflatten(-1, (-1, made.block)) * residual.sqrt()[..., None]
         return all_pole_scan(driven, coefficients).to(error.dtype)
 

@@ -197,9 +197,12 @@ class MelPredictor(nn.Module):
             a, error = (torch.cat(parts, dim=1) for parts in solved)
             return Predictor(a, 0.5 * error.log(), self.block)
 
+    def power(self, log_mel):
+        """Power spectra ``[batch, frames, bins]`` of log-mels in fp64."""
+        return (self.interpolation @ log_mel + self.offset[:, None]).exp().transpose(1, 2)
+
     def _solve(self, log_mel):
-        power = (self.interpolation @ log_mel + self.offset[:, None]).exp().transpose(1, 2)
-        autocorrelation = torch.fft.irfft(power)[..., : self.order + 1]
+        autocorrelation = torch.fft.irfft(self.power(log_mel))[..., : self.order + 1]
         return levinson_durbin(autocorrelation * self.lag_window)
 
 
