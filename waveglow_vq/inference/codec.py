@@ -8,11 +8,12 @@ import math
 
 from waveglow_vq.data.windows import cropped
 from waveglow_vq.errors import UserError
+from waveglow_vq.inference.batching import fill_padding
 from waveglow_vq.inference.chunks import Chunks
 from waveglow_vq.inference.coding import check_code_file, new_code_file
 from waveglow_vq.inference.conversion import utterance_content
 from waveglow_vq.inference.encoding import code_blocks
-from waveglow_vq.inference.interface import ExportedModel, fill_padding
+from waveglow_vq.inference.interface import ExportedModel
 from waveglow_vq.inference.streaming import condition_blocks
 
 import torch

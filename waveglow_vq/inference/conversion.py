@@ -14,7 +14,7 @@ from typing import NamedTuple
 from waveglow_vq.data.windows import Buffer
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.pitch import track_f0
-from waveglow_vq.inference.interface import batch_log_mels, fill_padding, relative_lengths
+from waveglow_vq.inference.batching import batch_log_mels, fill_padding, relative_lengths
 from waveglow_vq.lobes.batches import crop_frames
 from waveglow_vq.lobes.pitch import normalise_pitch
 from waveglow_vq.lobes.speakers import MIN_LOG_F0_STD, UNKNOWN

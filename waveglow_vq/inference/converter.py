@@ -10,7 +10,8 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.inference.coding import check_code_file, recording_code_file
 from waveglow_vq.inference.conversion import check_mode, convert_utterances, utterance_pitch
 from waveglow_vq.inference.conversion_stream import flat_pitch, stream_codes, stream_swap
-from waveglow_vq.inference.interface import ExportedModel, checked_generator
+from waveglow_vq.inference.interface import ExportedModel
+from waveglow_vq.inference.noise import checked_generator
 from waveglow_vq.inference.voices import (
     heard_vectors,
     known_voice,

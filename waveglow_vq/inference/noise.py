@@ -7,6 +7,7 @@ Authors
 import math
 
 from waveglow_vq.data.windows import Buffer
+from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows import at_least_fp32
 
 import torch
@@ -14,6 +15,15 @@ import torch
 # Torch draws normal numbers in blocks of so many: only draws of whole blocks, one after the other,
 # give the numbers of a single one.
 NOISE_BLOCK = 16
+
+
+def checked_generator(generator):
+    """A seed, a ``torch.Generator`` or None; anything else is an error."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return generator
+    if isinstance(generator, bool) or not hasattr(generator, "__index__"):
+        raise UserError(f"generator: {generator!r} is neither a seed nor a torch.Generator")
+    return int(generator)
 
 
 class Noise:

@@ -11,13 +11,9 @@ from waveglow_vq.data.blocks import log_mel_blocks
 from waveglow_vq.data.windows import cropped
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import denoiser
+from waveglow_vq.inference.batching import fill_padding, item_counts, relative_lengths
 from waveglow_vq.inference.chunks import Chunks
-from waveglow_vq.inference.interface import (
-    ExportedModel,
-    fill_padding,
-    item_counts,
-    relative_lengths,
-)
+from waveglow_vq.inference.interface import ExportedModel
 from waveglow_vq.inference.streaming import AfterFlows, condition_blocks
 
 import torch

@@ -7,8 +7,8 @@ Authors
 import difflib
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.inference.batching import batch_log_mels, relative_lengths
 from waveglow_vq.inference.conversion import utterance_pitch
-from waveglow_vq.inference.interface import batch_log_mels, relative_lengths
 from waveglow_vq.lobes.speakers import UNKNOWN
 
 import torch
