@@ -1,6 +1,7 @@
 """The measurements behind the tables of the README. Without options: inference.
 
     python benchmarks/run.py --waveglow_folder /clones/waveglow
+    python benchmarks/run.py --only streaming recording.wav --model /runs/1234/export
     python benchmarks/run.py --only speed
     python benchmarks/run.py --only training --waveglow_folder /clones/waveglow
     python benchmarks/run.py --only data
@@ -19,6 +20,7 @@ from waveglow_vq.errors import UserError, cli_errors
 
 MEASUREMENTS = {
     "inference": "inference",
+    "streaming": "streaming",
     "speed": "speed",
     "training": "training_step",
     "data": "data_pipeline",
