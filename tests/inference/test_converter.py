@@ -202,6 +202,19 @@ def test_a_long_recording_is_what_it_is_at_once(
     torch.testing.assert_close(torch.cat(blocks), whole[0, 0], atol=tolerance, rtol=0)
 
 
+def test_references_of_long_items(converters, long_recording, short_windows, wavs):
+    converter, wav = converters("encoder"), read_wav(long_recording)[:60000]
+    batch, results = torch.stack([wav, wav]), []
+    for prepare in (lambda: None, short_windows):
+        prepare()
+        for reference in (wavs, wavs[1]):
+            results.append(converter.convert_batch(batch, reference=reference, generator=0))
+    for short, long in zip(results[:2], results[2:], strict=True):
+        tolerance = 1e-5 * float(short.abs().max())
+        torch.testing.assert_close(long, short, atol=tolerance, rtol=0)
+        assert torch.equal(long[0], long[1]) == (long is results[3])
+
+
 @pytest.mark.parametrize("name", ["pitch", "waves"])
 def test_noise_of_long_items_from_one_source(converters, long_recording, short_windows, name):
     """A generator is used up by a long batch as by a short one."""
