@@ -42,7 +42,8 @@ class ExportedModel(Pretrained):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         # What the fast path computes with; see prepare_inference.
-        self._dtype = self.precision if self.precision in DTYPES else "fp32"
+        usable = self.precision in DTYPES and (self.precision, self.device_type) != ("fp16", "cpu")
+        self._dtype = self.precision if usable else "fp32"
         for name in self.MODULES_NEEDED:
             if name not in self.mods:
                 raise UserError(f"modules: '{name}' is missing; {type(self).__name__} needs it.")

@@ -191,8 +191,9 @@ class WaveGlowVocoder(ExportedModel):
             As for :meth:`decode_batch`.
         overlap_frames : int
             Frames that the flows see to either side of a chunk; None: as many as their layers
-            reach, :attr:`overlap_frames`. Fewer cost less, and change the waveform near the edges
-            of the chunks; the README says by how much.
+            reach, which is exact. Fewer cost less, let the audio come earlier, and change the
+            waveform near the edges of the chunks: how much, benchmarks/streaming.py says of any
+            model.
         chunk_frames : int
             Frames that are computed at once. They come as soon as they and what has to be seen
             behind them are known. More at once cost less work altogether; None: 10 s.
