@@ -21,6 +21,7 @@ from waveglow_vq.errors import UserError, cli_errors
 MEASUREMENTS = {
     "inference": "inference",
     "streaming": "streaming",
+    "memory": "stream_memory",
     "speed": "speed",
     "training": "training_step",
     "data": "data_pipeline",

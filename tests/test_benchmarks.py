@@ -5,7 +5,14 @@ from waveglow_vq.lobes.wavenet import WaveNet
 import pytest
 import torch
 
-from benchmarks import inference, prior_comparison, run, speed, training_step
+from benchmarks import (
+    inference,
+    prior_comparison,
+    run,
+    speed,
+    stream_memory,
+    training_step,
+)
 
 
 def test_multiplications_of_the_published_model():
@@ -95,6 +102,12 @@ def test_multiplications_of_hifigan_are_counted_where_they_run():
     module = torch.nn.Sequential(*layers, torch.nn.Conv1d(4, 1, 3, padding=1))
     # At the frame rate, again (a transposed one at its inputs), and at twice the rate.
     assert inference.macs_of_one_frame(module, 2) == 2 * 3 * 5 + 3 * 4 * 4 + 2 * 4 * 1 * 3
+
+
+@pytest.mark.parametrize("task", stream_memory.TASKS)
+def test_memory_of_streams_is_that_of_a_whole_run(task):
+    result = stream_memory.run("tiny", task, 1.0)
+    assert result["peak_mib"] > 100 and result["compute_seconds"] > 0
 
 
 def test_envelope_alone_has_no_parameters_and_inverts():
