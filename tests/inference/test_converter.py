@@ -169,6 +169,7 @@ def short_windows(monkeypatch):
 
     def shorten():
         monkeypatch.setattr(streaming, "WINDOW_SAMPLES", 64 * 256)
+        monkeypatch.setattr(streaming, "CONDITION_STEPS", 24)
         monkeypatch.setattr(encoding, "WINDOW_SECONDS", 1)
 
     return shorten

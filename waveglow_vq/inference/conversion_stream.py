@@ -1,5 +1,6 @@
-"""Conversions of recordings of any length: the flows, which are what takes time and memory, go over
-them window by window (see streaming.py), while the condition is that of the whole.
+"""Conversions of recordings of any length: the decoder of the condition and the flows, which take
+the time and the memory, go over them window by window (see streaming.py). What is said, and its
+pitch, is analysed as a whole.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -8,10 +9,12 @@ Authors
 import math
 
 from waveglow_vq.data.windows import cropped
+from waveglow_vq.inference import streaming
 from waveglow_vq.inference.analysis import analyse, own_vector
 from waveglow_vq.inference.conversion import Content, content_condition
 from waveglow_vq.inference.streaming import NO_CONTEXT, stream_noise, stream_waveform
 from waveglow_vq.inference.voices import known_voice
+from waveglow_vq.lobes.conditioners import Condition
 from waveglow_vq.lobes.pitch import pitch_from_values
 from waveglow_vq.lobes.speakers import UNKNOWN
 
@@ -72,9 +75,8 @@ def stream_codes(
         values = code_file.pitch[None].to(device)
         pitch = pitch_from_values(values, condition.stride, condition.levels, frames)
         pitch = pitch if keep_pitch else flat_pitch(pitch)
-    with context:
-        condition = content_condition(model, content, voice, pitch)
-    wavs = stream_waveform(model, condition, voice[0], sigma, generator, context=context)
+    conditions = content_blocks(model, content, voice, pitch, context)
+    wavs = stream_waveform(model, conditions, voice[0], sigma, generator, context=context)
     return (wav[0] for wav in cropped(wavs, code_file.samples))
 
 
@@ -105,10 +107,9 @@ def stream_swap(model, features, read, source, target, keep_pitch=True, context=
     pitch = analysis.pitch
     if pitch is not None and not keep_pitch:
         pitch = flat_pitch(pitch)
-    with context:
-        there, back = (
-            content_condition(model, analysis.content, voice, pitch) for voice in (source, target)
-        )
+    there, back = (
+        content_blocks(model, analysis.content, voice, pitch, context) for voice in (source, target)
+    )
     frames = math.ceil(analysis.samples / hop)
 
     def whole_hops():
@@ -119,6 +120,57 @@ def stream_swap(model, features, read, source, target, keep_pitch=True, context=
     noise = stream_noise(model, there, whole_hops(), frames, source[0], context=context)
     wavs = stream_waveform(model, back, target[0], noise=noise, frames=frames, context=context)
     return (wav[0] for wav in cropped(wavs, analysis.samples))
+
+
+def content_blocks(model, content, voice, pitch=None, context=NO_CONTEXT):
+    """The condition of an utterance block by block: together, what
+    :func:`~waveglow_vq.inference.conversion.content_condition` gives for the whole.
+
+    Arguments
+    ---------
+    model : WaveGlowVQ
+        A model with speakers, in evaluation mode.
+    content : Content
+        Of one utterance.
+    voice, pitch
+        As for ``content_condition``.
+    context : context manager
+        Entered for each window, for autocast.
+
+    Yields
+    ------
+    Condition
+    """
+    conditioner = model.conditioner
+    whole = content.log_mel if content.codes is None else content.codes
+    is_wave, steps = conditioner.input == "wav", whole.shape[-1]
+    # A window begins where a frame does, and a value of the pitch.
+    stride = 1 if is_wave or content.codes is None else conditioner.stride
+    unit = conditioner.codes_per_frame if is_wave else 1
+    reach = conditioner.receptive_field
+    if model.uses_pitch:
+        # Which is interpolated towards the values beside a frame's own, and then convolved.
+        unit = math.lcm(stride, conditioner.pitch.stride) // stride
+        reach += math.ceil((2 * conditioner.pitch.stride + 1) / stride)
+    reach = math.ceil(reach / unit) * unit
+    most = math.ceil(streaming.CONDITION_STEPS / unit) * unit
+
+    def frames(step):
+        return step // unit if is_wave else min(step * stride, content.frames)
+
+    for first in range(0, steps, most):
+        last = min(first + most, steps)
+        begin, end = max(0, first - reach), min(last + reach, steps)
+        part = Content(None, None, frames(end) - frames(begin))
+        own = whole[..., begin:end]
+        part = part._replace(**{"log_mel" if content.codes is None else "codes": own})
+        own_pitch = None if pitch is None else pitch[:, frames(begin) : frames(end)]
+        with torch.no_grad(), context:
+            condition = content_condition(model, part, voice, own_pitch)
+        new = slice(frames(first) - frames(begin), frames(last) - frames(begin))
+        local = slice(first - begin, last - begin) if is_wave else new
+        log_mel = None if condition.log_mel is None else condition.log_mel[..., new]
+        yield Condition(condition.local[..., local], condition.hop, None, log_mel)
 
 
 def flat_pitch(pitch):
