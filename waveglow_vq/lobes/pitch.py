@@ -156,12 +156,14 @@ def _spread(value, voiced, stride):
     """Block values to frames: linear between the centres of voiced neighbours, constant where the
     neighbour is unvoiced."""
     blocks = value.shape[1]
-    position = (torch.arange(blocks * stride, device=value.device) + 0.5) / stride - 0.5
-    position = position.clamp(0, blocks - 1)
-    left = position.floor().long()
+    frame = torch.arange(blocks * stride, device=value.device)
+    # The position between the centres, in whole numbers of half a frame: not rounded, and so the
+    # same in a part of a sequence.
+    position = (2 * frame + 1 - stride).clamp(0, 2 * stride * (blocks - 1))
+    left = position // (2 * stride)
     right = (left + 1).clamp_max(blocks - 1)
-    share = (position - left).to(value.dtype)
-    here = torch.arange(blocks * stride, device=value.device) // stride
+    share = (position - 2 * stride * left).to(value.dtype) / (2 * stride)
+    here = frame // stride
     weight_left = (1 - share) * voiced[:, left]
     weight_right = share * voiced[:, right]
     total = weight_left + weight_right
