@@ -6,11 +6,13 @@ import datetime
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 PATIENCE = 60  # seconds, after which a process is taken to hang
 
@@ -24,6 +26,9 @@ def fork(work):
         status = 1
         try:
             torch.set_num_threads(1)
+            # That of progress bars, which log messages take, is otherwise shared by all processes:
+            # one that is killed while it holds it would leave the others waiting for ever.
+            tqdm.set_lock(threading.RLock())
             work()
             status = 0
         except BaseException:
