@@ -107,13 +107,16 @@ def test_no_checkpoint_splits_an_accumulation(command, monkeypatch):
 
 # ---- killed
 
-# Imports once, then runs the recipe in a child for each command line that it is sent.
+# Imports once, then runs the recipe in a child for each command line that it is sent. Children have
+# no lock in common, which one that is killed would keep.
 RUNNER = """
-import json, os, sys
+import json, os, sys, threading
 import train
+from tqdm import tqdm
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
+        tqdm.set_lock(threading.RLock())
         os.dup2(2, 1)
         train.main(json.loads(line))
         os._exit(0)
