@@ -299,34 +299,35 @@ def measure(cases, options):
 
 
 def table(results):
-    """Markdown; with NVIDIA's in it, how many times faster than that in fp32 the others are."""
+    """Markdown: a row for each implementation, precision and batch; for each length the time and,
+    where NVIDIA's is there, how many times as fast as that in fp32; the rest for the longest."""
+    lengths = sorted({r["audio_seconds"] for r in results})
     theirs = {
         (r["batch"], r["audio_seconds"]): r["milliseconds"]
         for r in results
         if r["name"] == "NVIDIA/waveglow" and r["dtype"] == "fp32"
     }
-    lines = [
-        "| | precision | batch x audio [s] | ms | s per s of audio | samples/s | faster than "
-        "NVIDIA's fp32 | GMAC/s | share of convolution peak | of matrix peak | memory [MiB] |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["", "precision", "batch"]
+    for seconds in lengths:
+        head += [f"{seconds:.1f} s: ms"] + ["times as fast as NVIDIA's fp32"] * bool(theirs)
+    head += ["s per s of audio", "samples/s", "GMAC/s", "share of convolution peak"]
+    lines = [[*head, "memory [MiB]"], ["---"] * (len(head) + 1)]
+    rows = {}
     for r in results:
-        reference = theirs.get((r["batch"], r["audio_seconds"]))
-        cells = [
-            r["name"],
-            r["dtype"],
-            f"{r['batch']} x {r['audio_seconds']:.1f}",
-            f"{r['milliseconds']:.0f}",
-            f"{r['seconds_per_second']:.3f}",
-            f"{r['samples_per_second']:,.0f}",
-            "" if reference is None else f"{reference / r['milliseconds']:.2f}",
-            f"{r['gmac_per_second']:.0f}",
-            f"{100 * r['share_of_convolution_peak']:.0f} %",
-            f"{100 * r['share_of_matrix_peak']:.0f} %",
-            "" if r["peak_bytes"] is None else f"{r['peak_bytes'] / 2**20:.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.setdefault((r["name"], r["dtype"], r["batch"]), []).append(r)
+    for (name, dtype, batch), row in rows.items():
+        row = sorted(row, key=lambda r: r["audio_seconds"])
+        cells = [name, dtype, str(batch)]
+        for r in row:
+            cells.append(f"{r['milliseconds']:,.0f}")
+            if theirs:
+                times = theirs[batch, r["audio_seconds"]] / r["milliseconds"]
+                cells.append(f"{times:.{2 if times < 10 else 0}f}")
+        cells += [f"{r['seconds_per_second']:.3f}", f"{r['samples_per_second']:,.0f}"]
+        cells += [f"{r['gmac_per_second']:.0f}", f"{100 * r['share_of_convolution_peak']:.0f} %"]
+        cells.append("" if r["peak_bytes"] is None else f"{r['peak_bytes'] / 2**20:,.0f}")
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def parse(arguments):

@@ -94,7 +94,7 @@ def test_inference_table(tmp_path, capsys):
         assert row["share_of_convolution_peak"] == pytest.approx(row["gmac_per_second"] / peak)
     assert "signal to error" in report["notes"]["tiny, bf16"]
     shown = capsys.readouterr().out
-    assert "| tiny | bf16 | 2 x 0.0 |" in shown and "threads: " in shown
+    assert "| tiny | bf16 | 2 |" in shown and "threads: " in shown
 
 
 def test_multiplications_of_hifigan_are_counted_where_they_run():
