@@ -3,6 +3,7 @@ import math
 from waveglow_vq.data.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows import squeeze
+from waveglow_vq.lobes.prepared import prepare_inference
 from waveglow_vq.lobes.waveglow import WaveGlow, entropy_of_prior, negative_log_likelihood
 
 import pytest
@@ -280,3 +281,43 @@ def test_likelihood_of_ragged_items_is_per_own_sample():
 def test_bad_options(options, message):
     with pytest.raises(UserError, match=message):
         tiny(**options)
+
+
+@pytest.mark.parametrize("geometry", ["frame", "group", "sample"])
+@pytest.mark.parametrize("is_prepared", [False, True])
+@pytest.mark.parametrize("reach", [0, 1])
+def test_spare_frames_are_left_out_and_what_is_left_is_exact(geometry, is_prepared, reach):
+    """Of the result, and of the computation; with as many of them as the layers see, a slice is
+    what it is in the whole, and with fewer it is what it would be without leaving any out."""
+    model = randomised(
+        tiny(condition_geometry=geometry, prior="white", layers=3, flows=3, use_film=True)
+    ).eval()
+    frames, per_frame = 40, HOP // 8
+    z, local = random_tensor(2, 8, frames * per_frame), random_tensor(2, 5, frames + 1, seed=1)
+    overlap = math.ceil(model.receptive_field / HOP) + model.condition_reach[0] if reach else 2
+    assert math.ceil(model.receptive_field / HOP) == 11
+    first, last = 17, 20
+    begin, end = first - overlap, last + overlap
+    part = z[..., begin * per_frame : end * per_frame]
+    own, lengths = local[..., begin : end + 1], []
+    network = model.steps[0].coupling.network
+    network.register_forward_hook(lambda _, inputs, output: lengths.append(output.shape[-1]))
+    with torch.no_grad():
+        if is_prepared:
+            prepare_inference(model)
+        whole = model.inverse_flows(z if reach else part, local if reach else own)
+        found = model.inverse_flows(part, own, spare=(overlap, overlap))
+    expected = whole[:, first * HOP : last * HOP] if reach else whole[:, 2 * HOP : -2 * HOP]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    assert lengths[1] < part.shape[-1] or not reach  # the last flow has less to do
+
+
+def test_spare_frames_of_padded_batches():
+    model = randomised(tiny(prior="white")).eval()
+    z, local = random_tensor(2, 8, 10), random_tensor(2, 5, 5, seed=1)
+    samples = torch.tensor([5 * HOP, 3 * HOP])
+    with torch.no_grad():
+        whole = model.inverse_flows(z, local, samples=samples)
+        found = model.inverse_flows(z, local, samples=samples, spare=(0, 1))
+    assert found.shape == (2, 4 * HOP) and not found[1, 3 * HOP :].any()
+    torch.testing.assert_close(found[1], whole[1, : 4 * HOP], rtol=0, atol=1e-10)

@@ -59,6 +59,10 @@ class AfterFlows(NamedTuple):
     margin: int
     unit: int
 
+    def frames(self, hop):
+        """Frames of ``hop`` samples to either side that a slice needs besides its own."""
+        return math.ceil((self.margin + self.unit - 1) / hop)
+
 
 def condition_blocks(condition_of, chunks, reach, unit=1, context=NO_CONTEXT):
     """The condition of an utterance, block by block.
@@ -184,11 +188,17 @@ def _waveforms(vocoder, places, source, speaker, sigma, after_flows, context):
         z = source.take(place, hop)
         with torch.no_grad(), context:
             z = squeeze(z * sigma, vocoder.group_size)
-            wav = vocoder.inverse_flows(z, place.local, speaker)
-            if after_flows is not None:
-                skipped = -place.begin * hop % after_flows.unit
+            before, after = place.first - place.begin, place.end - place.last
+            if after_flows is None:
+                wav = vocoder.inverse_flows(z, place.local, speaker, spare=(before, after))
+            else:
+                margin = after_flows.frames(hop)
+                spare = max(0, before - margin), max(0, after - margin)
+                wav = vocoder.inverse_flows(z, place.local, speaker, spare=spare)
+                begin = place.begin + spare[0]
+                skipped = -begin * hop % after_flows.unit
                 wav = torch.cat([wav[:, :skipped], after_flows.apply(wav[:, skipped:])], dim=-1)
-            wav = place.new(wav, hop)
+                wav = wav[:, (place.first - begin) * hop : (place.last - begin) * hop]
             if vocoder.envelope is not None:
                 # In fp64 from one block to the next, as it is within one.
                 exact = EnvelopeContext(place.log_mel, history)
@@ -278,7 +288,7 @@ def _plan(vocoder, overlap_frames, chunk_frames, after_flows):
     if overlap_frames is not None:
         overlap = min(overlap, checked_frames("overlap_frames", overlap_frames, 0))
     if after_flows is not None:
-        overlap += math.ceil((after_flows.margin + after_flows.unit - 1) / hop)
+        overlap += after_flows.frames(hop)
     before = overlap + math.ceil(vocoder.condition_reach[0] * vocoder.condition_hop / hop)
     if chunk_frames is None:
         window = WINDOW_SAMPLES // hop

@@ -299,20 +299,26 @@ class WaveGlow(nn.Module):
             wav = wav * (torch.arange(wav.shape[-1], device=wav.device) < samples[:, None])
         return wav
 
-    def inverse_flows(self, z, local, speaker=None, samples=None):
+    def inverse_flows(self, z, local, speaker=None, samples=None, spare=(0, 0)):
         """From noise to what the flows make of it, before the envelope's filter: with
-        ``prior: white``, the waveforms themselves. Arguments as in :meth:`forward`.
+        ``prior: white``, the waveforms themselves. Arguments as in :meth:`forward`, and:
 
         A result depends on noise no further away than :attr:`receptive_field`, so that slices of
-        long utterances can be computed for themselves.
+        long utterances can be computed for themselves, with some frames more at either end.
+
+        Arguments
+        ---------
+        spare : tuple of int
+            Frames at the begin and at the end that are there for the layers to see, and not part of
+            the result. They are computed no longer than the flows that are left can see them.
 
         Returns
         -------
         torch.Tensor
-            ``[batch, samples]``; zero where padded.
+            ``[batch, samples]``, without the spare frames; zero where padded.
         """
-        total = z.shape[-1] * self.group_size
-        context = self._flow_context(local, speaker, samples, total)
+        context = self._flow_context(local, speaker, samples, z.shape[-1] * self.group_size)
+        per_frame, ahead = self.hop // self.group_size, self.receptive_field // self.group_size
         end = z.shape[1] - self.last_channels
         x = z[:, end:]
         for k in reversed(range(len(self.steps))):
@@ -320,7 +326,27 @@ class WaveGlow(nn.Module):
             if self._leaves_early(k):
                 x = torch.cat([z[:, end - self.early_size : end], x], dim=1)
                 end -= self.early_size
+            ahead -= self.steps[k].coupling.network.receptive_field
+            unseen = [max(0, frames - math.ceil(ahead / per_frame)) for frames in spare]
+            if any(unseen):
+                spare = [frames - gone for frames, gone in zip(spare, unseen, strict=True)]
+                left, right = (frames * per_frame for frames in unseen)
+                x, z = (t[..., left : t.shape[-1] - right] for t in (x, z))
+                context = self._without_frames(context, *unseen)
         return unsqueeze(x if context.mask is None else x * context.mask)
+
+    def _without_frames(self, context, left, right):
+        """The context without frames of the features at its begin and its end."""
+        per_frame = self.hop // (self.group_size * context.groups_per_frame)
+        last = context.local.shape[-1] - right * per_frame
+        if right and context.groups_per_frame > 1:
+            last += 1  # towards which the one before it is interpolated
+        local = context.local[..., left * per_frame : last]
+        mask = context.mask
+        if mask is not None:
+            groups = self.hop // self.group_size
+            mask = mask[..., left * groups : mask.shape[-1] - right * groups]
+        return context._replace(local=local, mask=mask)
 
 
 def negative_log_likelihood(z, logdet, samples, sigma=1.0):
