@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from subprocess import PIPE
 
 from waveglow_vq.commands.vocode import read_log_mel
@@ -104,7 +105,9 @@ def test_interrupted_it_leaves_nothing_behind(vocoder_folder, tmp_path):
     out = tmp_path / "out" / "long.wav"
     command = [sys.executable, "-m", "waveglow_vq", "vocode", str(vocoder_folder)]
     command += [str(tmp_path / "mel.npy"), str(out), "--device", "cpu", "--threads", "1"]
-    process = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True)
+    # What runs in the background of a shell ignores the signal, and so would its children.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, preexec_fn=heed)
     while process.poll() is None and not tree(tmp_path) - {"mel.npy"}:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
