@@ -105,7 +105,7 @@ def test_refuses_a_model_in_training():
         prepare_inference(Squared())
 
 
-def test_stale_inverse_is_impossible():
+def test_inverse_follows_its_weight():
     """What every public implementation gets wrong: the weight changes, its inverse does not."""
     flow = InvertibleConv1x1(4).eval()
     prepare_inference(flow)

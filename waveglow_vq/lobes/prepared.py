@@ -2,9 +2,9 @@
 
 A module that is :class:`Prepared` has one cache, owns it, and drops it as soon as it may be wrong:
 at ``train()`` and ``eval()``, ``load_state_dict()``, ``to()`` and its like, and when one of its
-weights has been written to (which every other way of changing weights comes down to, and which
-tensors count). It serves only where no gradient is asked for: everywhere else, and without
-:func:`prepare_inference`, the module computes as it is defined.
+weights has been written to, which tensors count (what is written through ``.data`` they do not). It
+serves only where no gradient is asked for: everywhere else, and without :func:`prepare_inference`,
+the module computes as it is defined.
 
 Authors
  * The waveglow-vq developers, 2026
