@@ -79,7 +79,7 @@ def test_condition_in_windows_is_that_of_the_whole(monkeypatch, make, steps):
     with torch.no_grad():
         whole = content_condition(model, content, voice, pitch)
     blocks = list(content_blocks(model, content, voice, pitch))
-    assert (len(blocks) == 1) == (steps == 1000)
+    assert (len(blocks) > 2) == (steps < 1000)
     for name in ("local", "log_mel"):
         found = torch.cat([getattr(block, name) for block in blocks], dim=-1)
         torch.testing.assert_close(found, getattr(whole, name), rtol=0, atol=1e-9)

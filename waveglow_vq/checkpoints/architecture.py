@@ -10,6 +10,7 @@ from typing import NamedTuple
 from waveglow_vq.checkpoints.names import KINDS, numbered
 from waveglow_vq.checkpoints.records import Instance, printable
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.upsampling import HOPS
 
 import torch
 
@@ -81,8 +82,8 @@ def recognise(tensors):
     channels, kernel_size = _shape(tensors, first)[1:]
     if kernel_size % 2 == 0:
         raise UserError(f"the tensor {first} has a kernel of {kernel_size} taps, an even number")
-    hop = taps // 4
-    if taps % 4 or hop % sizes[0]:
+    hop = taps // HOPS
+    if taps % HOPS or hop % sizes[0]:
         raise UserError(
             f"the tensor upsample.weight has {taps} taps, which are not four hops of whole groups"
         )
@@ -121,7 +122,7 @@ def expected_shapes(architecture):
     """
     a = architecture
     shapes = {
-        "upsample.weight": (a.n_mels, a.n_mels, 4 * a.hop_length),
+        "upsample.weight": (a.n_mels, a.n_mels, HOPS * a.hop_length),
         "upsample.bias": (a.n_mels,),
     }
 

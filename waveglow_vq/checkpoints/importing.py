@@ -32,7 +32,9 @@ from waveglow_vq.checkpoints.reading import (
     state_dict_of,
 )
 from waveglow_vq.checkpoints.records import printable
+from waveglow_vq.data.features import LogMel
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.upsampling import HOPS
 from waveglow_vq.training.export import check_place, export_model
 
 import torch
@@ -45,9 +47,6 @@ LOG_SCALE_BOUND = 1000.0
 # Of the distribution that the model was trained as; NVIDIA's script has it as its default too.
 SAMPLING_SIGMA = 1.0
 
-# What all of them were trained on, unless the file says otherwise; hparams/features.yaml.
-SAMPLE_RATE = 22050
-F_MIN, F_MAX, FLOOR = 0.0, 8000.0, 1e-5
 MAX_N_FFT, MAX_SAMPLE_RATE = 2**16, 2**20
 
 # The halves alternate in the code of the first, unpublished version.
@@ -238,15 +237,16 @@ def _weights(contents):
 def _features(architecture, config):
     """Arguments of LogMel: what NeMo's configuration says, else what the others take for granted;
     the window is as long as the kernel of the upsampling."""
+    ours = LogMel()  # what all of them were trained on
     features = {
-        "sample_rate": SAMPLE_RATE,
-        "n_fft": 4 * architecture.hop_length,
-        "win_length": 4 * architecture.hop_length,
+        "sample_rate": ours.sample_rate,
+        "n_fft": HOPS * architecture.hop_length,
+        "win_length": HOPS * architecture.hop_length,
         "hop_length": architecture.hop_length,
         "n_mels": architecture.n_mels,
-        "f_min": F_MIN,
-        "f_max": F_MAX,
-        "floor": FLOOR,
+        "f_min": ours.f_min,
+        "f_max": ours.f_max,
+        "floor": ours.floor,
     }
     stated = (config or {}).get("preprocessor")
     if not isinstance(stated, dict):
@@ -257,12 +257,12 @@ def _features(architecture, config):
         if stated.get(name, value) != value:
             raise UserError(f"its log-mels are of another kind: {name} {printable(stated[name])}")
     found = {
-        "sample_rate": stated.get("sample_rate", SAMPLE_RATE),
+        "sample_rate": stated.get("sample_rate", ours.sample_rate),
         "n_fft": stated.get("n_fft") or features["n_fft"],
         "win_length": stated.get("n_window_size", features["win_length"]),
         "f_min": stated.get("lowfreq") or 0.0,
         "f_max": stated.get("highfreq") or math.inf,
-        "floor": stated.get("log_zero_guard_value", FLOOR),
+        "floor": stated.get("log_zero_guard_value", ours.floor),
     }
     for name, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -9,12 +9,15 @@ Authors
 import math
 
 from waveglow_vq.data.windows import cropped
-from waveglow_vq.inference import streaming
 from waveglow_vq.inference.analysis import analyse, own_vector
 from waveglow_vq.inference.conversion import Content, content_condition
-from waveglow_vq.inference.streaming import NO_CONTEXT, stream_noise, stream_waveform
+from waveglow_vq.inference.streaming import (
+    NO_CONTEXT,
+    condition_blocks,
+    stream_noise,
+    stream_waveform,
+)
 from waveglow_vq.inference.voices import known_voice
-from waveglow_vq.lobes.conditioners import Condition
 from waveglow_vq.lobes.pitch import pitch_from_values
 from waveglow_vq.lobes.speakers import UNKNOWN
 
@@ -137,9 +140,9 @@ def content_blocks(model, content, voice, pitch=None, context=NO_CONTEXT):
     context : context manager
         Entered for each window, for autocast.
 
-    Yields
-    ------
-    Condition
+    Returns
+    -------
+    iterator of Condition
     """
     conditioner = model.conditioner
     whole = content.log_mel if content.codes is None else content.codes
@@ -152,25 +155,20 @@ def content_blocks(model, content, voice, pitch=None, context=NO_CONTEXT):
         # Which is interpolated towards the values beside a frame's own, and then convolved.
         unit = math.lcm(stride, conditioner.pitch.stride) // stride
         reach += math.ceil((2 * conditioner.pitch.stride + 1) / stride)
-    reach = math.ceil(reach / unit) * unit
-    most = math.ceil(streaming.CONDITION_STEPS / unit) * unit
 
     def frames(step):
         return step // unit if is_wave else min(step * stride, content.frames)
 
-    for first in range(0, steps, most):
-        last = min(first + most, steps)
-        begin, end = max(0, first - reach), min(last + reach, steps)
-        part = Content(None, None, frames(end) - frames(begin))
-        own = whole[..., begin:end]
-        part = part._replace(**{"log_mel" if content.codes is None else "codes": own})
-        own_pitch = None if pitch is None else pitch[:, frames(begin) : frames(end)]
-        with torch.no_grad(), context:
-            condition = content_condition(model, part, voice, own_pitch)
-        new = slice(frames(first) - frames(begin), frames(last) - frames(begin))
-        local = slice(first - begin, last - begin) if is_wave else new
-        log_mel = None if condition.log_mel is None else condition.log_mel[..., new]
-        yield Condition(condition.local[..., local], condition.hop, None, log_mel)
+    def condition_of(places):
+        begin, end = int(places[0]), int(places[-1]) + 1
+        first, last = frames(begin), frames(end)
+        own = {"log_mel" if content.codes is None else "codes": whole[..., begin:end]}
+        part = Content(None, None, last - first)._replace(**own)
+        return content_condition(
+            model, part, voice, None if pitch is None else pitch[:, first:last]
+        )
+
+    return condition_blocks(condition_of, [torch.arange(steps)], reach, unit, context)
 
 
 def flat_pitch(pitch):

@@ -94,8 +94,12 @@ def condition_blocks(condition_of, chunks, reach, unit=1, context=NO_CONTEXT):
         steps = window.shape[-1]
 
         def part(x, first=first, new=new, steps=steps):
-            # There may be several frames for a step, or several steps for a frame.
-            return x[..., first * x.shape[-1] // steps : (first + new) * x.shape[-1] // steps]
+            # There may be several steps for a frame, or several frames for a step, less for the
+            # last one of all.
+            if x.shape[-1] < steps:
+                return x[..., first // unit : (first + new) // unit]
+            per_step = math.ceil(x.shape[-1] / steps)
+            return x[..., first * per_step : (first + new) * per_step]
 
         log_mel = None if condition.log_mel is None else part(condition.log_mel)
         yield Condition(part(condition.local), condition.hop, None, log_mel)

@@ -20,7 +20,7 @@ from waveglow_vq.lobes.flows import (
     unsqueeze,
 )
 from waveglow_vq.lobes.recompute import recomputed
-from waveglow_vq.lobes.upsampling import LearnedUpsampling
+from waveglow_vq.lobes.upsampling import HOPS, LearnedUpsampling
 from waveglow_vq.lobes.wavenet import WaveNet
 
 import torch
@@ -181,7 +181,7 @@ class WaveGlow(nn.Module):
     def condition_reach(self):
         """Frames of the local condition, before and after its own, that what is at a place of a
         frame depends on besides: the upsampling's, or the interpolation's."""
-        return (3, 0) if self.condition_geometry == "sample" else (0, 1)
+        return (HOPS - 1, 0) if self.condition_geometry == "sample" else (0, 1)
 
     def _leaves_early(self, k):
         return self.early_every > 0 and k > 0 and k % self.early_every == 0
