@@ -11,7 +11,6 @@ large matrix product and a large convolution are timed in each precision: the ma
 
 import argparse
 import contextlib
-import json
 import math
 import statistics
 import sys
@@ -21,6 +20,7 @@ from typing import NamedTuple
 import waveglow_vq  # noqa: F401  (before speechbrain and torchaudio)
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.inference import WaveGlowVocoder
+from waveglow_vq.inference.interface import DTYPES
 
 import torch
 from speechbrain.lobes.models.HifiGAN import HifiganGenerator
@@ -30,15 +30,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from nvidia import load_glow, their_model, their_noise  # noqa: E402
 from speed import (  # noqa: E402
     SIZES,
+    begin,
     check_device,
-    describe_machine,
+    finish,
+    lively,
     load_vocoder,
     macs_per_second_of_audio,
     peak_memory,
     seconds_of,
 )
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What HiFi-GAN V1 is made of (Kong et al. 2020, appendix A).
 HIFIGAN = {
     "in_channels": 80,
@@ -77,19 +78,11 @@ def log_mels(options, features, seconds, batch):
     return (0.5 * torch.randn(*shape) - 5).to(options.device)
 
 
-def lively(model):
-    """Couplings that do something: untrained ones are the identity."""
-    with torch.no_grad():
-        for step in model.vocoder.steps:
-            step.coupling.network.end.weight.normal_(0, 0.01)
-    return model
-
-
 def our_cases(size, options):
     """Of a size, for every precision, length and batch; and the model."""
     torch.manual_seed(0)
     model, features = load_vocoder(size, options.device)
-    lively(model)
+    lively(model.vocoder)
     per_second = macs_per_second_of_audio(model, features.sample_rate)["total"]
     cases = []
     for dtype in options.dtypes:
@@ -360,10 +353,7 @@ def parse(arguments):
 def main(arguments=None):
     """The command line; returns the results."""
     options = parse(arguments)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    machine = describe_machine(options.device)
-    print("\n".join(f"{name}: {value}" for name, value in machine.items()), flush=True)
+    machine = begin(options)
     cases, notes = [], {}
     for size in options.sizes:
         model, features, own = our_cases(size, options)
@@ -391,17 +381,13 @@ def main(arguments=None):
     print("peaks [GMAC/s]: " + ", ".join(f"{name} {value:.0f}" for name, value in peaks.items()))
     print(f"medians of {options.repeats} turns\n")
     print(table(results))
-    settings = {k: v for k, v in vars(options).items() if k != "json"}
     report = {
         "machine": machine,
-        "settings": settings,
         "peaks_gmac_per_second": peaks,
         "notes": notes,
         "results": results,
     }
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    return report
+    return finish(options, report)
 
 
 if __name__ == "__main__":

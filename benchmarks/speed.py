@@ -116,6 +116,13 @@ def load_vocoder(size, device):
     return preset["model"].to(device).eval(), preset["contract"]["features"].to(device)
 
 
+def lively(vocoder, deviation=0.01):
+    """Couplings that do something: those of untrained ones are the identity."""
+    with torch.no_grad():
+        for step in vocoder.steps:
+            step.coupling.network.end.weight.normal_(0, deviation)
+
+
 def vocoder_cases(size, options):
     """Likelihood of whole waveforms, and a training step of segments.
 
@@ -309,6 +316,23 @@ def describe_machine(device):
 # ---- how it is shown
 
 
+def begin(options):
+    """Sets the number of threads, if ``--threads`` says one; prints and returns the machine."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    machine = describe_machine(options.device)
+    print("\n".join(f"{name}: {value}" for name, value in machine.items()), flush=True)
+    return machine
+
+
+def finish(options, report):
+    """Adds the settings to a report, and writes it where ``--json`` says."""
+    report["settings"] = {k: v for k, v in vars(options).items() if k != "json"}
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    return report
+
+
 def table(results):
     """Markdown."""
     lines = [
@@ -373,10 +397,7 @@ def parse(arguments):
 def main(arguments=None):
     """The command line; returns the results."""
     options = parse(arguments)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    machine = describe_machine(options.device)
-    print("\n".join(f"{name}: {value}" for name, value in machine.items()))
+    machine = begin(options)
     cases = [case for size in options.sizes for case in vocoder_cases(size, options)]
     if not options.no_envelope:
         cases += envelope_cases(options)
@@ -388,16 +409,12 @@ def main(arguments=None):
         f"{options.repeats} turns\n"
     )
     print(table(results))
-    settings = {k: v for k, v in vars(options).items() if k != "json"}
     report = {
         "machine": machine,
-        "settings": settings,
         "peak_gmac_per_second": peak / 1e9,
         "results": results,
     }
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    return report
+    return finish(options, report)
 
 
 if __name__ == "__main__":

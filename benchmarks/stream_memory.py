@@ -26,7 +26,7 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import SIZES, describe_machine  # noqa: E402
+from speed import SIZES, begin, finish  # noqa: E402
 
 HPARAMS = Path(__file__).resolve().parents[1] / "hparams"
 # A stream of log-mels; sound files, read and written; through codes; to another voice.
@@ -102,6 +102,7 @@ def parse(arguments):
     parser.add_argument("--json", help="also write all figures to this file")
     parser.add_argument("--in_this_process", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    options.device = "cpu"
     if min(options.seconds) < 1 or options.threads < 1:
         raise UserError("--seconds and --threads have to be at least 1")
     return options
@@ -116,8 +117,7 @@ def main(arguments=None):
         result = run(options.sizes[0], options.tasks[0], options.seconds[0])
         print(json.dumps(result))
         return result
-    machine = describe_machine("cpu")
-    print("\n".join(f"{name}: {value}" for name, value in machine.items()), flush=True)
+    machine = begin(options)
     lengths = " | ".join(f"{seconds:g} s [MiB] | real-time factor" for seconds in options.seconds)
     print(f"\n| size | | {lengths} |\n|---|---|{'---|---|' * len(options.seconds)}")
     results = []
@@ -130,10 +130,7 @@ def main(arguments=None):
                 for r, s in zip(row, options.seconds, strict=True)
             )
             print(f"| {size} | {task} | {cells} |", flush=True)
-    report = {"machine": machine, "results": results}
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    return report
+    return finish(options, {"machine": machine, "results": results})
 
 
 if __name__ == "__main__":

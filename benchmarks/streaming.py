@@ -9,7 +9,6 @@ trained model's error is has to be measured with it.
 """
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import SIZES, check_device, describe_machine, load_vocoder, seconds_of  # noqa: E402
+from speed import SIZES, begin, check_device, finish, lively, load_vocoder, seconds_of  # noqa: E402
 
 
 def load(options):
@@ -33,9 +32,7 @@ def load(options):
         return load_export(options.model, run_opts=run_opts)
     torch.manual_seed(0)
     model, features = load_vocoder(options.size, options.device)
-    with torch.no_grad():
-        for step in model.vocoder.steps:
-            step.coupling.network.end.weight.normal_(0, options.couplings)
+    lively(model.vocoder, options.couplings)
     modules = {"model": model, "features": features}
     return WaveGlowVocoder(modules=modules, hparams={}, run_opts=run_opts)
 
@@ -103,19 +100,16 @@ def parse(arguments):
 
 @cli_errors()
 def main(arguments=None):
-    """The command line."""
+    """The command line; returns the results."""
     options = parse(arguments)
     check_device(options.device)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    machine = begin(options)
     interface = load(options)
     wav = read_for_model(options.recording, interface.sample_rate, interface.min_samples)
     wav = wav[: round(options.seconds * interface.sample_rate)].to(options.device)
     rows = measure(interface, wav, options)
     what = options.model or f"{options.size}, random couplings of {options.couplings:g}"
-    machine = describe_machine(options.device)
-    print(f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}; {what};")
-    print(f"chunks of {options.chunk_frames} frames\n")
+    print(f"{what}; chunks of {options.chunk_frames} frames\n")
     print("| overlap (frames) | signal to error (dB) | log-mel L1 | time, at once = 1 |")
     print("|---|---|---|---|")
     for row in rows:
@@ -124,9 +118,7 @@ def main(arguments=None):
             f"| {row['overlap_frames']}{exact} | {row['signal_to_error_db']:.0f} "
             f"| {row['log_mel_l1']:.1e} | {row['relative_time']:.2f} |"
         )
-    if options.json:
-        text = json.dumps({"machine": machine, "what": str(what), "rows": rows}, indent=2)
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
+    return finish(options, {"machine": machine, "what": str(what), "rows": rows})
 
 
 if __name__ == "__main__":

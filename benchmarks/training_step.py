@@ -10,7 +10,6 @@ starts from the same weights. All run in one process in turns; reported are medi
 
 import argparse
 import contextlib
-import json
 import math
 import statistics
 import sys
@@ -19,6 +18,7 @@ from typing import NamedTuple
 
 import waveglow_vq  # noqa: F401  (before speechbrain and torchaudio)
 from waveglow_vq.errors import UserError, cli_errors
+from waveglow_vq.inference.interface import DTYPES
 
 import torch
 import yaml
@@ -31,14 +31,14 @@ from nvidia import load_glow, their_model  # noqa: E402
 from speed import (  # noqa: E402
     PRESET,
     SIZES,
+    begin,
     check_device,
-    describe_machine,
+    finish,
+    lively,
     macs_per_second_of_audio,
     peak_memory,
     seconds_of,
 )
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Row(NamedTuple):
@@ -64,9 +64,7 @@ def our_rows(options):
     vocoder, hop = model.vocoder, features.hop_length
     if options.samples % (vocoder.group_size if vocoder.envelope is None else hop):
         raise UserError(f"--samples {options.samples}: not a multiple of what the model works on")
-    with torch.no_grad():
-        for step in vocoder.steps:  # couplings that do something
-            step.coupling.network.end.weight.normal_(0, 0.01)
+    lively(vocoder)
     if options.compile:
         for step in vocoder.steps:
             step.coupling.network.compile()
@@ -316,10 +314,7 @@ def parse(arguments):
 def main(arguments=None):
     """The command line; returns the results."""
     options = parse(arguments)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    machine = describe_machine(options.device)
-    print("\n".join(f"{name}: {value}" for name, value in machine.items()))
+    machine = begin(options)
     rows, (wav, mel), features = our_rows(options)
     model = rows[0].module
     if options.waveglow_folder:
@@ -337,17 +332,13 @@ def main(arguments=None):
         f"{3 * macs / 1e9:.1f} GMAC per second of audio; medians of {options.repeats} turns\n"
     )
     print(table(results) + "\n\n" + table_of_groups(groups))
-    settings = {k: v for k, v in vars(options).items() if k != "json"}
     report = {
         "machine": machine,
-        "settings": settings,
         "peak_gmac_per_second": peak / 1e9,
         "results": results,
         "milliseconds_by_group": groups,
     }
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    return report
+    return finish(options, report)
 
 
 if __name__ == "__main__":
