@@ -32,7 +32,8 @@ import soundfile
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parent))
-from speed import CONTEXT_FRAMES, SEGMENT_FRAMES, describe_machine, load_vocoder  # noqa: E402
+from measuring import describe_machine  # noqa: E402
+from speed import CONTEXT_FRAMES, SEGMENT_FRAMES, load_vocoder  # noqa: E402
 
 RATE = 22050
 PARTS = ("pipeline", "preparation")

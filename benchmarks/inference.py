@@ -27,18 +27,9 @@ from speechbrain.lobes.models.HifiGAN import HifiganGenerator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from measuring import begin, check_device, finish, peak_memory, seconds_of  # noqa: E402
 from nvidia import load_glow, their_model, their_noise  # noqa: E402
-from speed import (  # noqa: E402
-    SIZES,
-    begin,
-    check_device,
-    finish,
-    lively,
-    load_vocoder,
-    macs_per_second_of_audio,
-    peak_memory,
-    seconds_of,
-)
+from speed import SIZES, lively, load_vocoder, macs_per_second_of_audio  # noqa: E402
 
 # What HiFi-GAN V1 is made of (Kong et al. 2020, appendix A).
 HIFIGAN = {

@@ -10,16 +10,10 @@ to it.
 """
 
 import argparse
-import contextlib
-import ctypes
 import importlib.util
-import json
 import math
-import os
-import platform
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +21,16 @@ from waveglow_vq.errors import UserError, cli_errors
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from measuring import (  # noqa: E402
+    begin,
+    check_device,
+    finish,
+    peak_memory,
+    seconds_of,
+)
 
 PRESET = Path(__file__).resolve().parents[1] / "hparams" / "mel.yaml"
 SIZES = ("tiny", "small", "base", "nvidia256")
@@ -208,47 +212,6 @@ def envelope_cases(options):
 # ---- how it is measured
 
 
-def synchronize(device):
-    """Waits until the device has done what it was told."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
-
-
-def seconds_of(run, device):
-    """Wall time of one call."""
-    synchronize(device)
-    begin = time.perf_counter()
-    run()
-    synchronize(device)
-    return time.perf_counter() - begin
-
-
-def peak_memory(run, device):
-    """Bytes at the peak of one call beyond what was held before it, or None where the system does
-    not tell (on CPU: other than Linux)."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return torch.cuda.max_memory_allocated() - before
-    try:
-        # What earlier cases have freed goes back to the system first.
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the greatest VmRSS
-        before = _memory_status("VmRSS")
-        run()
-        return max(0, _memory_status("VmHWM") - before)
-    except (OSError, StopIteration):
-        run()
-        return None
-
-
-def _memory_status(name):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
-
-
 def measure(cases, repeats, device):
     """Runs the cases in turns.
 
@@ -292,45 +255,7 @@ def measure(cases, repeats, device):
     return results, peak
 
 
-def describe_machine(device):
-    """Device, threads and versions."""
-    if torch.device(device).type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = platform.processor() or platform.machine()
-        with contextlib.suppress(OSError, StopIteration):
-            lines = Path("/proc/cpuinfo").read_text().splitlines()
-            name = next(line for line in lines if line.startswith("model name")).split(": ")[1]
-    return {
-        "device": f"{torch.device(device).type}: {name}",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_at_start": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "float32_matmul": torch.get_float32_matmul_precision(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-    }
-
-
 # ---- how it is shown
-
-
-def begin(options):
-    """Sets the number of threads, if ``--threads`` says one; prints and returns the machine."""
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    machine = describe_machine(options.device)
-    print("\n".join(f"{name}: {value}" for name, value in machine.items()), flush=True)
-    return machine
-
-
-def finish(options, report):
-    """Adds the settings to a report, and writes it where ``--json`` says."""
-    report["settings"] = {k: v for k, v in vars(options).items() if k != "json"}
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    return report
 
 
 def table(results):
@@ -356,14 +281,6 @@ def table(results):
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def check_device(device):
-    """A UserError if there is none such."""
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device} cannot be used: {error}") from None
 
 
 def parse(arguments):

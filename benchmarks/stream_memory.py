@@ -26,7 +26,8 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import SIZES, begin, finish  # noqa: E402
+from measuring import begin, finish  # noqa: E402
+from speed import SIZES  # noqa: E402
 
 HPARAMS = Path(__file__).resolve().parents[1] / "hparams"
 # A stream of log-mels; sound files, read and written; through codes; to another voice.

@@ -22,7 +22,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed import SIZES, begin, check_device, finish, lively, load_vocoder, seconds_of  # noqa: E402
+from measuring import begin, check_device, finish, seconds_of  # noqa: E402
+from speed import SIZES, lively, load_vocoder  # noqa: E402
 
 
 def load(options):

@@ -27,18 +27,9 @@ from torch.utils.checkpoint import checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from measuring import begin, check_device, finish, peak_memory, seconds_of  # noqa: E402
 from nvidia import load_glow, their_model  # noqa: E402
-from speed import (  # noqa: E402
-    PRESET,
-    SIZES,
-    begin,
-    check_device,
-    finish,
-    lively,
-    macs_per_second_of_audio,
-    peak_memory,
-    seconds_of,
-)
+from speed import PRESET, SIZES, lively, macs_per_second_of_audio  # noqa: E402
 
 
 class Row(NamedTuple):
