@@ -65,7 +65,7 @@ def measure(interface, wav, options):
     stream(None, 1)  # folds weights, and warms up
     exact, at_once = timed(None, encoded.shape[-1])
     vocoder = interface.mods.model.vocoder
-    reach = math.ceil(vocoder.receptive_field / vocoder.hop)
+    reach = vocoder.overlap_frames
     rows = []
     for overlap in sorted({*(o for o in options.overlaps if o < reach), reach}, reverse=True):
         result, seconds = timed(overlap, options.chunk_frames)

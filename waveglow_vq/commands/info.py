@@ -97,13 +97,13 @@ def describe_model(folder):
         }
         if network.uses_pitch:
             report["pitch_bits_per_second"] = conditioner.pitch_bits_per_second
-    overlap = math.ceil(flows.receptive_field / hop)
+    overlap = flows.overlap_frames
     # The frame that follows is waited for, and what the condition of all of these sees.
     lookahead = (overlap + 1) * hop
     lookahead += math.ceil(conditioner.receptive_field * per_step / hop) * hop
     return report | {
         "speakers": model.speakers,
-        "sampling_sigma": float(getattr(model.hparams, "sampling_sigma", 1.0)),
+        "sampling_sigma": model.sampling_sigma,
         "receptive_field_samples": flows.receptive_field,
         "overlap_frames": overlap,
         "lookahead_ms": 1000 * lookahead / model.sample_rate,

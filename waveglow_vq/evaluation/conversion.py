@@ -403,7 +403,7 @@ def main(arguments=None):
     options["use_judges"] = _JUDGES[options.pop("judges")]
     options["use_word_judge"] = not options.pop("no_words")
     if options["sigma"] is None:
-        options["sigma"] = float(getattr(export.hparams, "sampling_sigma", 1.0))
+        options["sigma"] = export.sampling_sigma
     results = diagnose_conversion(
         export.mods.model, export.mods.features, export.speakers, **options
     )

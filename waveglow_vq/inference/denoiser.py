@@ -127,7 +127,7 @@ def bias_magnitude(model):
     if conditioner.input != "mel" or model.quantizer is not None or model.speakers is not None:
         raise UserError("denoise: it is for vocoders; the model has codes or speakers")
     reach = sum(flows.condition_reach) + conditioner.receptive_field
-    reach += math.ceil(flows.receptive_field / flows.hop)
+    reach += flows.overlap_frames
     frames = 2 * reach + math.ceil(N_FFT / flows.hop)
     weight = next(model.parameters())
     local = conditioner(torch.zeros(1, conditioner.n_mels, frames).to(weight)).local

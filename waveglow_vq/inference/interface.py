@@ -97,6 +97,11 @@ class ExportedModel(Pretrained):
         return self.mods.features.sample_rate
 
     @property
+    def sampling_sigma(self):
+        """Standard deviation of the noise, unless a call says otherwise."""
+        return float(getattr(self.hparams, "sampling_sigma", 1.0))
+
+    @property
     def speakers(self):
         """Labels of the speakers in the order of their numbers; empty for one speaker."""
         encoder = getattr(self.hparams, "speakers", None)
@@ -302,7 +307,7 @@ class ExportedModel(Pretrained):
 
     def _checked_sigma(self, sigma):
         if sigma is None:
-            sigma = getattr(self.hparams, "sampling_sigma", 1.0)
+            sigma = self.sampling_sigma
         if not (0 <= sigma < math.inf):
             raise UserError(f"sigma: {sigma}; it has to be a number of at least 0")
         return float(sigma)

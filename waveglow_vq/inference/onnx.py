@@ -191,7 +191,7 @@ def _describe(graph, vocoder):
         hop_length=str(flows.hop),
         n_mels=str(features.n_mels),
         group_size=str(flows.group_size),
-        sampling_sigma=str(float(getattr(vocoder.hparams, "sampling_sigma", 1.0))),
+        sampling_sigma=str(vocoder.sampling_sigma),
         speakers=json.dumps(vocoder.speakers),
         features=json.dumps(described),
         model_checksum=model_checksum(vocoder.mods.model),

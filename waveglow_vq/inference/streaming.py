@@ -288,7 +288,7 @@ class _Plan(NamedTuple):
 
 def _plan(vocoder, overlap_frames, chunk_frames, after_flows):
     hop = vocoder.hop
-    overlap = math.ceil(vocoder.receptive_field / hop)
+    overlap = vocoder.overlap_frames
     if overlap_frames is not None:
         overlap = min(overlap, checked_frames("overlap_frames", overlap_frames, 0))
     if after_flows is not None:

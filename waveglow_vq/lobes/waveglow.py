@@ -178,6 +178,11 @@ class WaveGlow(nn.Module):
         return self.group_size * sum(s.coupling.network.receptive_field for s in self.steps)
 
     @property
+    def overlap_frames(self):
+        """The same in whole frames: what a slice has to be longer by on either side."""
+        return math.ceil(self.receptive_field / self.hop)
+
+    @property
     def condition_reach(self):
         """Frames of the local condition, before and after its own, that what is at a place of a
         frame depends on besides: the upsampling's, or the interpolation's."""
