@@ -5,6 +5,7 @@ import sys
 
 from waveglow_vq.data import demo_corpus as module
 from waveglow_vq.data.demo_corpus import DEMO_SPEAKERS, generate_demo_corpus, speak_demo_texts
+from waveglow_vq.data.demo_sentences import MAX_TEXTS
 from waveglow_vq.data.demo_texts import DEMO_TEXTS
 from waveglow_vq.data.espeak import synthesise
 from waveglow_vq.data.features import LogMel
@@ -185,7 +186,7 @@ def test_other_voices_replace_those_of_an_earlier_version(synthesiser, tmp_path,
     assert after["wavs/DM002-0001.wav"] != before["wavs/DM002-0001.wav"]
 
 
-@pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (len(DEMO_TEXTS) + 1, 1), (1, 99)])
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (MAX_TEXTS + 1, 1), (1, 99)])
 def test_refuses_numbers_out_of_range(tmp_path, numbers):
     with pytest.raises(UserError, match="has to be from 1 to"):
         generate_demo_corpus(tmp_path, *numbers)

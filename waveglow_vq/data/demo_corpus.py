@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.data.demo_texts import DEMO_TEXTS
+from waveglow_vq.data.demo_sentences import MAX_TEXTS, demo_texts
 from waveglow_vq.data.espeak import SAMPLE_RATE, synthesise
 from waveglow_vq.errors import UserError, cli_errors
 
@@ -33,7 +33,7 @@ LAYOUTS = ("ljspeech", "vctk")
 
 _OUR_FILES = re.compile(
     r"metadata\.csv|wavs/DM\d{3}-\d{4}\.wav|speaker-info\.txt"
-    r"|wav48/(DM\d{3})/\1_\d{3}\.wav|txt/(DM\d{3})/\2_\d{3}\.txt"
+    r"|wav48/(DM\d{3})/\1_\d{3,4}\.wav|txt/(DM\d{3})/\2_\d{3,4}\.txt"
 )
 # One of these in a folder without a record of ours: it is somebody else's corpus.
 _OF_A_CORPUS = ("metadata.csv", "wav48", "speaker-info.txt")
@@ -105,7 +105,7 @@ def speak_demo_texts(speaker, utterances, on_utterance=None):
     """
     identity = DEMO_SPEAKERS[speaker]
     requests = []
-    for index, (text, normalised) in enumerate(DEMO_TEXTS[:utterances]):
+    for index, (text, normalised) in enumerate(demo_texts(utterances)):
         # Nobody speaks every sentence alike: tempo and pitch vary a little, in a fixed pattern.
         requests.append(
             {
@@ -145,7 +145,7 @@ def generate_demo_corpus(output_folder, utterances=64, speakers=1, layout="ljspe
     output_folder : str or Path
         Where the clips, their texts and the record `demo_corpus.json` go.
     utterances : int
-        Utterances per speaker, at most `len(DEMO_TEXTS)`.
+        Utterances per speaker, at most `MAX_TEXTS` of demo_sentences.py.
     speakers : int
         How many synthetic speakers, at most `len(DEMO_SPEAKERS)`.
     layout : str
@@ -166,10 +166,10 @@ def generate_demo_corpus(output_folder, utterances=64, speakers=1, layout="ljspe
     >>> generate_demo_corpus("demo_data", utterances=0)
     Traceback (most recent call last):
     ...
-    waveglow_vq.errors.UserError: --utterances is 0, but has to be from 1 to 64
+    waveglow_vq.errors.UserError: --utterances is 0, but has to be from 1 to 9999
     """
     for option, value, most in (
-        ("--utterances", utterances, len(DEMO_TEXTS)),
+        ("--utterances", utterances, MAX_TEXTS),
         ("--speakers", speakers, len(DEMO_SPEAKERS)),
     ):
         if not 1 <= value <= most:
@@ -232,7 +232,7 @@ def _clip_name(speaker, index, layout):
 
 def _text_files(utterances, speakers, layout):
     """Names and contents of everything that is not sound."""
-    texts = [(text, normalised or text) for text, normalised in DEMO_TEXTS[:utterances]]
+    texts = [(text, normalised or text) for text, normalised in demo_texts(utterances)]
     if layout == "ljspeech":
         rows = [
             f"{Path(_clip_name(speaker, index, layout)).stem}|{text}|{spoken}\n"
@@ -304,7 +304,7 @@ def main(arguments=None):
         "--utterances",
         type=int,
         default=64,
-        help=f"utterances per speaker (default: %(default)s, at most {len(DEMO_TEXTS)})",
+        help=f"utterances per speaker (default: %(default)s, at most {MAX_TEXTS})",
     )
     parser.add_argument(
         "--speakers", type=int, default=1, help="synthetic speakers (default: %(default)s)"
