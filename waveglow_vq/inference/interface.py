@@ -1,36 +1,33 @@
-"""What the interfaces of exported models share: strict offline loading, checks, the noise source.
+"""What the interfaces of exported WaveGlows share: checks, features, fast path, noise source.
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
 import functools
-import math
-from pathlib import Path
 
 from waveglow_vq.data.audio import audio_info_for_model, read_for_model
-from waveglow_vq.data.blocks import WavWriter, read_blocks
+from waveglow_vq.data.blocks import read_blocks
 from waveglow_vq.errors import UserError
+from waveglow_vq.inference.base import ExportedInterface
 from waveglow_vq.inference.batching import (
     batch_log_mels,
     fill_padding,
     item_counts,
     relative_lengths,
 )
-from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, read_export_header
+from waveglow_vq.inference.loading import read_export_header
 from waveglow_vq.inference.noise import checked_generator, discard_noise
 from waveglow_vq.inference.streaming import is_long, stream_waveform
 
 import torch
-from speechbrain.inference.interfaces import Pretrained
-from speechbrain.utils.fetching import FetchSource
 
 # Precisions of the fast path.
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class ExportedModel(Pretrained):
-    """A model that training exported. The subclasses say what it does.
+class ExportedModel(ExportedInterface):
+    """A WaveGlow that training exported. The subclasses say what it does.
 
     ``modules`` are ``model`` (:class:`~waveglow_vq.lobes.model.WaveGlowVQ`) and ``features``
     (:class:`~waveglow_vq.data.features.LogMel`); ``hparams`` may name the ``interface`` that the
@@ -44,68 +41,11 @@ class ExportedModel(Pretrained):
         # What the fast path computes with; see prepare_inference.
         usable = self.precision in DTYPES and (self.precision, self.device_type) != ("fp16", "cpu")
         self._dtype = self.precision if usable else "fp32"
-        for name in self.MODULES_NEEDED:
-            if name not in self.mods:
-                raise UserError(f"modules: '{name}' is missing; {type(self).__name__} needs it.")
-        self.check_model()
-
-    @classmethod
-    def from_hparams(cls, source, hparams_file=HPARAMS_FILE, **kwargs):
-        """Loads an export folder, offline and strictly.
-
-        The YAML of an export names the Python classes that it builds: load exports from people
-        you trust only. Weights are read without executing code.
-
-        Arguments
-        ---------
-        source : str or Path or FetchSource
-            The export folder. The hub is asked only where a
-            ``speechbrain.utils.fetching.FetchSource`` says so explicitly: a misspelt path is an
-            error, not a download.
-        hparams_file : str
-            Name of the YAML file in it.
-        **kwargs : dict
-            As for any SpeechBrain interface, for instance ``run_opts={"device": "cuda"}``. A
-            ``savedir`` is not used for a local folder, which is read where it is.
-
-        Returns
-        -------
-        ExportedModel
-
-        Raises
-        ------
-        UserError
-            If the folder is missing, incomplete, damaged, or an export for another interface.
-        """
-        _check_device(kwargs.get("run_opts"))
-        if not isinstance(source, FetchSource):
-            header = read_export_header(source, hparams_file)
-            _check_interface(cls, header["interface"], source)
-            if header.get("speakers") is not None and not (Path(source) / LABELS_FILE).is_file():
-                raise UserError(f"{source} has no {LABELS_FILE}: the speaker labels are missing.")
-            # A file of the same name that an earlier model left in savedir would be preferred.
-            kwargs["savedir"] = None
-            source = str(source)
-        return super().from_hparams(source, hparams_file=hparams_file, **kwargs)
-
-    def check_model(self):
-        """Raises a UserError if this interface cannot use the model; overridden."""
 
     @property
     def sample_rate(self):
         """Rate of the waveforms in Hz."""
         return self.mods.features.sample_rate
-
-    @property
-    def sampling_sigma(self):
-        """Standard deviation of the noise, unless a call says otherwise."""
-        return float(getattr(self.hparams, "sampling_sigma", 1.0))
-
-    @property
-    def speakers(self):
-        """Labels of the speakers in the order of their numbers; empty for one speaker."""
-        encoder = getattr(self.hparams, "speakers", None)
-        return [] if encoder is None else [encoder.ind2lab[i] for i in range(len(encoder))]
 
     @property
     def min_samples(self):
@@ -207,17 +147,6 @@ class ExportedModel(Pretrained):
         blocks = self.stream_file(path, sigma=sigma, generator=generator, **options)
         return self._collected(blocks, output_path)
 
-    def _collected(self, blocks, output_path=None):
-        """Blocks ``[n]`` as a whole ``[1, N]``, written to a file too where one is given."""
-        if output_path is None:
-            return torch.cat(list(blocks))[None]
-        collected = []
-        with WavWriter(output_path, self.sample_rate) as writer:
-            for block in blocks:
-                writer.write(block)
-                collected.append(block)
-        return torch.cat(collected)[None]
-
     def _read_blocks(self, path):
         """A sound file of any length in blocks ``[n]`` on the model's device, and the samples that
         they are together."""
@@ -305,13 +234,6 @@ class ExportedModel(Pretrained):
             discard_noise(generator, total - count, self.device)
         return waveforms
 
-    def _checked_sigma(self, sigma):
-        if sigma is None:
-            sigma = self.sampling_sigma
-        if not (0 <= sigma < math.inf):
-            raise UserError(f"sigma: {sigma}; it has to be a number of at least 0")
-        return float(sigma)
-
 
 def _compiled(function, device_type):
     # Autotuning aside, this mode is that of CUDA graphs.
@@ -334,17 +256,17 @@ def load_export(source, **kwargs):
     source : str or Path
         The export folder.
     **kwargs : dict
-        As for :meth:`ExportedModel.from_hparams`.
+        As for ``from_hparams`` of the interface.
 
     Returns
     -------
-    ExportedModel
+    ExportedInterface
         A ``WaveGlowVocoder``, a ``SpeechCodec``, ...
 
     Raises
     ------
     UserError
-        As :meth:`ExportedModel.from_hparams`.
+        As ``from_hparams`` of the interface.
     """
     return find_interface(read_export_header(source)["interface"]).from_hparams(source, **kwargs)
 
@@ -354,25 +276,9 @@ def find_interface(name):
     from waveglow_vq import inference  # it imports this module
 
     found = getattr(inference, name, None)
-    if not (isinstance(found, type) and issubclass(found, ExportedModel)):
+    if not (isinstance(found, type) and issubclass(found, ExportedInterface)):
         raise UserError(
             f"interface: {name!r} is not an interface of this version of waveglow-vq; install a "
             "newer one to load the export."
         )
     return found
-
-
-def _check_interface(cls, name, source):
-    # A subclass of the named interface loads it too.
-    if name not in (known.__name__ for known in cls.__mro__):
-        raise UserError(
-            f"{source} is an export for {name}, not for {cls.__name__}: load it with "
-            f"waveglow_vq.inference.{name}.from_hparams."
-        )
-
-
-def _check_device(run_opts):
-    device = run_opts.get("device") if isinstance(run_opts, dict) else None
-    device = getattr(run_opts, "device", device)
-    if device and str(device).startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device: {device} was asked for, but torch finds no CUDA device here.")
