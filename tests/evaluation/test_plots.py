@@ -124,6 +124,34 @@ def test_heat_map_of_many_pairs_has_no_numbers(tmp_path, figures):
         plots.conversion_heat_map(tmp_path / "a.png", [[1.0]], ["a", "b"], ["a"])
 
 
+def test_attention_shows_tokens_over_time(tmp_path, figures):
+    attention = torch.eye(4).repeat_interleave(10, 0)
+    title = "$5 or $6?" + " more" * 40
+    path = plots.attention_picture(
+        tmp_path / "new" / "a.png", attention, ["\u2581", "a", "$", "\u4e2d"], 20.0, title
+    )
+    assert path.read_bytes().startswith(b"\x89PNG")
+    axes = figures[0].axes[0]
+    # 40 codes at 20 per second; tokens from the bottom to the top.
+    assert axes.get_xlim() == (0, 2.0) and axes.get_xlabel() == "time [s]"
+    assert (
+        np.array_equal(axes.images[0].get_array(), attention.T) and axes.images[0].origin == "lower"
+    )
+    # What the font lacks is marked instead of warned of, and nothing is taken for a formula.
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["\u2581", "a", "$", "\ufffd"]
+    assert axes.get_title(loc="left").startswith("$5 or $6? more")
+    assert axes.get_title(loc="left").endswith("...")
+
+
+def test_attention_names_as_many_tokens_as_can_be_read(tmp_path, figures):
+    plots.attention_picture(tmp_path / "a.png", torch.eye(500), ["x"] * 500, 43.0)
+    assert 50 <= len(figures[0].axes[0].get_yticks()) <= 110
+    assert max(figures[0].get_size_inches()) <= 16
+    with pytest.raises(ValueError, match="3 pieces"):
+        plots.attention_picture(tmp_path / "a.png", torch.eye(4), ["x"] * 3, 43.0)
+
+
 def test_pyplot_is_not_touched(tmp_path):
     import matplotlib
 

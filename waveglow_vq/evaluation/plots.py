@@ -1,4 +1,4 @@
-"""Pictures: spectrograms one above the other, how a codebook is used, and conversions by pair.
+"""Pictures: spectrograms one above the other, use of a codebook, conversions by pair, attention.
 
 Draws with matplotlib's objects and its file-only canvas: no window, no global state, safe in a
 training process. matplotlib comes with the ``train``, ``metrics`` and ``demo`` extras.
@@ -223,6 +223,78 @@ def conversion_heat_map(
     figure.colorbar(image, ax=axes, pad=0.02).set_label(label)
     axes.set_title(title, fontsize=10)
     return _save(figure, path)
+
+
+def attention_picture(path, attention, pieces, code_rate, title=None):
+    """Draws which tokens of a text each code was chosen from: a diagonal, if all is well.
+
+    Arguments
+    ---------
+    path : str or Path
+        The picture to write.
+    attention : torch.Tensor
+        ``[T, S]``: a row for each code, a column for each token.
+    pieces : list of str
+        The S tokens as they are written. Where they are many, not all are named.
+    code_rate : float
+        Codes per second.
+    title : str or None
+        Stands above the picture, cut to what fits.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    UserError
+        If matplotlib is missing.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "attention.png")
+    >>> attention_picture(path, torch.eye(4), list("\u2581one"), code_rate=43.07).name
+    'attention.png'
+    """
+    attention = np.asarray(torch.as_tensor(attention).detach().cpu().float())
+    if attention.ndim != 2 or 0 in attention.shape or attention.shape[1] != len(pieces):
+        raise ValueError(f"attention is {attention.shape}, and there are {len(pieces)} pieces")
+    codes, tokens = attention.shape
+    seconds = codes / code_rate
+    height = min(14.0, max(3.0, 1.2 + 0.13 * tokens))
+    figure = _new_figure(width=min(16.0, max(6.0, 2.0 + 2.0 * seconds)), height=height)
+    axes = figure.subplots()
+    image = axes.imshow(
+        attention.T,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        interpolation="nearest",
+        vmin=0,
+        # Column t is the time from code t to the next.
+        extent=(0, seconds, -0.5, tokens - 0.5),
+    )
+    shown = range(0, tokens, math.ceil(0.13 * tokens / height))
+    axes.set_yticks(shown, [_drawable(pieces[index]) for index in shown], parse_math=False)
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_xlabel("time [s]")
+    axes.set_ylabel("token")
+    figure.colorbar(image, ax=axes, pad=0.02).set_label("attention")
+    if title:
+        fits = int(11 * figure.get_figwidth())
+        title = title if len(title) <= fits else title[: fits - 3].rstrip() + "..."
+        axes.set_title(_drawable(title), loc="left", fontsize=10, parse_math=False)
+    return _save(figure, path)
+
+
+def _drawable(text):
+    """Text in the characters that matplotlib's own font has: it warns of each other one."""
+    from matplotlib.font_manager import findfont, get_font
+
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    return "".join(character if ord(character) in known else "\ufffd" for character in text)
 
 
 def _decibels(signal, features, scale):

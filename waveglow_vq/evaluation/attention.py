@@ -1,0 +1,173 @@
+"""How text was read while its codes were written: figures of an alignment, and of codes alone.
+
+They tell a sentence that was read from its first token to its last from one that was cut off, and
+from one that got stuck or began again. Nothing else than the attention ``[T, S]`` of T codes to S
+tokens, and the codes ``[T]``, is needed.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import torch
+
+# Tokens that attention may be off without being lost, for tokens of one character each: letters
+# that make no sound of their own are often passed over together with their neighbours.
+TOLERANCE = 3
+# The place of a code is the median over so many codes. Fewer than half of them in another place
+# are too short for a sound, let alone a word.
+SMOOTHED_CODES = 5
+# A loop is looked for that is at most so many codes long, and passed through so many times.
+LONGEST_LOOP = 64
+LOOP_ROUNDS = 3
+
+
+def alignment_figures(attention, tolerance=TOLERANCE):
+    """Whether a text was read in order, from beginning to end, in figures.
+
+    The *place* of a code is the token that it attends to most, as the median over five codes.
+    ``tolerance`` tokens count as the same place; in texts of a few tokens, less than half of them.
+
+    Arguments
+    ---------
+    attention : torch.Tensor
+        ``[T, S]``: a row for each code, a column for each token, without padding and without a row
+        for the end of the sequence. Rows may have any sum.
+    tolerance : int
+        In tokens.
+
+    Returns
+    -------
+    dict
+        ``diagonal``: whether no token is further than ``tolerance`` from a place, and there is no
+        step back. ``truncated``: whether more than ``tolerance`` tokens at the end come after the
+        furthest place. ``diagonality``: share of codes whose most attended token is at most
+        ``tolerance`` from the path that never goes back and gathers most attention. ``coverage``:
+        share of tokens at most ``tolerance`` from a place. ``backward_steps``: how often the place
+        falls more than ``tolerance`` behind the furthest so far. ``longest_stall``: most codes in
+        a row in which no token is reached that is further than all before. ``unread_tokens``:
+        tokens after the furthest place.
+
+    Raises
+    ------
+    ValueError
+        If there is no code or no token, or something is not a number.
+
+    Example
+    -------
+    >>> attention = torch.eye(20).repeat_interleave(3, dim=0)  # three codes for each token
+    >>> figures = alignment_figures(attention)
+    >>> figures["diagonal"], figures["truncated"], figures["coverage"], figures["backward_steps"]
+    (True, False, 1.0, 0)
+    >>> figures = alignment_figures(attention[:36])
+    >>> figures["diagonal"], figures["truncated"], figures["coverage"], figures["unread_tokens"]
+    (False, True, 0.75, 8)
+    """
+    attention = torch.as_tensor(attention).detach().cpu().double()
+    if attention.ndim != 2 or 0 in attention.shape or not bool(attention.isfinite().all()):
+        raise ValueError(f"attention has to be [codes, tokens], finite: {list(attention.shape)}")
+    tokens = attention.shape[1]
+    tolerance = min(tolerance, (tokens - 1) // 2)
+    peaks = attention.argmax(1)
+    places = _smoothed(peaks)
+    furthest = places.cummax(0).values
+    behind = furthest - places > tolerance
+    backward = int(behind[0]) + int((behind[1:] & ~behind[:-1]).sum())
+    distance = (torch.arange(tokens)[:, None] - places.unique()).abs().amin(1)
+    unread = tokens - 1 - int(furthest[-1])
+    off = (peaks - monotonic_path(attention)).abs() > tolerance
+    return {
+        "diagonal": backward == 0 and int(distance.max()) <= tolerance,
+        "truncated": unread > tolerance,
+        "diagonality": 1 - float(off.double().mean()),
+        "coverage": float((distance <= tolerance).double().mean()),
+        "backward_steps": backward,
+        "longest_stall": longest_run(furthest),
+        "unread_tokens": unread,
+    }
+
+
+def monotonic_path(attention):
+    """The token of each code on the path that never goes back and gathers most attention.
+
+    Arguments
+    ---------
+    attention : torch.Tensor
+        ``[T, S]``.
+
+    Returns
+    -------
+    torch.Tensor
+        int64 ``[T]``, not decreasing.
+
+    Example
+    -------
+    >>> attention = torch.tensor([[9, 1, 0], [4, 0, 6], [8, 1, 1], [0, 1, 9]])
+    >>> monotonic_path(attention).tolist()  # the second code attends most to the last token
+    [0, 0, 0, 2]
+    """
+    best, origins = torch.zeros_like(attention[0]), []
+    for row in attention:
+        best, origin = best.cummax(0)
+        best = best + row
+        origins.append(origin)
+    path = [int(best.argmax())]
+    for origin in reversed(origins[1:]):
+        path.append(int(origin[path[-1]]))
+    return torch.tensor(path[::-1])
+
+
+def longest_run(values):
+    """Most equal values in a row.
+
+    Example
+    -------
+    >>> longest_run(torch.tensor([4, 4, 1, 4, 4, 4, 2]))
+    3
+    """
+    if not len(values):
+        return 0
+    return int(torch.unique_consecutive(values, return_counts=True)[1].max())
+
+
+def longest_repetition(codes):
+    """The longest stretch of codes that says the same three times or more, one after the other.
+
+    What is said may be a single code, as in silence, or up to 64 codes long. Speech as it is
+    recorded has such stretches in its pauses; a loop is what is longer than these.
+
+    Arguments
+    ---------
+    codes : torch.Tensor
+        int64 ``[T]``.
+
+    Returns
+    -------
+    int
+        In codes; 1 if there is none.
+
+    Example
+    -------
+    >>> longest_repetition(torch.tensor([7, 1, 2, 1, 2, 1, 2, 1, 9]))
+    7
+    >>> longest_repetition(torch.tensor([7, 1, 2, 1, 2, 9]))
+    1
+    """
+    codes, longest = torch.as_tensor(codes), 1
+    for period in range(1, min(LONGEST_LOOP, len(codes) // LOOP_ROUNDS) + 1):
+        same, lengths = torch.unique_consecutive(
+            codes[period:] == codes[:-period], return_counts=True
+        )
+        stretch = int((same * lengths).max()) + period
+        if stretch >= LOOP_ROUNDS * period:
+            longest = max(longest, stretch)
+    return longest
+
+
+def _smoothed(peaks):
+    """Medians over SMOOTHED_CODES, of which a sequence that never goes back keeps its inside."""
+    margin = SMOOTHED_CODES // 2
+    if len(peaks) <= margin:
+        return peaks
+    # Mirrored, so that a single stray code at either end is outvoted too.
+    padded = torch.cat([peaks[1 : margin + 1].flip(0), peaks, peaks[-margin - 1 : -1].flip(0)])
+    return padded.unfold(0, SMOOTHED_CODES, 1).median(1).values
