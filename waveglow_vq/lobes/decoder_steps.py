@@ -1,0 +1,134 @@
+"""The decoder of text-to-codes, one code at a time: with a cache of keys and values, and without.
+
+Both have one form. ``step(codes, pitch)`` takes the latest code (and pitch) of every row, -1 at the
+start, and returns what comes next: the logits of the code ``[R, K + 1]`` and of the pitch
+``[R, levels + 1]`` or None, and the attention ``[R, S]``. ``select(rows)`` goes on with those rows
+in place of the present ones, each as often as it is named.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import torch
+from torch.nn import functional as F
+
+
+class PlainSteps:
+    """Runs the decoder anew over all codes at every step: what training computes.
+
+    Arguments
+    ---------
+    model : TextToCodes
+        In evaluation mode.
+    memory, padding : torch.Tensor
+        What ``model.encode_text`` returned.
+    speaker : torch.Tensor
+        As for ``model.forward``, or None.
+    """
+
+    def __init__(self, model, memory, padding, speaker=None):
+        self.model, self.memory, self.padding, self.speaker = model, memory, padding, speaker
+        self.codes = memory.new_zeros(len(memory), 0, dtype=torch.long)
+        self.pitch = self.codes if model.pitch_levels else None
+
+    def step(self, codes, pitch=None):
+        """See the module."""
+        if bool((codes >= 0).all()):
+            self.codes = torch.cat((self.codes, codes[:, None]), 1)
+            if self.pitch is not None:
+                self.pitch = torch.cat((self.pitch, pitch[:, None]), 1)
+        hidden, attention = self.model.decode_text(
+            self.memory, self.padding, self.codes, self.pitch, self.speaker
+        )
+        return _logits(self.model, hidden[:, -1]) + (attention[:, -1],)
+
+    def select(self, rows):
+        """See the module."""
+        self.memory, self.padding = self.memory[rows], self.padding[rows]
+        self.codes = self.codes[rows]
+        self.pitch = None if self.pitch is None else self.pitch[rows]
+        self.speaker = None if self.speaker is None else self.speaker[rows]
+
+
+class CachedSteps:
+    """Computes only the latest code, from kept keys and values of the earlier ones; the same within
+    rounding as :class:`PlainSteps`, whose arguments it takes."""
+
+    def __init__(self, model, memory, padding, speaker=None):
+        self.model, self.speaker = model, speaker
+        self.hidden_tokens = torch.zeros_like(padding, dtype=memory.dtype)
+        self.hidden_tokens.masked_fill_(padding, -torch.inf)
+        self.count = 0
+        # Of each layer: keys and values [R, heads, codes or tokens, channels / heads].
+        self.of_codes = [None] * len(model.decoder.layers)
+        self.of_text = []
+        for layer in model.decoder.layers:
+            attention = layer.multihead_attn.att
+            parts = zip(*(p.chunk(3) for p in _projection(attention)), strict=True)
+            _, *projections = parts
+            self.of_text.append(
+                [_heads(F.linear(memory, w, b), attention.num_heads) for w, b in projections]
+            )
+
+    def step(self, codes, pitch=None):
+        """See the module."""
+        pitch = None if pitch is None else pitch[:, None]
+        x = self.model.decoder_inputs(codes[:, None], pitch, self.speaker, self.count)
+        looked_at = 0.0
+        for number, layer in enumerate(self.model.decoder.layers):
+            x = x + self._recall(number, layer.self_attn.att, layer.norm1(x))
+            found, weights = self._look(number, layer.multihead_attn.att, layer.norm2(x))
+            x = x + found
+            x = x + layer.pos_ffn(layer.norm3(x))
+            looked_at = looked_at + weights
+        self.count += 1
+        hidden = self.model.decoder.norm(x)[:, 0]
+        return _logits(self.model, hidden) + (looked_at / len(self.of_text),)
+
+    def _recall(self, number, attention, x):
+        """Attention to the codes so far."""
+        query, *latest = (
+            _heads(part, attention.num_heads)
+            for part in F.linear(x, *_projection(attention)).chunk(3, dim=-1)
+        )
+        if self.of_codes[number] is not None:
+            earlier = self.of_codes[number]
+            latest = [torch.cat(pair, 2) for pair in zip(earlier, latest, strict=True)]
+        self.of_codes[number] = latest
+        found = F.scaled_dot_product_attention(query, *latest)
+        return attention.out_proj(found.transpose(1, 2).flatten(2))
+
+    def _look(self, number, attention, x):
+        """Attention to the text; and its weights ``[R, S]``, mean over heads."""
+        channels = attention.embed_dim
+        weight, bias = (p[:channels] for p in _projection(attention))
+        query = _heads(F.linear(x, weight, bias), attention.num_heads)
+        keys, values = self.of_text[number]
+        scores = query @ keys.transpose(2, 3) / query.shape[3] ** 0.5
+        weights = (scores + self.hidden_tokens[:, None, None]).softmax(-1)
+        found = attention.out_proj((weights @ values).transpose(1, 2).flatten(2))
+        return found, weights.mean(1)[:, 0]
+
+    def select(self, rows):
+        """See the module."""
+        self.hidden_tokens = self.hidden_tokens[rows]
+        self.of_text = [[part[rows] for part in parts] for parts in self.of_text]
+        self.of_codes = [
+            None if parts is None else [part[rows] for part in parts] for parts in self.of_codes
+        ]
+        self.speaker = None if self.speaker is None else self.speaker[rows]
+
+
+def _projection(attention):
+    """Weight and bias of query, key and value, one below the other."""
+    return attention.in_proj_weight, attention.in_proj_bias
+
+
+def _heads(x, heads):
+    """``[R, T, channels]`` as ``[R, heads, T, channels / heads]``."""
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def _logits(model, hidden):
+    pitch = model.to_pitch(hidden).float() if model.pitch_levels else None
+    return model.to_code(hidden).float(), pitch
