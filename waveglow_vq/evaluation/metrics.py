@@ -165,10 +165,34 @@ def mel_cepstral_distortion(reference, estimate, features=None, order=13, time_w
         reference, estimate = _pair(reference, estimate)
     target = mel_cepstrum(features(reference[None])[0], order).numpy()
     output = mel_cepstrum(features(estimate[None])[0], order).numpy()
+    return cepstral_distortion(target, output, time_warp)
+
+
+def cepstral_distortion(reference, estimate, time_warp=True):
+    """:func:`mel_cepstral_distortion` of what is known by its cepstra already.
+
+    Arguments
+    ---------
+    reference, estimate : np.ndarray
+        Results of :func:`mel_cepstrum`, ``[T1, order]`` and ``[T2, order]``; as many frames of
+        each without time warping.
+    time_warp : bool
+        Whether frames are paired by dynamic time warping, or one by one.
+
+    Returns
+    -------
+    float
+        In dB.
+
+    Example
+    -------
+    >>> round(cepstral_distortion(np.zeros((5, 13)), np.full((7, 13), 0.1)), 3)
+    2.214
+    """
     if time_warp:
-        mean_distance = dtw_mean_distance(target, output)
+        mean_distance = dtw_mean_distance(reference, estimate)
     else:
-        mean_distance = float(np.linalg.norm(target - output, axis=1).mean())
+        mean_distance = float(np.linalg.norm(reference - estimate, axis=1).mean())
     return 10 * math.sqrt(2) / math.log(10) * mean_distance
 
 
