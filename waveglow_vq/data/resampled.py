@@ -16,19 +16,14 @@ import hashlib
 import json
 import logging
 import math
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.data.audio import read_wav_and_rate, resample, write_wav
 from waveglow_vq.data.preparation import Sound, loudest_window_dbfs
+from waveglow_vq.data.workers import run_tasks
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.pitch import track_f0
 
@@ -309,42 +304,11 @@ class _Journal:
 
 def _run(tasks, num_workers):
     """The results of `prepare_utterance`, in the order of the tasks."""
-    workers = min(num_workers or min(16, os.cpu_count() or 1), len(tasks))
-    if workers == 1:
-        # One thread, as in the workers: more would round differently.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield from (prepare_utterance(*task) for task in tasks)
-        finally:
-            torch.set_num_threads(threads)
-        return
     # Processes: the search for the best pitch path is a loop in Python. Forked ones start at once
     # and need no guarded main module; elsewhere than on Linux forking is not safe.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),)) as pool:
-        try:
-            yield from pool.map(_prepare_task, tasks)
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a process that prepares audio was killed, perhaps for want of memory: call again"
-                " to go on where it stopped, with a smaller num_workers"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)  # the first bad file is enough
-
-
-def _start_worker(parent):
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers in good order
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-
-
-def _leave_with(parent):
-    """Ends a worker whose parent was killed; it would wait for its next task for ever."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
+    method = "fork" if sys.platform == "linux" else "spawn"
+    workers = num_workers or min(16, os.cpu_count() or 1)
+    return run_tasks(_prepare_task, tasks, workers, method, "prepares audio")
 
 
 def _prepare_task(task):
