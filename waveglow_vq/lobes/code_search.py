@@ -262,9 +262,12 @@ def _beam(steps, limits, options):
         scores = totals.view(-1, 1) + own
         kept = codes, pitches, looked_at
         for item in sorted(running):
-            ended = scores[item * width : (item + 1) * width, end]
-            row = int(ended.argmax())
-            _keep(best, item, row + item * width, float(ended[row]), kept, count, True, options)
+            own = scores[item * width : (item + 1) * width]
+            row = int(own[:, end].argmax())
+            # An end counts if it is among the continuations that would be pursued.
+            if own[row, end] >= own.flatten().topk(width).values[-1]:
+                total = float(own[row, end])
+                _keep(best, item, row + item * width, total, kept, count, True, options)
             if count >= int(most[item]) and best[item] is None:
                 # None has ended: the most probable one is cut off.
                 row = int(totals[item].argmax())

@@ -30,7 +30,6 @@ import torch
 from speechbrain.lobes.models.transformer.Transformer import (
     TransformerDecoder,
     TransformerEncoder,
-    get_lookahead_mask,
 )
 from speechbrain.nnet.loss.guidedattn_loss import GuidedAttentionLoss
 from torch import nn
@@ -346,8 +345,9 @@ class TextToCodes(nn.Module):
             codes = codes.masked_fill(hidden, -1)
             pitch = None if pitch is None else pitch.masked_fill(hidden, -1)
         x = self.dropout(self.decoder_inputs(codes, pitch, speaker))
+        later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
         hidden, _, attention = self.decoder(
-            x, memory, tgt_mask=get_lookahead_mask(x), memory_key_padding_mask=padding
+            x, memory, tgt_mask=later, memory_key_padding_mask=padding
         )
         return hidden, torch.stack(attention).mean(0)
 
