@@ -394,12 +394,13 @@ def main(arguments=None):
     arguments : list of str or None
         The command line; ``None`` takes it from ``sys.argv``.
     """
-    from waveglow_vq.inference.interface import load_export
+    from waveglow_vq.inference import VoiceConverter
 
     options = vars(_parse(arguments))
     device = options.pop("device")
     folder = options.pop("export")
-    export = load_export(folder, run_opts={"device": device} if device else None)
+    run_opts = {"device": device} if device else None
+    export = VoiceConverter.from_hparams(folder, run_opts=run_opts)
     options["use_judges"] = _JUDGES[options.pop("judges")]
     options["use_word_judge"] = not options.pop("no_words")
     if options["sigma"] is None:

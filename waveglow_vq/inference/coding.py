@@ -10,7 +10,43 @@ from pathlib import Path
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.analysis import analyse, own_vector
 from waveglow_vq.inference.code_file import CodeFile, model_checksum
+from waveglow_vq.inference.interface import load_export
+from waveglow_vq.inference.loading import read_export_header
 from waveglow_vq.lobes.pitch import pitch_values
+
+# Interfaces of models that may have codes.
+CODECS = ("SpeechCodec", "VoiceConverter")
+
+
+def load_codec(folder, run_opts=None):
+    """Loads an export that has codes.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The export folder.
+    run_opts : dict
+        As for any SpeechBrain interface.
+
+    Returns
+    -------
+    SpeechCodec or VoiceConverter
+
+    Raises
+    ------
+    UserError
+        If it is no export, a damaged one, or has no codes.
+    """
+    interface = read_export_header(folder)["interface"]
+    if interface not in CODECS:
+        raise UserError(
+            f"{folder} is an export for {interface}, which has no codes; give one for "
+            f"{' or '.join(CODECS)}."
+        )
+    codec = load_export(folder, run_opts=run_opts)
+    if codec.mods.model.quantizer is None:
+        raise UserError(f"{folder} is a model without codes; train one with hparams/vq.yaml.")
+    return codec
 
 
 def new_code_file(interface, codes, samples, **more):

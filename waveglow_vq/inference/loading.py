@@ -1,13 +1,15 @@
 """Reading export folders: every way in which one can be wrong is a sentence that names the file.
 
 An export folder holds ``hyperparams.yaml`` (the model and how to load it), ``model.ckpt`` (its
-weights) and, for several speakers, ``speakers.ckpt`` (their labels, as text).
+weights) and, for several speakers, ``speakers.ckpt`` (their labels, as text). One of text to speech
+also holds ``tokenizer.model`` and, in the folder ``codec``, the export of the codec.
 `waveglow_vq.training.export` writes it.
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
+import hashlib
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
@@ -19,6 +21,10 @@ HPARAMS_FILE = "hyperparams.yaml"
 # SpeechBrain's Pretrainer looks for "<name of the loadable>.ckpt".
 WEIGHTS_FILE = "model.ckpt"
 LABELS_FILE = "speakers.ckpt"
+TOKENIZER_FILE = "tokenizer.model"
+CODEC_FOLDER = "codec"
+# All that an export may be made of.
+EXPORT_ENTRIES = (HPARAMS_FILE, WEIGHTS_FILE, LABELS_FILE, TOKENIZER_FILE, CODEC_FOLDER)
 # Weights that an error names; the rest is counted.
 NAMED = 3
 
@@ -135,6 +141,41 @@ def load_weights(model, path):
             f"{'; '.join(problems)}."
         )
     model.load_state_dict(weights)
+
+
+def file_checksum(path):
+    """SHA-256 of a file, 64 hexadecimal digits; a UserError if it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def check_checksum(part, path, found, header):
+    """Compares the checksum of a part of an export, such as its ``codec``, with that of the YAML.
+
+    Arguments
+    ---------
+    part : str
+        Its name; the YAML has ``<part>_checksum``.
+    path : str or Path
+        Where it is.
+    found : str
+        Its checksum.
+    header : dict
+        From :func:`read_export_header`.
+
+    Raises
+    ------
+    UserError
+        If it is another one.
+    """
+    expected = header.get(f"{part}_checksum", "")
+    if found != expected:
+        raise UserError(
+            f"{path} is another {part} than the one that the model was trained with: its checksum "
+            f"is {found[:12]}..., and {expected[:12]}... is wanted; export or copy it again."
+        )
 
 
 def _count_and_name(names, problem):

@@ -78,7 +78,8 @@ def export_program(vocoder):
 def model_of(vocoder):
     """The model of an interface, or the model itself, after a check that it can be exported."""
     model = vocoder.mods.model if hasattr(vocoder, "mods") else vocoder
-    if model.conditioner.input != "mel" or model.quantizer is not None:
+    conditioner = getattr(model, "conditioner", None)  # None: text to speech
+    if conditioner is None or conditioner.input != "mel" or model.quantizer is not None:
         raise UserError(
             "the model has codes, and only vocoders of log-mels are exported: train one with "
             "mel.yaml, or use waveglow_vq.inference.SpeechCodec or VoiceConverter"

@@ -14,7 +14,7 @@ from waveglow_vq.lobes.speakers import UNKNOWN
 import torch
 
 
-def speaker_numbers(known, labels, batch):
+def speaker_numbers(known, labels, batch, interface="VoiceConverter"):
     """Numbers of speakers from their labels.
 
     Arguments
@@ -25,6 +25,8 @@ def speaker_numbers(known, labels, batch):
         One label, or one for each item.
     batch : int
         Number of items.
+    interface : str
+        Whose speakers they are, for the error.
 
     Returns
     -------
@@ -50,8 +52,8 @@ def speaker_numbers(known, labels, batch):
             hint = f"the nearest is {near[0]!r}" if near else f"the first is {known[0]!r}"
             raise UserError(
                 f"speakers: {label!r} is not one of the {len(known)} speakers of this model; "
-                f"{hint}, and VoiceConverter.speakers ('waveglow-vq info' at the command line) "
-                "has all of them."
+                f"{hint}, and {interface}.speakers ('waveglow-vq info' at the command line) has "
+                "all of them."
             )
     return torch.tensor([known.index(label) for label in labels])
 

@@ -9,62 +9,25 @@ import os
 import shutil
 from pathlib import Path
 
-import waveglow_vq
 from waveglow_vq.errors import UserError
+from waveglow_vq.inference.coding import checksum_of, load_codec
 from waveglow_vq.inference.interface import find_interface
 from waveglow_vq.inference.loading import (
+    CODEC_FOLDER,
+    EXPORT_ENTRIES,
     HPARAMS_FILE,
     LABELS_FILE,
+    TOKENIZER_FILE,
     WEIGHTS_FILE,
+    file_checksum,
     read_export_header,
 )
+from waveglow_vq.training.export_hparams import export_hparams, text_to_speech_hparams
 
 import torch
-import yaml
 from speechbrain.dataio.encoder import CategoricalEncoder
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
-
-HEADER = """\
-# A model of waveglow-vq {version}. To load it, offline and from any working directory:
-#
-#     from waveglow_vq.inference import {interface}
-#     model = {interface}.from_hparams(source="path/to/this/folder")
-#
-# From the shell, 'waveglow-vq info path/to/this/folder' says what it is.
-#
-# Its weights are in {weights}, beside this file. Loading builds the Python classes that this file
-# names (!new, !apply, !name): load it only if you trust where it comes from.
-
-interface: {interface}
-sample_rate: {sample_rate}      # Hz
-sampling_sigma: {sampling_sigma}  # standard deviation of the noise, unless the call says otherwise
-
-# The model as it was trained.
-"""
-
-LOADING = """{labels}
-modules:
-  model: !ref <model>
-  features: !ref <features>
-
-audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
-  sample_rate: !ref <sample_rate>
-
-# No paths: the files are beside this one. The hooks refuse weights that do not fit exactly.
-pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
-  loadables:
-    model: !ref <model>{loadable}
-  custom_hooks:
-    model: !name:waveglow_vq.inference.loading.load_weights{hook}
-"""
-
-# What several speakers add to it.
-SPEAKERS = {
-    "labels": "\nspeakers: !new:speechbrain.dataio.encoder.CategoricalEncoder\n",
-    "loadable": "\n    speakers: !ref <speakers>",
-    "hook": "\n    speakers: !name:waveglow_vq.inference.loading.load_labels",
-}
 
 
 def export_model(hparams_text, model, export_folder, interface, labels=None, sampling_sigma=None):
@@ -103,12 +66,86 @@ def export_model(hparams_text, model, export_folder, interface, labels=None, sam
         If a weight is not finite, the hyperparameters do not describe the model, the interface is
         not for it, or the folder holds something else.
     """
+    interface = interface if isinstance(interface, str) else interface.__name__
+    find_interface(interface)
+    text = export_hparams(hparams_text, interface, labels is not None, sampling_sigma)
+    return _write_export(export_folder, interface, text, model, labels)
+
+
+def export_text_to_speech(
+    hparams_text,
+    model,
+    tokenizer_path,
+    codec_folder,
+    export_folder,
+    labels=None,
+    codec_checksum=None,
+):
+    """Writes an export folder that speaks text: the model that writes codes, its tokenizer, and a
+    copy of the codec whose codes they are. As with :func:`export_model`, it appears as a whole or
+    not at all, and is loaded once.
+
+    Arguments
+    ---------
+    hparams_text : str
+        The hyperparameters of the run, flattened. Kept are ``model``, the ``preset`` that it is
+        part of, and ``search``, the
+        :class:`~waveglow_vq.lobes.code_search.SearchOptions` that the export uses by default.
+    model : torch.nn.Module
+        The trained :class:`~waveglow_vq.lobes.text_to_codes.TextToCodes`; wrapped by
+        DistributedDataParallel or AveragedModel or not.
+    tokenizer_path : str or Path
+        What :func:`~waveglow_vq.data.tokenizer.train_tokenizer` wrote.
+    codec_folder : str or Path
+        The export of the codec.
+    export_folder : str or Path
+        Where to write.
+    labels : list or CategoricalEncoder
+        Labels of the speakers that the model tells apart, in the order of their numbers; None if
+        it does not.
+    codec_checksum : str
+        Of the codec whose codes the model was trained on; None: not compared.
+
+    Returns
+    -------
+    Path
+        The export folder.
+
+    Raises
+    ------
+    UserError
+        As :func:`export_model`, and if tokenizer, codec and model do not belong together.
+    """
+    codec_folder, tokenizer_path = Path(codec_folder), Path(tokenizer_path)
+    with torch.random.fork_rng(devices=[]):
+        codec = load_codec(codec_folder, {"device": "cpu"})
+    checksum = checksum_of(codec)
+    if codec_checksum not in (None, checksum):
+        raise UserError(
+            f"{codec_folder} is a codec with checksum {checksum[:12]}..., and the model was "
+            f"trained on codes of the one with {codec_checksum[:12]}...; export it with that one."
+        )
+    checksums = file_checksum(tokenizer_path), checksum
+    with_labels = labels is not None
+    text = text_to_speech_hparams(hparams_text, codec.sample_rate, *checksums, with_labels)
+
+    def add_parts(folder):
+        shutil.copyfile(tokenizer_path, folder / TOKENIZER_FILE)
+        (folder / CODEC_FOLDER).mkdir()
+        for name in (HPARAMS_FILE, WEIGHTS_FILE, LABELS_FILE):
+            if (codec_folder / name).is_file():
+                shutil.copyfile(codec_folder / name, folder / CODEC_FOLDER / name)
+
+    return _write_export(export_folder, "TextToSpeech", text, model, labels, add_parts)
+
+
+def _write_export(export_folder, interface, text, model, labels, add_parts=None):
+    """Writes a folder beside its place, loads it, and renames it; ``add_parts(folder)`` adds what
+    an interface has beside weights and labels."""
     if isinstance(model, (DistributedDataParallel, AveragedModel)):
         model = model.module
-    interface = find_interface(interface if isinstance(interface, str) else interface.__name__)
     export_folder = Path(export_folder).resolve()
     check_place(export_folder)
-    text = export_hparams(hparams_text, interface.__name__, labels is not None, sampling_sigma)
     # Copies: a view into a larger storage would be saved with all of it.
     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     for name, value in weights.items():
@@ -124,9 +161,11 @@ def export_model(hparams_text, model, export_folder, interface, labels=None, sam
         torch.save(weights, partial / WEIGHTS_FILE)
         if labels is not None:
             _label_encoder(labels).save(partial / LABELS_FILE)
+        if add_parts is not None:
+            add_parts(partial)
         # Building draws random initial weights: training goes on as if it had not happened.
         with torch.random.fork_rng(devices=[]):
-            interface.from_hparams(partial, run_opts={"device": "cpu"})
+            find_interface(interface).from_hparams(partial, run_opts={"device": "cpu"})
         _put_in_place(partial, export_folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -150,86 +189,6 @@ def interface_of(model):
     if model.speakers is not None:
         return "VoiceConverter"
     return "WaveGlowVocoder" if model.quantizer is None else "SpeechCodec"
-
-
-def export_hparams(hparams_text, interface, with_labels=False, sampling_sigma=None):
-    """The YAML of an export from the flattened YAML of a run.
-
-    Arguments
-    ---------
-    hparams_text : str
-        As for :func:`export_model`.
-    interface : str
-        Name of the interface.
-    with_labels : bool
-        Whether there are speaker labels.
-    sampling_sigma : float
-        As for :func:`export_model`.
-
-    Returns
-    -------
-    str
-    """
-    # Composed, not loaded: the tags, and which nodes are the same one, stay as they are.
-    root = yaml.compose(hparams_text, Loader=yaml.SafeLoader)
-    preset = _find(root, "preset")
-    features = _find(root, "features") or _find(preset, "contract", "features")
-    kept = {"preset": preset, "model": _find(root, "model"), "features": features}
-    for name in ("model", "features"):
-        if kept[name] is None:
-            raise UserError(f"the hyperparameters of the run have no '{name}' to export")
-    kept = [(yaml.ScalarNode(_STRING, name), node) for name, node in kept.items() if node]
-    tree = yaml.MappingNode("tag:yaml.org,2002:map", kept)
-    _check_flattened(tree, set())
-    if sampling_sigma is None:
-        node = _find(root, "sampling_sigma")
-        sampling_sigma = 1.0 if node is None else node.value
-    sample_rate = _find(features, "sample_rate")
-    if sample_rate is None:
-        raise UserError("the hyperparameters of the run do not state the features' sample_rate")
-    header = HEADER.format(
-        version=waveglow_vq.__version__,
-        interface=interface,
-        weights=WEIGHTS_FILE,
-        sample_rate=sample_rate.value,
-        sampling_sigma=float(sampling_sigma),
-    )
-    speakers = dict.fromkeys(("labels", "loadable", "hook"), "")
-    if with_labels:
-        speakers = SPEAKERS
-    loading = LOADING.format(**speakers)
-    return header + yaml.serialize(tree, width=100) + loading
-
-
-_STRING = "tag:yaml.org,2002:str"
-
-
-def _find(node, *keys):
-    """The node under nested keys, or None."""
-    for key in keys:
-        if not isinstance(node, yaml.MappingNode):
-            return None
-        node = next((value for name, value in node.value if name.value == key), None)
-    return node
-
-
-def _check_flattened(node, seen):
-    """References that were not resolved would point at what is left out."""
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if node.tag.startswith(("!ref", "!copy", "!include", "!applyref", "!PLACEHOLDER")):
-        raise UserError(
-            f"the hyperparameters hold {node.tag}: export takes the flattened ones, which training "
-            f"writes to {HPARAMS_FILE} in its output folder"
-        )
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            _check_flattened(key, seen)
-            _check_flattened(value, seen)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _check_flattened(value, seen)
 
 
 def _label_encoder(labels):
@@ -271,6 +230,6 @@ def _put_in_place(partial, folder):
         earlier.rename(folder)
         raise
     for entry in earlier.iterdir():
-        if entry.name not in (HPARAMS_FILE, WEIGHTS_FILE, LABELS_FILE):
+        if entry.name not in EXPORT_ENTRIES:
             entry.rename(folder / entry.name)
     shutil.rmtree(earlier)

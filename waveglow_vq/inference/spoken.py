@@ -1,0 +1,140 @@
+"""What a text-to-codes model says: codes, how they belong to the text, and what their codec needs.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+from typing import NamedTuple
+
+from waveglow_vq.inference.coding import code_count, new_code_file
+
+import torch
+
+
+class SpokenSentence(NamedTuple):
+    """A sentence in codes.
+
+    Arguments
+    ---------
+    text : str
+        As it is spoken.
+    pieces : list of str
+        Its S tokens; ``▁`` stands for a space.
+    codes : torch.Tensor
+        int64 ``[T]``.
+    pitch : torch.Tensor
+        Level of pitch beside each code, int64 ``[T]``; None for codecs without pitch.
+    attention : torch.Tensor
+        ``[T, S]``: which tokens each code was chosen from.
+    stopped : bool
+        Whether it ended by itself, not by the bound on its length.
+    """
+
+    text: str
+    pieces: list
+    codes: torch.Tensor
+    pitch: torch.Tensor | None
+    attention: torch.Tensor
+    stopped: bool
+
+
+class SpokenText(NamedTuple):
+    """A text in codes: its ``sentences``, each a :class:`SpokenSentence`, and with the names of
+    that one's fields all of them together, one after the other.
+
+    Example
+    -------
+    >>> one = SpokenSentence("a.", ["a", "."], torch.tensor([3]), None, torch.ones(1, 2), True)
+    >>> spoken = SpokenText([one, one])
+    >>> spoken.text, spoken.codes.tolist(), spoken.stopped
+    ('a. a.', [3, 3], True)
+    >>> spoken.attention.tolist()
+    [[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]
+    """
+
+    sentences: list
+
+    @property
+    def text(self):
+        """As it is spoken."""
+        return " ".join(sentence.text for sentence in self.sentences)
+
+    @property
+    def pieces(self):
+        """The tokens of all sentences."""
+        return [piece for sentence in self.sentences for piece in sentence.pieces]
+
+    @property
+    def codes(self):
+        """int64 ``[T]``."""
+        return torch.cat([sentence.codes for sentence in self.sentences])
+
+    @property
+    def pitch(self):
+        """int64 ``[T]``, or None."""
+        if self.sentences[0].pitch is None:
+            return None
+        return torch.cat([sentence.pitch for sentence in self.sentences])
+
+    @property
+    def attention(self):
+        """``[T, S]``; from one sentence to another there is none."""
+        return torch.block_diag(*[sentence.attention for sentence in self.sentences])
+
+    @property
+    def stopped(self):
+        """Whether all sentences ended by themselves."""
+        return all(sentence.stopped for sentence in self.sentences)
+
+
+def spoken_code_file(codec, codes, pitch=None, speaker=None):
+    """Codes that were written, not heard, as a file of codes of their codec.
+
+    Arguments
+    ---------
+    codec : SpeechCodec or VoiceConverter
+        Whose codes they are.
+    codes : torch.Tensor
+        int64 ``[T]``, at least one.
+    pitch : torch.Tensor
+        Level of pitch beside each code, int64 ``[T]``, for codecs that have pitch.
+    speaker : str
+        Label of who speaks, for codecs with speakers.
+
+    Returns
+    -------
+    CodeFile
+        For the codec's ``decode_stream``: of as many samples as belong to the codes, of log-mels
+        less one.
+    """
+    # Which imports this package.
+    from waveglow_vq.data.code_corpus import pitch_of_codes
+
+    model, hop = codec.mods.model, codec.mods.features.hop_length
+    samples = len(codes) * model.conditioner.samples_per_code
+    if model.conditioner.input == "mel":
+        # At a whole multiple, one more code would begin.
+        samples -= 1
+    # Several codes of a waveform may share a frame of the features, which has to be whole.
+    missing = code_count(codec, samples) - len(codes)
+    codes = torch.cat([codes, codes[-1:].expand(missing)])
+    more = {}
+    if speaker is not None:
+        number = torch.tensor([codec.speakers.index(speaker)], device=codec.device)
+        with torch.no_grad():
+            if model.speakers.source == "encoder":
+                more["voice"] = model.speakers(number)[0].float().cpu()
+            if model.uses_pitch:
+                statistics = model.speakers.f0_statistics(number)
+                more["f0_statistics"] = statistics[0].float().cpu()
+    if model.uses_pitch:
+        stride = model.conditioner.pitch.stride
+        values = math.ceil((1 + samples // hop) / stride)
+        steps = model.conditioner.samples_per_code, stride * hop
+        more |= {
+            "pitch": pitch_of_codes(pitch, values, *steps),
+            "pitch_levels": model.conditioner.pitch.levels,
+            "samples_per_pitch": stride * hop,
+        }
+    return new_code_file(codec, codes, samples, **more)
