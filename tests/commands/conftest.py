@@ -9,6 +9,7 @@ from tests.inference.conftest import (  # noqa: F401
     converter_folders,
     recording,
     vocoder_folder,
+    wav_codec_folder,
 )
 from tests.inference.exports import voiced_speech_like
 

@@ -237,15 +237,22 @@ def load_model(options, command, interfaces):
             f"MODEL: {options.model} is an export for {interface}, not for {command}; use "
             f"waveglow-vq {_COMMANDS_FOR[interface]}"
         )
-    try:
-        torch.device(options.device or "cpu")
-    except RuntimeError:
-        raise UserError(f"--device: {options.device!r}; give cpu, cuda or cuda:1") from None
+    check_device(options.device)
     run_opts = {"device": options.device} if options.device else None
     model = load_export(options.model, run_opts=run_opts)
     if hasattr(options, "dtype"):
         model.prepare_inference(options.dtype)
     return model
+
+
+def check_device(device):
+    """A UserError where ``--device`` names none."""
+    import torch
+
+    try:
+        torch.device(device or "cpu")
+    except RuntimeError:
+        raise UserError(f"--device: {device!r}; give cpu, cuda or cuda:1") from None
 
 
 def print_report(report, as_json=False):
