@@ -15,8 +15,8 @@ from pathlib import Path
 
 from waveglow_vq.data.reading import being_read
 from waveglow_vq.errors import UserError
-from waveglow_vq.training.brain import VALID_LOSS
 from waveglow_vq.training.guards import check_numbers, write_errors
+from waveglow_vq.training.model_brain import VALID_LOSS
 
 import ruamel.yaml
 import speechbrain as sb
@@ -191,10 +191,10 @@ def train_and_test(brain, train, valid, test):
 
     Arguments
     ---------
-    brain : WaveGlowBrain
+    brain : ModelBrain
         Of the recipe.
     train, valid, test : Dataset
-        From :func:`~waveglow_vq.training.pipeline.make_datasets`.
+        For instance from :func:`~waveglow_vq.training.pipeline.make_datasets`.
 
     Raises
     ------
@@ -207,17 +207,11 @@ def train_and_test(brain, train, valid, test):
             hparams.epoch_counter,
             train,
             valid,
-            train_loader_kwargs={
-                "batch_size": hparams.batch_size,
-                "num_workers": hparams.num_workers,
-            },
-            valid_loader_kwargs={"batch_size": hparams.valid_batch_size},
+            train_loader_kwargs={"num_workers": hparams.num_workers},
+            valid_loader_kwargs={},
         )
-        brain.evaluate(
-            test,
-            min_key=VALID_LOSS,
-            test_loader_kwargs={"batch_size": hparams.valid_batch_size},
-        )
+        # A dict of its own: SpeechBrain writes into it.
+        brain.evaluate(test, min_key=VALID_LOSS, test_loader_kwargs={})
     if torch.distributed.is_initialized():
         # Processes that exit with their group still there are aborted now and then, all done.
         torch.distributed.barrier()

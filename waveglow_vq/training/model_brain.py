@@ -1,0 +1,303 @@
+"""The training loop of any model of this package: what does not depend on what is learnt.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import logging
+import time
+from pathlib import Path
+
+from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.processes import broadcast_from_first
+from waveglow_vq.training.averaging import (
+    WeightAverage,
+    average_checkpoints,
+    choose_checkpoints,
+)
+from waveglow_vq.training.pipeline import part_of, planned_steps
+from waveglow_vq.training.progress import Progress
+from waveglow_vq.training.report import EpochMeans, drop_later_epochs, write_json
+from waveglow_vq.training.steps import CarefulBrain
+
+import speechbrain as sb
+import torch
+from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+# The key in a checkpoint's meta by which the best one is found.
+VALID_LOSS = "valid_loss"
+
+
+class ModelBrain(CarefulBrain):
+    """Trains a model whose ``forward`` does all the work of a step, evaluates it, and leaves
+    figures, samples and an export.
+
+    The model is ``modules: {model: ...}``. Its ``forward`` returns an output with ``loss``, a
+    scalar, ``terms``, a dict of scalars to report, and, where there are such, ``statistics`` of
+    codes. It has ``after_optimizer_step(optimizer, taken)``, which says how many codes it has
+    restarted, ``training_state()`` and ``load_training_state(state)``. Of ``hparams``, the keys of
+    the recipes' YAML files below "Training" and "Objects" are expected, where each is described.
+
+    What depends on the model is in the methods that raise NotImplementedError here, and in those
+    that say that they may be extended.
+    """
+
+    # What an epoch consists of; for the figure of speed.
+    UNIT = "items"
+
+    def __init__(self, modules, opt_class, hparams, run_opts=None, checkpointer=None):
+        super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
+        self.model = hparams["model"]
+        self.progress = Progress(self.model)
+        self.averaged = None
+        if hparams["use_averaging"]:
+            self.averaged = WeightAverage(self.model, hparams["averaging_decay"])
+        if checkpointer is not None:
+            checkpointer.add_recoverable("progress", self.progress, optional_load=True)
+            if self.averaged is not None:
+                checkpointer.add_recoverable("averaged", self.averaged)
+        # What is evaluated and exported: the average where there is one.
+        self.evaluated = self.model if self.averaged is None else self.averaged.module
+        self.tensorboard = None
+
+    # ---- what depends on the model
+
+    def training_loader(self, dataset, **loader_kwargs):
+        """The loader of training batches, whose position can be saved, and its sampler, whose
+        ``set_epoch`` is called before every epoch."""
+        raise NotImplementedError
+
+    def evaluation_options(self):
+        """Keyword arguments of the loader of evaluation batches."""
+        raise NotImplementedError
+
+    def model_inputs(self, batch, stage):
+        """Keyword arguments of the model's ``forward``."""
+        raise NotImplementedError
+
+    def weight_of(self, batch, stage):
+        """What a batch weighs in the means of an epoch; in training, how many of UNIT it holds."""
+        raise NotImplementedError
+
+    def evaluation_statistics(self, stage):
+        """Figures of validation or test; empty if there was nothing to evaluate. May be extended.
+        Collective: every process has to call it."""
+        return self.means.summary()
+
+    def training_statistics(self):
+        """Figures of an epoch of training. May be extended. Collective, too."""
+        return self.progress.means.summary()
+
+    def no_evaluation(self, stage):
+        """The error for a stage in which nothing could be evaluated."""
+        raise NotImplementedError
+
+    def valid_loss(self, stats):
+        """By what the best checkpoint is chosen."""
+        raise NotImplementedError
+
+    def write_epoch_samples(self, folder):
+        """Samples of validation, on the main process."""
+
+    def write_test_samples(self, folder):
+        """Samples of the test, on the main process; returns further figures of it."""
+        return {}
+
+    def export(self, folder):
+        """Exports the evaluated model, on the main process."""
+        raise NotImplementedError
+
+    # ---- data and plan
+
+    def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **loader_kwargs):
+        """With the number of training batches, the schedule is planned. Evaluation is shared among
+        the processes."""
+        if stage != sb.Stage.TRAIN:
+            return super().make_dataloader(
+                part_of(dataset, self.rank, self.world),
+                stage,
+                ckpt_prefix,
+                **self.evaluation_options(),
+                **loader_kwargs,
+            )
+        loader, self.train_sampler = self.training_loader(dataset, **loader_kwargs)
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable(f"{ckpt_prefix}{stage.name}", loader)
+        self.hparams.schedule.planned_steps = planned_steps(
+            len(loader), self.hparams.number_of_epochs, self.grad_accumulation_factor
+        )
+        return loader
+
+    def on_fit_start(self):
+        """Resumes, then sets the rate of the next step."""
+        super().on_fit_start()
+        schedule, epochs = self.hparams.schedule, self.hparams.epoch_counter
+        schedule.apply(self.optimizer)
+        if if_main_process():
+            # What follows the checkpoint will happen again.
+            drop_later_epochs(self.hparams.train_log, epochs.current)
+            if self.hparams.use_tensorboard:
+                from torch.utils.tensorboard import SummaryWriter
+
+                folder = Path(self.hparams.output_folder) / "tensorboard"
+                self.tensorboard = SummaryWriter(str(folder), purge_step=schedule.steps + 1)
+        if schedule.time_share >= 1:
+            # The time was spent before: no epoch follows.
+            epochs.current = epochs.limit
+
+    # ---- a step
+
+    def compute_forward(self, batch, stage):
+        """One call of the model; its average in evaluation, where there is one."""
+        batch = batch.to(self.device)
+        model = self.modules.model if stage == sb.Stage.TRAIN else self.evaluated
+        return model(**self.model_inputs(batch, stage))
+
+    def compute_objectives(self, predictions, batch, stage):
+        """The model's own loss; keeps what the epoch's report needs. May be extended."""
+        terms = {**predictions.terms, "loss": predictions.loss}
+        weight = self.weight_of(batch, stage)
+        if stage == sb.Stage.TRAIN:
+            self.progress.report(terms, weight, getattr(predictions, "statistics", None))
+        else:
+            self.means.add(terms, weight)
+        return predictions.loss
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """What follows an optimizer step: dead codes, the average, the learning rate. Nothing of
+        all this, where there was none."""
+        if not should_step:
+            return
+        restarted = self.model.after_optimizer_step(self.optimizer, self.step_taken)
+        if not self.step_taken:
+            self._skip_step()
+            return
+        self.progress.take()
+        self.progress.restarted += restarted
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+        schedule = self.hparams.schedule
+        now = time.monotonic()
+        seconds, self.last_step_at = now - self.last_step_at, now
+        self.progress.seconds += seconds
+        if schedule.max_minutes is not None:
+            # All processes have to stop at the same step.
+            seconds = float(broadcast_from_first(torch.tensor(seconds, device=self.device)))
+        schedule.advance(seconds)
+        schedule.apply(self.optimizer)
+        if schedule.time_share >= 1:
+            # With the time spent, SpeechBrain is told that the steps are.
+            self.optimizer_step_limit = self.optimizer_step
+
+    def _skip_step(self):
+        """Counts; ends the run where it does not recover, on all processes alike."""
+        self.progress.drop()
+        count = self.progress.skipped_steps
+        if self.recovers_from(count):
+            logger.info(f"a step was skipped: its gradient is not finite ({count} in this epoch)")
+            return
+        means = ", ".join(
+            f"{name} {value:.4g}" for name, value in self.progress.means.summary().items()
+        )
+        raise UserError(
+            f"loss or gradient are not finite for the {count}th time in this epoch (means so far: "
+            f"{means}); run the same command again to go on from the last checkpoint with a lower "
+            "--learning_rate, a lower --max_grad_norm or --precision fp32"
+        )
+
+    # ---- an epoch
+
+    def on_stage_start(self, stage, epoch=None):
+        """Begins new means, or goes on with those of the epoch that was interrupted."""
+        self.last_step_at = time.monotonic()
+        if stage == sb.Stage.TRAIN:
+            self.progress.begin(self.hparams.seed + 7919 * epoch + 104729 * self.rank)
+            return
+        self.means = EpochMeans()
+        # Through train(), so that nothing cached survives a change of the weights.
+        self.evaluated.train()
+        self.evaluated.eval()
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Reports; after validation, saves; after the test, writes results and the export."""
+        if stage == sb.Stage.TRAIN:
+            if self.step % self.grad_accumulation_factor:
+                # SpeechBrain drops an accumulation that the epoch's end cuts off; so do the codes.
+                self.model.after_optimizer_step(self.optimizer, taken=False)
+            progress, stats = self.progress, self.training_statistics()
+            speed = progress.segments * self.world / max(progress.seconds, 1e-9)
+            stats[f"{self.UNIT}_per_second"] = speed
+            stats["skipped_steps"] = float(progress.skipped_steps)
+            self.train_stats = stats
+            return
+        stats = self.evaluation_statistics(stage)
+        if not stats:
+            raise self.no_evaluation(stage)
+        if stage == sb.Stage.VALID:
+            self._end_of_epoch(epoch, stats)
+        else:
+            self._end_of_test(stats)
+
+    def _end_of_epoch(self, epoch, stats):
+        schedule = self.hparams.schedule
+        meta = {
+            "epoch": epoch,
+            "steps": schedule.steps,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
+        self.hparams.train_logger.log_stats(meta, self.train_stats, stats)
+        if self.tensorboard is not None:
+            for name, value in {**meta, **_prefixed("train", self.train_stats)}.items():
+                self.tensorboard.add_scalar(name, value, schedule.steps)
+            for name, value in _prefixed("valid", stats).items():
+                self.tensorboard.add_scalar(name, value, schedule.steps)
+        if if_main_process():
+            folder = Path(self.hparams.output_folder) / "samples" / f"epoch_{epoch:04d}"
+            self.write_epoch_samples(folder)
+        # Every process: saving is collective. Plain floats: tensors would break every resume.
+        self.checkpointer.save_and_keep_only(
+            meta={VALID_LOSS: float(self.valid_loss(stats)), "epoch": epoch},
+            num_to_keep=max(self.hparams.keep_checkpoints, self.hparams.average_checkpoints),
+            min_keys=[VALID_LOSS],
+            importance_keys=[],
+            ckpt_predicate=lambda checkpoint: checkpoint.meta["end-of-epoch"],
+        )
+        # Those from inside of epochs have served.
+        self.checkpointer.delete_checkpoints(
+            num_to_keep=0,
+            ckpt_predicate=lambda checkpoint: not checkpoint.meta["end-of-epoch"],
+            verbosity=logging.DEBUG,
+        )
+
+    # ---- the test
+
+    def on_evaluate_start(self, max_key=None, min_key=None):
+        """Loads the best checkpoint, and averages saved ones where that is asked for."""
+        if self.checkpointer.find_checkpoint(max_key=max_key, min_key=min_key) is None:
+            raise UserError(
+                f"{self.checkpointer.checkpoints_dir} holds no checkpoint to evaluate; train first"
+            )
+        super().on_evaluate_start(max_key=max_key, min_key=min_key)
+        if self.hparams.average_checkpoints > 1:
+            chosen = choose_checkpoints(self.checkpointer, self.hparams.average_checkpoints)
+            self.evaluated = self.model
+            self.evaluated.load_state_dict(average_checkpoints(chosen))
+
+    def _end_of_test(self, stats):
+        output_folder = Path(self.hparams.output_folder)
+        if if_main_process():
+            stats.update(self.write_test_samples(output_folder / "samples"))
+            write_json(output_folder / "test_results.json", stats)
+            self.export(output_folder / "export")
+            logger.info(f"Exported to {output_folder / 'export'}")
+        # Collective again.
+        self.hparams.train_logger.log_stats(
+            {"epoch loaded": self.hparams.epoch_counter.current}, test_stats=stats
+        )
+
+
+def _prefixed(prefix, stats):
+    return {f"{prefix}/{name}": value for name, value in stats.items()}
