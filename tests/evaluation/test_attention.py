@@ -2,6 +2,7 @@ from waveglow_vq.evaluation.attention import (
     alignment_figures,
     longest_repetition,
     longest_run,
+    loop_signs,
     monotonic_path,
 )
 
@@ -170,3 +171,20 @@ def test_repetitions():
     assert longest_repetition(silence[9:39]) == 30
     assert longest_repetition(speech[:1]) == longest_repetition(speech[:0]) == 1
     assert longest_run(silence) == 30 and longest_run(speech[:0]) == 0
+
+
+def test_signs_of_loops():
+    speech = torch.randperm(256, generator=torch.Generator().manual_seed(0))[:120]
+    clean = alignment_figures(attention_at(read((0, TOKENS))))
+    assert loop_signs(clean, speech, most_stall=20, most_repetition=20) == []
+    back = alignment_figures(attention_at(read((0, 20), (10, TOKENS))))
+    assert loop_signs(back, speech) == ["goes back"]
+    stuck = alignment_figures(attention_at(torch.cat([read((0, 18)), torch.full((50,), 17.0)])))
+    assert loop_signs(stuck, speech) == loop_signs(stuck, speech, most_stall=60) == []
+    assert loop_signs(stuck, speech, most_stall=40) == ["stands still"]
+    loop = speech[:10].repeat(5)
+    assert loop_signs(clean, loop) == loop_signs(clean, loop, most_repetition=50) == []
+    assert loop_signs(clean, loop, most_repetition=49) == ["repeats itself"]
+    assert loop_signs(back, loop, 5, 5, stopped=False) == [
+        "goes back", "stands still", "repeats itself", "does not end"
+    ]  # fmt: skip

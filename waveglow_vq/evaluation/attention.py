@@ -86,6 +86,28 @@ def alignment_figures(attention, tolerance=TOLERANCE):
     }
 
 
+def tolerance_for(pieces):
+    """What TOLERANCE is in tokens that are longer than a character, for :func:`alignment_figures`.
+
+    Arguments
+    ---------
+    pieces : list of str
+        The tokens of a text, as they are written.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Example
+    -------
+    >>> tolerance_for(["o", "n", "e"]), tolerance_for(["o", "ne"]), tolerance_for(["one"])
+    (3, 2, 1)
+    """
+    characters = sum(len(piece) for piece in pieces)
+    return max(1, round(TOLERANCE * len(pieces) / characters))
+
+
 def monotonic_path(attention):
     """The token of each code on the path that never goes back and gathers most attention.
 
@@ -161,6 +183,43 @@ def longest_repetition(codes):
         if stretch >= LOOP_ROUNDS * period:
             longest = max(longest, stretch)
     return longest
+
+
+def loop_signs(figures, codes, most_stall=None, most_repetition=None, stopped=True):
+    """What says that the reading got stuck or began again, instead of going on to the end.
+
+    Arguments
+    ---------
+    figures : dict
+        From :func:`alignment_figures`.
+    codes : torch.Tensor
+        The codes that were written, int64 ``[T]``.
+    most_stall, most_repetition : float or None
+        Greatest ``longest_stall`` and :func:`longest_repetition`, in codes, that recorded speech
+        accounts for; None: not looked at.
+    stopped : bool
+        Whether the codes came to an end by themselves, and not by a bound on their number.
+
+    Returns
+    -------
+    list of str
+        Any of ``goes back``, ``stands still``, ``repeats itself`` and ``does not end``; empty if
+        nothing is wrong.
+
+    Example
+    -------
+    >>> figures = alignment_figures(torch.eye(20)[[*range(12), *[11] * 30]])
+    >>> loop_signs(figures, torch.arange(42), most_stall=20, stopped=False)
+    ['stands still', 'does not end']
+    """
+    signs = {
+        "goes back": figures["backward_steps"] > 0,
+        "stands still": most_stall is not None and figures["longest_stall"] > most_stall,
+        "repeats itself": most_repetition is not None
+        and longest_repetition(codes) > most_repetition,
+        "does not end": not stopped,
+    }
+    return [sign for sign, found in signs.items() if found]
 
 
 def _smoothed(peaks):
