@@ -9,6 +9,7 @@ _SMALL = (
     " sixteen seventeen eighteen nineteen"
 ).split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+NUMBER_WORDS = (*_SMALL, *_TENS)
 # The short scale: names of 1000^1, 1000^2, ...
 _GROUPS = "thousand million billion trillion quadrillion quintillion sextillion".split()
 _IRREGULAR_ORDINALS = {
