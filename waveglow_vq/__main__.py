@@ -17,6 +17,7 @@ from waveglow_vq.commands import (
     evaluate,
     import_checkpoint,
     info,
+    speak,
     vocode,
 )
 from waveglow_vq.errors import cli_errors
@@ -27,6 +28,7 @@ COMMANDS = {
     "decode": decode,
     "encode-corpus": encode_corpus,
     "convert": convert,
+    "speak": speak,
     "evaluate": evaluate,
     "import-checkpoint": import_checkpoint,
     "info": info,
@@ -99,7 +101,7 @@ def _help(prog):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="waveglow-vq",
-        description="Vocode, code and convert speech with trained models.",
+        description="Vocode, code, convert and synthesise speech with trained models.",
         epilog=_EPILOG,
         formatter_class=_help,
         allow_abbrev=False,

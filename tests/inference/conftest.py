@@ -1,10 +1,10 @@
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.data.audio import write_wav
-from waveglow_vq.inference import SpeechCodec, VoiceConverter, WaveGlowVocoder
+from waveglow_vq.inference import SpeechCodec, TextToSpeech, VoiceConverter, WaveGlowVocoder
 
 import pytest
 
-from tests.inference.exports import export_tiny, speech_like
+from tests.inference.exports import export_tiny, export_tiny_speech, speech_like
 
 CPU = {"device": "cpu"}
 LABELS = ["p225", "p226", "p330"]
@@ -15,6 +15,15 @@ CONVERTERS = {
     "encoder": ("mel_vq", {"use_pitch": True, "speaker_source": "encoder"}),
     "waves": ("wav_vq", {"prior": "envelope"}),
     "mel": ("mel", {"use_film": True}),
+}
+# What can be spoken with: the codec, "" for one without speakers, and what the text model has.
+SPEECH = {
+    "plain": ("", {}),
+    "endless": ("", {"ends": False}),
+    "voices": ("codes", {"labels": LABELS}),
+    "pitch": ("pitch", {"labels": LABELS[:2], "pitch_levels": 31}),
+    "encoder": ("encoder", {"pitch_levels": 31}),
+    "waves": ("waves", {}),
 }
 
 
@@ -78,3 +87,32 @@ def converters(converter_folders):
         return loaded[name]
 
     return converter
+
+
+@pytest.fixture(scope="session")
+def speech_folders(codec_folder, converter_folders, tmp_path_factory):
+    """Exports of SPEECH, made when they are asked for."""
+    made = {}
+
+    def folder(name):
+        if name not in made:
+            codec, options = SPEECH[name]
+            codec = converter_folders(codec) if codec else codec_folder
+            path = tmp_path_factory.mktemp(f"speech_{name}")
+            made[name] = export_tiny_speech(path, codec, **options)
+        return made[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def speeches(speech_folders):
+    """The exports of SPEECH, loaded when they are asked for."""
+    loaded = {}
+
+    def speech(name):
+        if name not in loaded:
+            loaded[name] = TextToSpeech.from_hparams(speech_folders(name), run_opts=CPU)
+        return loaded[name]
+
+    return speech

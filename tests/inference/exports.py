@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from waveglow_vq.data.features import LogMel
-from waveglow_vq.training.export import export_model
+from waveglow_vq.data.tokenizer import train_tokenizer
+from waveglow_vq.training.export import export_model, export_text_to_speech
 
 import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
@@ -122,3 +123,66 @@ def export_tiny(folder, preset, name="export", labels=None, **overrides):
     text = flattened_recipe(folder, preset, **overrides)
     model = trained_model(text)
     return export_model(text, model, folder / name, interface, labels), model
+
+
+# As a recipe for text to codes has it.
+TEXT_RECIPE = """\
+seed: 1234
+data_folder: {folder}
+output_folder: !ref <data_folder>/results/<seed>
+learning_rate: 0.002
+max_characters: 40
+vocabulary_size: {vocabulary_size}
+model: !new:waveglow_vq.lobes.text_to_codes.TextToCodes
+    vocabulary_size: !ref <vocabulary_size>
+    codebook_size: 32
+    channels: 16
+    heads: 2
+    encoder_layers: 1
+    decoder_layers: 1
+    feedforward_channels: 32
+    max_speakers: {max_speakers}
+    pitch_levels: {pitch_levels}
+search: !new:waveglow_vq.lobes.code_search.SearchOptions
+    method: sample
+    temperature: 0.8
+modules:
+    model: !ref <model>
+opt_class: !name:torch.optim.Adam
+    lr: !ref <learning_rate>
+"""
+# Letters and marks that its tokenizer knows.
+TEXTS = ["The quick brown fox jumps over the lazy dog.", "Who, me? Yes, you! It's so-so; fine: go."]
+
+
+def text_run(folder, labels=None, pitch_levels=0, ends=True):
+    """What a run with text leaves: its YAML, an untrained model that does something, and the file
+    of its tokenizer. Sentences end by themselves, or never do."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(TEXTS, folder / "tokenizer.model")
+    path = folder / "text_to_codes.yaml"
+    text = TEXT_RECIPE.format(
+        folder=folder,
+        vocabulary_size=tokenizer.vocabulary_size,
+        max_speakers=0 if labels is None else len(labels),
+        pitch_levels=pitch_levels,
+    )
+    path.write_text(text, "utf-8")
+    with open(path, encoding="utf-8") as file:
+        text = resolve_references(file).read()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = load_hyperpyyaml(text)["model"]
+        for parameter in model.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    # Utterances of one second for twenty tokens.
+    model.fit_statistics([(20, torch.arange(count) % 32, None) for count in (30, 43)])
+    model.to_code.bias.data[-1] = 3.0 if ends else -1e4
+    return text, model.eval(), folder / "tokenizer.model"
+
+
+def export_tiny_speech(folder, codec_folder, labels=None, pitch_levels=0, ends=True):
+    """Exports a tiny text model with this codec; returns the folder of the export."""
+    run = text_run(folder, labels, pitch_levels, ends)
+    return export_text_to_speech(*run, codec_folder, Path(folder) / "speech", labels)

@@ -24,6 +24,7 @@ _COMMANDS_FOR = {
     "WaveGlowVocoder": "vocode",
     "SpeechCodec": "encode and decode",
     "VoiceConverter": "convert, and encode and decode where the model has codes",
+    "TextToSpeech": "speak",
 }
 
 
@@ -210,7 +211,7 @@ def load_model(options, command, interfaces):
 
     Returns
     -------
-    ExportedModel
+    ExportedInterface
 
     Raises
     ------
@@ -329,7 +330,7 @@ def process(plan, work, total_seconds, what=""):
         ``work(input, output, advance)`` makes one output; it calls ``advance(seconds)`` for each
         piece of sound that is done. What it writes is to be whole or not there.
     total_seconds : callable
-        ``total_seconds(input)``, the seconds of sound of a file.
+        ``total_seconds(input)``, the seconds of sound of a file; None where nobody knows before.
     what : str or callable
         For the last line: what was done; or what tells it, given the seconds of sound.
 
@@ -347,9 +348,14 @@ def process(plan, work, total_seconds, what=""):
 
     seconds, failed, begin = 0.0, [], time.perf_counter()
     alone = plan.folder is None
-    shown = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]" if alone else None
+    total, shown = len(plan.pairs), None
+    if alone and total_seconds is None:
+        total, shown = None, "{n:.0f} s [{elapsed}]"
+    elif alone:
+        total = total_seconds(plan.pairs[0][0])
+        shown = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
     bar = tqdm(
-        total=total_seconds(plan.pairs[0][0]) if alone else len(plan.pairs),
+        total=total,
         unit="file",
         bar_format=shown,
         disable=None,  # where nobody looks
@@ -360,7 +366,8 @@ def process(plan, work, total_seconds, what=""):
         nonlocal seconds
         seconds += more
         if alone:
-            bar.update(min(more, bar.total - bar.n))  # not beyond the end by rounding
+            # Not beyond the end by rounding.
+            bar.update(more if bar.total is None else min(more, bar.total - bar.n))
 
     with bar:
         for source, output in plan.pairs:

@@ -69,6 +69,8 @@ def describe_model(folder):
     from waveglow_vq.inference.interface import load_export
 
     model = load_export(folder, run_opts={"device": "cpu"})
+    if hasattr(model, "codec"):
+        return _describe_speech(folder, model)
     network, features = model.mods.model, model.mods.features
     flows, conditioner, quantizer = network.vocoder, network.conditioner, network.quantizer
     kind = "log-mel" if conditioner.input == "mel" else "waveform"
@@ -108,6 +110,41 @@ def describe_model(folder):
         "overlap_frames": overlap,
         "lookahead_ms": 1000 * lookahead / model.sample_rate,
         "checksum": model_checksum(network),
+    }
+
+
+def _describe_speech(folder, model):
+    """What an export of text to speech is: the text model, and its codec by what it is called in
+    other exports."""
+    from waveglow_vq.inference.code_file import model_checksum
+    from waveglow_vq.inference.loading import CODEC_FOLDER
+
+    network, tokenizer = model.mods.model, model.tokenizer
+    codec = describe_model(Path(folder) / CODEC_FOLDER)
+    of_codec = ("codebook_size", "code_rate", "bits_per_second", "pitch_bits_per_second")
+    return {
+        "model": str(folder),
+        "interface": type(model).__name__,
+        "sample_rate": model.sample_rate,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "tokenizer": {"kind": tokenizer.kind, "tokens": tokenizer.vocabulary_size},
+        "max_characters": model.max_characters,
+        "search": _search_in_words(model.search),
+        "codec": codec["interface"],
+        "codec_parameters": codec["parameters"],
+        **{name: codec[name] for name in of_codec},
+        "speakers": model.speakers,
+        "sampling_sigma": model.sampling_sigma,
+        "checksum": model_checksum(network),
+        "codec_checksum": codec["checksum"],
+    }
+
+
+def _search_in_words(search):
+    """The method, and what it depends on."""
+    of_method = {"sample": ("temperature", "top_k", "top_p"), "beam": ("beam_size",)}
+    return {"method": search.method} | {
+        name: getattr(search, name) for name in of_method.get(search.method, ())
     }
 
 

@@ -5,8 +5,10 @@ Authors
 """
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
+from waveglow_vq.errors import UserError
 from waveglow_vq.inference.coding import code_count, new_code_file
 
 import torch
@@ -88,6 +90,51 @@ class SpokenText(NamedTuple):
         return all(sentence.stopped for sentence in self.sentences)
 
 
+@torch.no_grad()
+def write_sentences(model, tokenizer, sentences, speaker=None, search=None, generator=None):
+    """Writes the codes of sentences.
+
+    Arguments
+    ---------
+    model : TextToCodes
+        In evaluation mode.
+    tokenizer : TextTokenizer
+        That it was trained with.
+    sentences : list of tuple
+        Text as it is spoken, and its tokens.
+    speaker : torch.Tensor
+        Numbers of the speakers, int64 ``[B]``, or None.
+    search, generator
+        As for the model's ``generate``.
+
+    Returns
+    -------
+    list of SpokenSentence
+        On the CPU.
+    """
+    device = next(model.parameters()).device
+    counts = torch.tensor([len(tokens) for _, tokens in sentences])
+    tokens = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(tokens) for _, tokens in sentences], batch_first=True
+    )
+    lengths = counts / tokens.shape[1]
+    generated = model.generate(tokens.to(device), lengths.to(device), speaker, search, generator)
+    spoken = []
+    for item, (text, tokens) in enumerate(sentences):
+        length = int(generated.counts[item])
+        spoken.append(
+            SpokenSentence(
+                text,
+                tokenizer.pieces(tokens),
+                generated.codes[item, :length].cpu(),
+                None if generated.pitch is None else generated.pitch[item, :length].cpu(),
+                generated.attention[item, :length, : len(tokens)].float().cpu(),
+                bool(generated.stopped[item]),
+            )
+        )
+    return spoken
+
+
 def spoken_code_file(codec, codes, pitch=None, speaker=None):
     """Codes that were written, not heard, as a file of codes of their codec.
 
@@ -138,3 +185,20 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
             "samples_per_pitch": stride * hop,
         }
     return new_code_file(codec, codes, samples, **more)
+
+
+def read_text_file(path):
+    """The text of a file in UTF-8.
+
+    Raises
+    ------
+    UserError
+        If it is missing, or not such text.
+    """
+    try:
+        # Some editors mark UTF-8 at the beginning.
+        return Path(path).read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not text in UTF-8; save it in this encoding") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None

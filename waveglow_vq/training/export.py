@@ -89,8 +89,9 @@ def export_text_to_speech(
     ---------
     hparams_text : str
         The hyperparameters of the run, flattened. Kept are ``model``, the ``preset`` that it is
-        part of, and ``search``, the
-        :class:`~waveglow_vq.lobes.code_search.SearchOptions` that the export uses by default.
+        part of and, where they are, ``search``, the
+        :class:`~waveglow_vq.lobes.code_search.SearchOptions` that the export uses by default, and
+        ``max_characters``, the longest text that it speaks at once.
     model : torch.nn.Module
         The trained :class:`~waveglow_vq.lobes.text_to_codes.TextToCodes`; wrapped by
         DistributedDataParallel or AveragedModel or not.

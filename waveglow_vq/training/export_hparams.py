@@ -125,7 +125,7 @@ def text_to_speech_hparams(
     str
     """
     root = yaml.compose(hparams_text, Loader=yaml.SafeLoader)
-    kept = {name: _find(root, name) for name in ("preset", "model", "search")}
+    kept = {name: _find(root, name) for name in _OF_SPEECH}
     tree = _kept_nodes(kept, "model")
     more = PARTS.format(
         tokenizer=tokenizer_checksum,
@@ -160,6 +160,8 @@ def _filled(interface, sample_rate, more, tree, modules, with_labels):
     return header + yaml.serialize(tree, width=100) + LOADING.format(modules=modules, **speakers)
 
 
+# What an export of text to speech keeps of its run.
+_OF_SPEECH = ("preset", "model", "search", "max_characters")
 _STRING = "tag:yaml.org,2002:str"
 
 

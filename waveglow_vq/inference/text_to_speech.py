@@ -1,0 +1,491 @@
+"""Text to speech with an exported model: text to codes, and codes to speech by their codec.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import logging
+import math
+from pathlib import Path
+
+from waveglow_vq.data.blocks import WavWriter
+from waveglow_vq.data.text import MAX_CHARACTERS, split_sentences
+from waveglow_vq.data.tokenizer import TextTokenizer
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.base import ExportedInterface
+from waveglow_vq.inference.coding import checksum_of, load_codec
+from waveglow_vq.inference.loading import (
+    CODEC_FOLDER,
+    TOKENIZER_FILE,
+    check_checksum,
+    file_checksum,
+)
+from waveglow_vq.inference.noise import checked_generator
+from waveglow_vq.inference.spoken import (
+    SpokenText,
+    read_text_file,
+    spoken_code_file,
+    write_sentences,
+)
+from waveglow_vq.inference.voices import speaker_numbers
+from waveglow_vq.lobes.code_search import SearchOptions
+
+import torch
+from speechbrain.utils.fetching import FetchSource
+
+logger = logging.getLogger(__name__)
+
+# Seconds of silence between sentences, beside what the model itself puts at their ends.
+PAUSE = 0.25
+# Sentences of a batch of texts whose codes are written at once.
+SENTENCES_AT_ONCE = 16
+
+
+class TextToSpeech(ExportedInterface):
+    """A text-to-codes model, its tokenizer, and the codec whose codes it writes.
+
+    A text is spoken sentence by sentence (those that are very long, in parts), with a pause
+    between them, so that memory does not grow with its length and speech can be heard before all
+    of it is there. Where a sentence does not end by itself, it is cut off at the length that its
+    text can have at most, and the log warns of it.
+
+    Chance comes from ``generator``: a seed, a ``torch.Generator``, or None for torch's global
+    source. A seed gives every sentence the speech that it has alone.
+
+    Arguments
+    ---------
+    *args, **kwargs
+        As for ``speechbrain.inference.interfaces.Pretrained``, whose ``modules`` are ``model``
+        (:class:`~waveglow_vq.lobes.text_to_codes.TextToCodes`); ``from_hparams`` gives them.
+    tokenizer : TextTokenizer
+        That the model was trained with.
+    codec : SpeechCodec or VoiceConverter
+        Whose codes the model writes.
+
+    Example
+    -------
+    >>> from waveglow_vq.data.features import LogMel
+    >>> from waveglow_vq.data.tokenizer import train_tokenizer
+    >>> from waveglow_vq.inference.codec import SpeechCodec
+    >>> from waveglow_vq.lobes.mel_vq import MelVQConditioner
+    >>> from waveglow_vq.lobes.model import WaveGlowVQ
+    >>> from waveglow_vq.lobes.quantizers import SoftEMQuantizer
+    >>> from waveglow_vq.lobes.text_to_codes import TextToCodes
+    >>> from waveglow_vq.lobes.waveglow import WaveGlow
+    >>> features = LogMel()
+    >>> conditioner = MelVQConditioner(features, SoftEMQuantizer(32, 16), stride=2, channels=16)
+    >>> flows = WaveGlow(features, 16, flows=2, layers=2, channels=8, envelope={"order": 16})
+    >>> modules = {"model": WaveGlowVQ(conditioner, flows), "features": features}
+    >>> codec = SpeechCodec(modules=modules, hparams={})
+    >>> path = Path(getfixture("tmpdir"), "tokenizer.model")
+    >>> tokenizer = train_tokenizer(["No sound, or two."], path)
+    >>> size = tokenizer.vocabulary_size
+    >>> model = TextToCodes(size, 32, channels=16, heads=2, encoder_layers=1, decoder_layers=1)
+    >>> model.fit_statistics([(20, torch.arange(30), None)])
+    >>> tts = TextToSpeech(
+    ...     modules={"model": model}, hparams={}, tokenizer=tokenizer, codec=codec
+    ... )
+    >>> spoken = tts.encode_text("No sound.", generator=0)
+    >>> spoken.text, len(spoken.codes) == len(spoken.attention), spoken.attention.shape[1]
+    ('no sound.', True, 10)
+    >>> wav = tts.synthesize("No sound.", generator=0)
+    >>> wav.shape[0], wav.shape[1] == 512 * len(spoken.codes) - 1
+    (1, True)
+    """
+
+    def __init__(self, *args, tokenizer=None, codec=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        if tokenizer is None or codec is None:
+            raise UserError("tokenizer, codec: TextToSpeech needs both beside its model")
+        self.tokenizer, self.codec = tokenizer, codec
+        self._check_parts()
+
+    @classmethod
+    def from_hparams(cls, source, **kwargs):
+        """Loads an export folder, offline and strictly: its weights, its tokenizer and its codec
+        have to be those that training exported together.
+
+        Arguments
+        ---------
+        source : str or Path
+            The export folder, on this machine.
+        **kwargs : dict
+            As for the other interfaces.
+
+        Returns
+        -------
+        TextToSpeech
+
+        Raises
+        ------
+        UserError
+            If the folder is missing, incomplete, damaged, or an export for another interface.
+        """
+        if isinstance(source, FetchSource):
+            raise UserError("source: text to speech is loaded from a folder; download it first")
+        return super().from_hparams(source, **kwargs)
+
+    @classmethod
+    def read_parts(cls, folder, header, run_opts):
+        """The tokenizer and the codec of an export, checked against its checksums."""
+        path = folder / TOKENIZER_FILE
+        if not path.is_file():
+            raise UserError(f"{folder} has no {TOKENIZER_FILE}: the tokenizer is missing.")
+        tokenizer = TextTokenizer(path)
+        check_checksum("tokenizer", path, file_checksum(path), header)
+        path = folder / CODEC_FOLDER
+        if not path.is_dir():
+            raise UserError(f"{folder} has no folder {CODEC_FOLDER}: the codec is missing.")
+        codec = load_codec(path, run_opts)
+        check_checksum("codec", path, checksum_of(codec), header)
+        return {"tokenizer": tokenizer, "codec": codec}
+
+    def _check_parts(self):
+        model, codec = self.mods.model, self.codec.mods.model
+        pitch_levels = codec.conditioner.pitch.levels if codec.uses_pitch else 0
+        for name, of_model, other, of_other in (
+            ("vocabulary_size", model.vocabulary_size, "tokenizer", self.tokenizer.vocabulary_size),
+            ("codebook_size", model.codebook_size, "codec", codec.quantizer.codebook_size),
+            ("pitch_levels", model.pitch_levels, "codec", pitch_levels),
+        ):
+            if of_model != of_other:
+                raise UserError(
+                    f"the model does not belong to the {other}: its {name} is {of_model}, and the "
+                    f"{other}'s is {of_other}; train it with this {other}."
+                )
+        labels = super().speakers
+        if (model.max_speakers > 0) != (len(labels) > 0) or len(labels) > model.max_speakers:
+            raise UserError(
+                f"speakers: {len(labels)} labels for a model with room for {model.max_speakers} "
+                "speakers; the export is damaged, export it again."
+            )
+        if labels and not self.speakers:
+            raise UserError(
+                f"speakers: the codec knows none of the model's, such as {labels[0]!r}; train the "
+                "model on codes of a codec of the same speakers."
+            )
+
+    @property
+    def sample_rate(self):
+        """Rate of the waveforms in Hz."""
+        return self.codec.sample_rate
+
+    @property
+    def sampling_sigma(self):
+        """Standard deviation of the codec's noise, unless a call says otherwise."""
+        return self.codec.sampling_sigma
+
+    @property
+    def code_rate(self):
+        """Codes per second."""
+        return self.sample_rate / self.codec.mods.model.conditioner.samples_per_code
+
+    @property
+    def speakers(self):
+        """Labels of the voices; empty for a single one."""
+        labels, voices = super().speakers, self.codec.speakers
+        # A speaker may have been held out from the training of the codec.
+        return [x for x in labels if x in voices] if labels and voices else labels or voices
+
+    @property
+    def max_characters(self):
+        """The longest text that is spoken at once."""
+        return getattr(self.hparams, "max_characters", MAX_CHARACTERS)
+
+    @property
+    def search(self):
+        """How codes are chosen, unless a call says otherwise."""
+        return getattr(self.hparams, "search", None) or SearchOptions()
+
+    def prepare_inference(self, dtype="fp32", compile=False):
+        """Chooses the precision of the codec's flows; arguments as for the codec.
+
+        Returns
+        -------
+        TextToSpeech
+            Itself.
+        """
+        self.codec.prepare_inference(dtype, compile)
+        return self
+
+    def sentences(self, text):
+        """A text as it is spoken.
+
+        Arguments
+        ---------
+        text : str
+            As people write it.
+
+        Returns
+        -------
+        list of tuple
+            Sentence by sentence, or part of a long one: the text as it is spoken, and its tokens.
+
+        Raises
+        ------
+        UserError
+            If there is nothing to say, or a symbol is unknown to the tokenizer.
+        """
+        if not isinstance(text, str):
+            raise UserError(f"text: a string is wanted, not {type(text).__name__}")
+        sentences = []
+        for sentence in split_sentences(text, self.max_characters) or [text]:
+            tokens = self.tokenizer.encode(sentence)
+            sentences.append((self.tokenizer.decode(tokens), tokens))
+        return sentences
+
+    def synthesize(self, text, speaker=None, generator=None, sigma=None, search=None, pause=PAUSE):
+        """Speaks a text.
+
+        Arguments
+        ---------
+        text : str
+            Of any length, as people write it.
+        speaker : str
+            Who is to speak, one of :attr:`speakers`; None where there is one voice.
+        generator : int or torch.Generator
+            A seed or a source of chance; None: torch's global one.
+        sigma : float
+            Standard deviation of the codec's noise; None: the codec's own.
+        search : SearchOptions or dict
+            How codes are chosen, or what is to differ from the export's :attr:`search`.
+        pause : float
+            Seconds of silence between sentences.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[1, N]`` at :attr:`sample_rate`.
+
+        Raises
+        ------
+        UserError
+            If there is nothing to say, a symbol is unknown to the tokenizer, the speaker is missing
+            or unknown, or an option is out of range.
+        """
+        return torch.cat(list(self.stream(text, speaker, generator, sigma, search, pause)))[None]
+
+    def stream(self, text, speaker=None, generator=None, sigma=None, search=None, pause=PAUSE):
+        """Speaks a text sentence by sentence.
+
+        Arguments
+        ---------
+        text, speaker, generator, sigma, search, pause
+            As for :meth:`synthesize`. All are checked at once, the whole text too.
+
+        Returns
+        -------
+        iterator of torch.Tensor
+            ``[n]``, a sentence and the pause behind it; together, what :meth:`synthesize` gives.
+
+        Raises
+        ------
+        UserError
+            As :meth:`synthesize`.
+        """
+        generator, voice = checked_generator(generator), self._voice(speaker)
+        sentences, search = self.sentences(text), self._checked_search(search)
+        spoken = (self._written([s], [voice], search, generator)[0] for s in sentences)
+        return self._decoded(spoken, len(sentences), voice, sigma, generator, pause)
+
+    def synthesize_batch(
+        self, texts, speakers=None, generator=None, sigma=None, search=None, pause=PAUSE
+    ):
+        """Speaks several texts.
+
+        Arguments
+        ---------
+        texts : list of str
+            B of them.
+        speakers : str or list of str
+            Who is to speak, or one for each text.
+        generator, sigma, search, pause
+            As for :meth:`synthesize`.
+
+        Returns
+        -------
+        waveforms : torch.Tensor
+            ``[B, 1, N]``, zero where padded.
+        samples : torch.Tensor
+            int64 ``[B]``, how long each is.
+
+        Raises
+        ------
+        UserError
+            As :meth:`synthesize`.
+        """
+        generator, search = checked_generator(generator), self._checked_search(search)
+        if isinstance(texts, str) or not len(texts):
+            raise UserError("texts: a list of at least one text is wanted")
+        several = isinstance(speakers, (list, tuple))
+        if several and len(speakers) != len(texts):
+            raise UserError(f"speakers: {len(speakers)} labels for {len(texts)} texts")
+        voices = [self._voice(one) for one in (speakers if several else [speakers] * len(texts))]
+        sentences = [self.sentences(text) for text in texts]
+        flat = [(own, voices[item]) for item, text in enumerate(sentences) for own in text]
+        spoken = iter(
+            [
+                done
+                for begin in range(0, len(flat), SENTENCES_AT_ONCE)
+                for done in self._written(
+                    *zip(*flat[begin : begin + SENTENCES_AT_ONCE], strict=True), search, generator
+                )
+            ]
+        )
+        wavs = [
+            torch.cat(list(self._decoded(spoken, len(own), voice, sigma, generator, pause)))
+            for own, voice in zip(sentences, voices, strict=True)
+        ]
+        padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
+        return padded[:, None], torch.tensor([len(wav) for wav in wavs])
+
+    def synthesize_file(
+        self, text_path, output_path, speaker=None, generator=None, sigma=None, search=None,
+        pause=PAUSE,
+    ):  # fmt: skip
+        """Speaks a text file of any length into one sound file, in the memory of a sentence.
+
+        Arguments
+        ---------
+        text_path : str or Path
+            The text, in UTF-8.
+        output_path : str or Path
+            Where to write (16-bit, at :attr:`sample_rate`). An error leaves what was there.
+        speaker, generator, sigma, search, pause
+            As for :meth:`synthesize`.
+
+        Returns
+        -------
+        Path
+            ``output_path``.
+
+        Raises
+        ------
+        UserError
+            As :meth:`synthesize`, and if a file cannot be read or written.
+        """
+        text = read_text_file(text_path)
+        try:
+            self.sentences(text)
+        except UserError as error:
+            raise UserError(f"{text_path}: {error}") from None
+        blocks = self.stream(text, speaker, generator, sigma, search, pause)
+        with WavWriter(output_path, self.sample_rate) as writer:
+            for block in blocks:
+                writer.write(block)
+        return Path(output_path)
+
+    def encode_text(self, text, speaker=None, generator=None, search=None):
+        """Text to codes, and how they belong to it.
+
+        Arguments
+        ---------
+        text, speaker, generator, search
+            As for :meth:`synthesize`.
+
+        Returns
+        -------
+        SpokenText
+            For :meth:`decode_text`, which together with this gives what :meth:`synthesize` gives,
+            if ``generator`` is a seed.
+
+        Raises
+        ------
+        UserError
+            As :meth:`synthesize`.
+        """
+        generator, voice = checked_generator(generator), self._voice(speaker)
+        sentences, search = self.sentences(text), self._checked_search(search)
+        return SpokenText([self._written([s], [voice], search, generator)[0] for s in sentences])
+
+    def decode_text(self, spoken, speaker=None, generator=None, sigma=None, pause=PAUSE):
+        """Codes of a text to speech.
+
+        Arguments
+        ---------
+        spoken : SpokenText
+            From :meth:`encode_text`.
+        speaker, generator, sigma, pause
+            As for :meth:`synthesize`; the speaker has to be the same again.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[1, N]``.
+
+        Raises
+        ------
+        UserError
+            As :meth:`synthesize`.
+        """
+        call = self._voice(speaker), sigma, checked_generator(generator), pause
+        blocks = self._decoded(iter(spoken.sentences), len(spoken.sentences), *call)
+        return torch.cat(list(blocks))[None]
+
+    def _voice(self, speaker):
+        """Number of the speaker for the model and label for the codec; None where it has none."""
+        known, labels = self.speakers, super().speakers
+        if not known:
+            if speaker is not None:
+                raise UserError("speaker: the model has a single voice; leave it out")
+            return None, None
+        if speaker is None and len(known) > 1:
+            raise UserError(
+                f"speaker: the model has {len(known)} voices, such as {known[0]!r}; name one of "
+                "them ('waveglow-vq info' lists all)"
+            )
+        speaker = known[0] if speaker is None else speaker
+        speaker_numbers(known, speaker, 1, type(self).__name__)
+        number = labels.index(speaker) if labels else None
+        return number, speaker if self.codec.speakers else None
+
+    def _checked_search(self, search):
+        if isinstance(search, SearchOptions):
+            return search.checked()
+        changes = {} if search is None else dict(search)
+        for name in changes:
+            if name not in SearchOptions._fields:
+                raise UserError(
+                    f"search: {name!r} is not one of {', '.join(SearchOptions._fields)}"
+                )
+        return self.search._replace(**changes).checked()
+
+    def _written(self, sentences, voices, search, generator):
+        """Sentences as codes, written at once."""
+        numbers = [number for number, _ in voices]
+        speaker = None if numbers[0] is None else torch.tensor(numbers, device=self.device)
+        with self.inference_ctx:
+            spoken = write_sentences(
+                self.mods.model, self.tokenizer, sentences, speaker, search, generator
+            )
+        for sentence in spoken:
+            if not sentence.stopped:
+                logger.warning(
+                    "the sentence %r did not end by itself and was cut off after %.1f s, the most "
+                    "that such a text takes; say it in other words, or change the seed or the "
+                    "search",
+                    sentence.text,
+                    len(sentence.codes) / self.code_rate,
+                )
+        return spoken
+
+    def _decoded(self, spoken, count, voice, sigma, generator, pause):
+        """The speech of the next ``count`` sentences of an iterator, each ``[n]`` with its pause;
+        checks the options at once."""
+        if not 0 <= pause < math.inf:
+            raise UserError(f"pause: {pause}; it has to be a number of seconds, at least 0")
+        sigma, silence = self._checked_sigma(sigma), round(pause * self.sample_rate)
+        more = {} if voice[1] is None else {"speaker": voice[1]}
+
+        def decode():
+            for number in range(count):
+                sentence = next(spoken)
+                code_file = spoken_code_file(self.codec, sentence.codes, sentence.pitch, voice[1])
+                blocks = self.codec.decode_stream(
+                    code_file, sigma=sigma, generator=generator, **more
+                )
+                is_last = number == count - 1
+                end = torch.zeros(0 if is_last else silence, device=self.device)
+                yield torch.cat([*blocks, end])
+
+        return decode()
