@@ -23,7 +23,6 @@ from waveglow_vq.data.code_extraction import (
     code_path,
     encode_all,
     is_valid,
-    load_codec,
     read_journal,
     recording_key,
 )
@@ -31,7 +30,7 @@ from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.data.preparation import read_report, write_json
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.code_file import SUFFIX, read_code_file
-from waveglow_vq.inference.coding import checksum_of, model_name
+from waveglow_vq.inference.coding import checksum_of, load_codec, model_name
 
 import torch
 
@@ -159,7 +158,7 @@ def extract_codes(
         raise UserError(f"num_workers is {num_workers}, but has to be at least 1")
     folder = Path(codes_folder)
     entries = _all_entries(manifests, data_root)
-    codec = load_codec(codec_folder, device)
+    codec = load_codec(codec_folder, {"device": device} if device else None)
     corpus = _describe(codec)
     with _written(folder):
         _check_folder(folder, corpus, overwrite)

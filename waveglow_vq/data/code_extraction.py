@@ -17,7 +17,6 @@ from waveglow_vq.data.workers import run_tasks
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import load_export
 from waveglow_vq.inference.code_file import SUFFIX, read_code_file, write_code_file
-from waveglow_vq.inference.loading import read_export_header
 
 from tqdm import tqdm
 
@@ -25,24 +24,8 @@ logger = logging.getLogger(__name__)
 
 JOURNAL = "codes.jsonl"
 VERSION = 1  # of a folder of codes; those of another version are extracted anew
-# Those that encode.
-CODECS = ("SpeechCodec", "VoiceConverter")
 # Fewer are not worth the seconds in which a process starts.
 _CLIPS_PER_PROCESS = 32
-
-
-def load_codec(codec_folder, device=None):
-    """Loads a model that encodes; a UserError if it is none."""
-    interface = read_export_header(codec_folder)["interface"]
-    if interface not in CODECS:
-        raise UserError(
-            f"{codec_folder} is an export for {interface}, which does not encode; give one for"
-            f" {' or '.join(CODECS)}"
-        )
-    codec = load_export(codec_folder, run_opts={"device": device} if device else None)
-    if codec.mods.model.quantizer is None:
-        raise UserError(f"{codec_folder} is a model without codes; train one with hparams/vq.yaml")
-    return codec
 
 
 def recording_key(entry, data_root):
@@ -77,7 +60,7 @@ def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_s
     Arguments
     ---------
     codec : ExportedModel
-        From :func:`load_codec`.
+        From :func:`~waveglow_vq.inference.coding.load_codec`.
     codec_folder : str or Path
         Where other processes load it from.
     recordings : dict

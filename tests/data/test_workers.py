@@ -1,0 +1,65 @@
+import os
+import signal
+
+from waveglow_vq.data.workers import run_tasks
+from waveglow_vq.errors import UserError
+
+import pytest
+import torch
+
+_prepared = []
+
+
+def square(number):
+    return number * number, torch.get_num_threads()
+
+
+def prepare():
+    _prepared.append(7)
+
+
+def prepared(_):
+    return list(_prepared)
+
+
+def refuse(number):
+    if number == 3:
+        raise UserError("three is refused")
+    return number
+
+
+def die(number):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def run(work, workers, **options):
+    return list(run_tasks(work, list(range(8)), workers, "fork", "counts", **options))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3, 20])
+def test_results_come_in_the_order_of_the_tasks_from_one_thread_each(workers):
+    threads = torch.get_num_threads()
+    assert run(square, workers) == [(n * n, 1) for n in range(8)]
+    assert torch.get_num_threads() == threads
+
+
+def test_every_process_is_prepared_once():
+    assert run(prepared, 2, prepare=prepare) == [[7]] * 8
+    assert _prepared == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_a_task_is_passed_on(workers):
+    threads = torch.get_num_threads()
+    results = run_tasks(refuse, list(range(8)), workers, "fork", "counts")
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(UserError, match="three is refused"):
+        next(results)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_process_that_is_killed_is_told_of():
+    with pytest.raises(UserError, match="a process that counts was killed.*smaller num_workers"):
+        run(die, 2)
