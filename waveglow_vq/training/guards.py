@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from waveglow_vq.data.tokenizer import KINDS
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.checkpointing import failed_write, free_space
 from waveglow_vq.training.export import export_hparams
@@ -54,6 +55,11 @@ NUMBERS = {
     "batch_size": COUNT,
     "segment_frames": COUNT,
     "context_frames": FROM_ZERO,
+    "vocabulary_size": Range(2, whole=True),
+    "max_batch_codes": COUNT,
+    "min_codes": COUNT,
+    "max_codes": COUNT_OR_NULL,
+    "code_workers": COUNT_OR_NULL,
     "min_segment_dbfs": Range(null=True),
     "num_workers": FROM_ZERO,
     "learning_rate": POSITIVE,
@@ -71,6 +77,8 @@ NUMBERS = {
     "max_valid_utterances": COUNT_OR_NULL,
     "samples_per_epoch": FROM_ZERO,
     "test_samples": FROM_ZERO,
+    "free_running_utterances": FROM_ZERO,
+    "test_utterances": FROM_ZERO,
     "sampling_sigma": POSITIVE,
     "diagnose_utterances": COUNT_OR_NULL,
     "diagnose_targets": COUNT_OR_NULL,
@@ -184,6 +192,10 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
             raise UserError(f"{name}: {options[name]!r}; it has to be True or False")
     _check_device(options)
     _check_steps(options)
+    if "search" in options:
+        options["search"].checked()
+    if options.get("tokenizer", "char") not in KINDS:
+        raise UserError(f"tokenizer: {options['tokenizer']!r} is not one of {', '.join(KINDS)}")
     _check_packages(options)
     if hparams_file is not None:
         with open(hparams_file, encoding="utf-8") as stream:

@@ -103,7 +103,8 @@ class ModelBrain(CarefulBrain):
         """Samples of validation, on the main process."""
 
     def write_test_samples(self, folder):
-        """Samples of the test, on the main process; returns further figures of it."""
+        """Samples of the test, on the main process, with the export there; returns further figures
+        of it."""
         return {}
 
     def export(self, folder):
@@ -289,10 +290,10 @@ class ModelBrain(CarefulBrain):
     def _end_of_test(self, stats):
         output_folder = Path(self.hparams.output_folder)
         if if_main_process():
-            stats.update(self.write_test_samples(output_folder / "samples"))
-            write_json(output_folder / "test_results.json", stats)
             self.export(output_folder / "export")
             logger.info(f"Exported to {output_folder / 'export'}")
+            stats.update(self.write_test_samples(output_folder / "samples"))
+            write_json(output_folder / "test_results.json", stats)
         # Collective again.
         self.hparams.train_logger.log_stats(
             {"epoch loaded": self.hparams.epoch_counter.current}, test_stats=stats

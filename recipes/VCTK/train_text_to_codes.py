@@ -1,0 +1,79 @@
+"""Trains a model that writes the codes of a codec from text, for every speaker of VCTK: with the
+voice converter whose codes they are, which train.py has trained, it is text to speech.
+
+    python train_text_to_codes.py hparams/text_to_codes.yaml --data_folder /data/VCTK-Corpus \\
+        --codec results/vq_small/1234/export
+    torchrun --nproc_per_node 4 train_text_to_codes.py hparams/text_to_codes.yaml ...
+
+An interrupted run goes on when the same command is given again. Options: the YAML's keys and
+SpeechBrain's run options (--device cpu, --precision bf16, --debug, --test_only, ...).
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import sys
+
+from waveglow_vq.errors import cli_errors
+from waveglow_vq.training.experiment import load_hparams, parse_arguments, train_and_test
+from waveglow_vq.training.guards import check_configuration, check_launch
+from waveglow_vq.training.text_brain import TextToCodesBrain
+from waveglow_vq.training.text_experiment import prepare_text, read_codec, text_datasets
+
+import speechbrain as sb
+from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from vctk_prepare import find_vctk, prepare_vctk
+
+
+class VCTKTextBrain(TextToCodesBrain):
+    """Nothing is added to the shared loop: who speaks is in the batches."""
+
+
+def preparation(hparams, codec):
+    """Arguments of the preparation."""
+    same = ("data_folder", "audio_folder", "manifest_folder", "mic", "additional_folders")
+    same += ("trim_silence", "split_ratio", "unseen_speakers", "disjoint_sentences", "min_samples")
+    same += ("max_samples", "min_loudness_dbfs", "max_utterances", "skip_prep")
+    return {
+        "seed": hparams["split_seed"],
+        "speakers": hparams["use_speakers"],
+        "sample_rate": codec.sample_rate,
+        "hop_length": codec.hop_length,
+        **{name: hparams[name] for name in same},
+    }
+
+
+@cli_errors()
+def main(arguments=None):
+    """The command line; returns the Brain."""
+    hparams_file, run_opts, overrides = parse_arguments(
+        sys.argv[1:] if arguments is None else arguments
+    )
+    check_launch(run_opts)
+    ddp_init_group(run_opts)
+    hparams = load_hparams(hparams_file, overrides)
+    check_configuration(hparams, run_opts)
+    # Before anything is written: are there a codec and a corpus at all?
+    codec = run_on_main(read_codec, [hparams["codec"], True])
+    if not hparams["skip_prep"]:
+        find_vctk(hparams["data_folder"])
+    sb.create_experiment_directory(hparams["output_folder"])
+    run_on_main(prepare_vctk, kwargs=preparation(hparams, codec))
+    data_root = hparams["audio_folder"]
+    # Codes, tokens and speakers decide on the sizes of the model.
+    overrides = run_on_main(
+        prepare_text, [hparams, overrides, data_root, codec, run_opts["device"]]
+    )
+    hparams = load_hparams(hparams_file, overrides)
+    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+    hparams["data_root"] = data_root
+    train, valid, test = text_datasets(hparams, data_root)
+    brain = VCTKTextBrain(
+        hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]
+    )
+    train_and_test(brain, train, valid, test)
+    return brain
+
+
+if __name__ == "__main__":
+    main()

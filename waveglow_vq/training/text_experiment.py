@@ -1,0 +1,197 @@
+"""What the recipes of text to codes do before they train: codes, tokenizer, and a model of their
+sizes.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+from waveglow_vq.data.code_corpus import extract_codes
+from waveglow_vq.data.manifests import load_manifest
+from waveglow_vq.data.tokenizer import TextTokenizer, train_tokenizer
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.coding import load_codec
+from waveglow_vq.training.text_pipeline import make_text_datasets, training_labels
+
+import ruamel.yaml
+import torch
+from speechbrain.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+SPLITS = ("train", "valid", "test")
+
+
+class CodecFacts(NamedTuple):
+    """What the preparation of a corpus has to know of a codec: the ``sample_rate`` in Hz, the
+    ``hop_length`` of its log-mels in samples, and the labels of its ``speakers``."""
+
+    sample_rate: int
+    hop_length: int
+    speakers: list
+
+
+def read_codec(codec_folder, several=False):
+    """Checks, before anything is written, that there is a codec.
+
+    Arguments
+    ---------
+    codec_folder : str or Path or None
+        The export of a model with codes.
+    several : bool
+        Whether a model of text is to tell several speakers apart.
+
+    Returns
+    -------
+    CodecFacts
+
+    Raises
+    ------
+    UserError
+        If there is none, or not one for the corpus.
+
+    Example
+    -------
+    >>> read_codec(None)
+    Traceback (most recent call last):
+    ...
+    waveglow_vq.errors.UserError: no codec was given: --codec names the folder 'export' that ...
+    """
+    if codec_folder is None or not str(codec_folder).strip():
+        raise UserError(
+            "no codec was given: --codec names the folder 'export' that train.py hparams/vq.yaml "
+            "has left in its output folder"
+        )
+    with torch.random.fork_rng(devices=[]):
+        codec = load_codec(codec_folder, {"device": "cpu"})
+    if not several and len(codec.speakers) > 1:
+        raise UserError(
+            f"{codec_folder} has {len(codec.speakers)} voices, and this recipe one speaker; give a "
+            "codec that was trained on one"
+        )
+    return CodecFacts(codec.sample_rate, codec.mods.features.hop_length, codec.speakers)
+
+
+def prepare_text(hparams, overrides, data_root, codec, device=None):
+    """Extracts the codes of a corpus and trains a tokenizer on its texts, where they are not there
+    yet. For the main process only.
+
+    Arguments
+    ---------
+    hparams : dict
+        What the YAML of the recipe describes.
+    overrides : str
+        What the command line replaces in it.
+    data_root : str or Path
+        What ``{data_root}`` in the manifests stands for.
+    codec : CodecFacts
+        From :func:`read_codec`.
+    device : str or None
+        Where codes are extracted; None for the GPU if there is one.
+
+    Returns
+    -------
+    overrides : str
+        The same, and the sizes that follow from corpus and codec.
+
+    Raises
+    ------
+    UserError
+        If the folder of codes holds another codec's, the tokenizer that is there is another than
+        the options ask for, or nobody speaks.
+    """
+    manifests = {name: Path(hparams["manifest_folder"]) / f"{name}.json" for name in SPLITS}
+    report = extract_codes(
+        hparams["codec"],
+        manifests,
+        data_root,
+        hparams["codes_folder"],
+        num_workers=hparams["code_workers"],
+        device=device,
+        max_skipped=hparams["max_skipped_clips"],
+    )
+    tokenizer = _tokenizer(hparams, manifests["train"], data_root)
+    sizes = {
+        "vocabulary_size": tokenizer.vocabulary_size,
+        "codebook_size": report["codebook_size"],
+        "pitch_levels": report["pitch_levels"],
+    }
+    filled = {"codec_checksum": report["checksum"]}
+    if "speakers" in hparams:
+        labels = training_labels(manifests["train"], data_root)
+        if codec.speakers:
+            # In its order. Whoever it does not know cannot be spoken by it.
+            labels = [label for label in codec.speakers if label in labels]
+        if not labels:
+            raise UserError(
+                f"{hparams['codec']} knows none of the speakers of {manifests['train']} who have a "
+                "text; give a codec that was trained on them"
+            )
+        filled["speakers"], sizes["max_speakers"] = labels, len(labels)
+    return _merged(overrides, filled, sizes)
+
+
+def text_datasets(hparams, data_root):
+    """The datasets, with the model's statistics read off the training data.
+
+    Arguments
+    ---------
+    hparams : dict
+        What the YAML describes with the overrides of :func:`prepare_text`.
+    data_root : str or Path
+        What ``{data_root}`` in the manifests stands for.
+
+    Returns
+    -------
+    train, valid, test : DynamicItemDataset
+        From :func:`~waveglow_vq.training.text_pipeline.make_text_datasets`.
+    """
+    train, valid, test = make_text_datasets(
+        hparams,
+        data_root,
+        TextTokenizer(hparams["tokenizer_file"]),
+        labels=hparams.get("speakers"),
+        checksum=hparams["codec_checksum"],
+    )
+    hparams["model"].fit_statistics(
+        (len(entry["stored_tokens"]), entry["stored_codes"], entry.get("stored_pitch"))
+        for entry in train.data.values()
+    )
+    return train, valid, test
+
+
+def _tokenizer(hparams, manifest, data_root):
+    """The tokenizer of the run, trained if there is none."""
+    path, kind, size = (
+        Path(hparams["tokenizer_file"]),
+        hparams["tokenizer"],
+        hparams["vocabulary_size"],
+    )
+    if not path.is_file():
+        entries = load_manifest(manifest, data_root).values()
+        texts = [str(entry.get("text") or "") for entry in entries]
+        tokenizer = train_tokenizer(filter(str.strip, texts), path, kind, size)
+        logger.info(f"{path}: {tokenizer.vocabulary_size} tokens")
+        return tokenizer
+    tokenizer = TextTokenizer(path)
+    own = tokenizer.kind, tokenizer.vocabulary_size
+    if own[0] != kind if kind == "char" else own[1] != size:
+        raise UserError(
+            f"{path} is there already, of {own[1]} tokens (kind {own[0]}), and --tokenizer {kind} "
+            f"--vocabulary_size {size} asks for another; give another --output_folder"
+        )
+    return tokenizer
+
+
+def _merged(overrides, filled, sizes):
+    """Overrides as YAML, with what is filled in, and sizes inside of the preset."""
+    yaml = ruamel.yaml.YAML()
+    merged = yaml.load(overrides) or {}
+    merged.update(filled)
+    merged["preset"] = {**(merged.get("preset") or {}), **sizes}
+    stream = io.StringIO()
+    yaml.dump(merged, stream)
+    return stream.getvalue()
