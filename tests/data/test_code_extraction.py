@@ -119,11 +119,11 @@ def test_how_many_processes_there_are(tmp_path, codec_folder, monkeypatch, devic
     monkeypatch.setattr(code_extraction, "run_tasks", note)
     monkeypatch.setattr(code_extraction.os, "cpu_count", lambda: 8)
     codec = type("Codec", (), {"device_type": device_type})()
-    keys = dict.fromkeys(map(str, range(100)))
-    for recordings, wanted in ((3, None), (40, None), (100, None), (100, 3), (2, 8), (0, 8)):
+    keys = dict.fromkeys(map(str, range(9000)))
+    for recordings, wanted in ((9, None), (300, None), (9000, None), (9, 3), (2, 8), (0, 8)):
         some = dict.fromkeys(list(keys)[:recordings], "")
         code_extraction.encode_all(codec, codec_folder, some, keys, tmp_path, wanted, 0)
-    several = [(1, False), (2, True), (4, True), (3, True), (2, True), (0, False)]
+    several = [(1, False), (2, True), (8, True), (3, True), (2, True), (0, False)]
     assert started == ([(1, False)] * 6 if device_type == "cuda" else several)
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from waveglow_vq.data.code_extraction import (
     JOURNAL,
     VERSION,
+    all_entries,
     code_path,
     encode_all,
     is_valid,
@@ -157,7 +158,7 @@ def extract_codes(
     if num_workers is not None and num_workers < 1:
         raise UserError(f"num_workers is {num_workers}, but has to be at least 1")
     folder = Path(codes_folder)
-    entries = _all_entries(manifests, data_root)
+    entries = all_entries(manifests, data_root)
     codec = load_codec(codec_folder, {"device": device} if device else None)
     corpus = _describe(codec)
     with _written(folder):
@@ -346,23 +347,6 @@ def _nearest(values, count, samples_per_result, samples_per_value):
 
 
 # ---- before anything is encoded
-
-
-def _all_entries(manifests, data_root):
-    """The entries of all manifests by id."""
-    entries = {}
-    for manifest in manifests.values():
-        for key, entry in load_manifest(manifest, data_root).items():
-            if not key or key.startswith(".") or set("/\\\0") & set(key):
-                raise UserError(
-                    f"{manifest}: the id {key!r} cannot be the name of a file (no slashes, no dot"
-                    " at its begin); name the utterance otherwise and prepare the corpus anew"
-                )
-            if entries.setdefault(key, entry)["wav"] != entry["wav"]:
-                raise UserError(f"{manifest}: {key} is another recording in another manifest")
-    if not entries:
-        raise UserError(f"{', '.join(map(str, manifests.values()))}: there are no utterances")
-    return entries
 
 
 def _describe(codec):

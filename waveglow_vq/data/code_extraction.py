@@ -12,6 +12,7 @@ import logging
 import os
 from pathlib import Path
 
+from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.data.shards import ShardMember, sound_source
 from waveglow_vq.data.workers import run_tasks
 from waveglow_vq.errors import UserError
@@ -25,7 +26,24 @@ logger = logging.getLogger(__name__)
 JOURNAL = "codes.jsonl"
 VERSION = 1  # of a folder of codes; those of another version are extracted anew
 # Fewer are not worth the seconds in which a process starts.
-_CLIPS_PER_PROCESS = 32
+_CLIPS_PER_PROCESS = 256
+
+
+def all_entries(manifests, data_root):
+    """The entries of all manifests by id."""
+    entries = {}
+    for manifest in manifests.values():
+        for key, entry in load_manifest(manifest, data_root).items():
+            if not key or key.startswith(".") or set("/\\\0") & set(key):
+                raise UserError(
+                    f"{manifest}: the id {key!r} cannot be the name of a file (no slashes, no dot"
+                    " at its begin); name the utterance otherwise and prepare the corpus anew"
+                )
+            if entries.setdefault(key, entry)["wav"] != entry["wav"]:
+                raise UserError(f"{manifest}: {key} is another recording in another manifest")
+    if not entries:
+        raise UserError(f"{', '.join(map(str, manifests.values()))}: there are no utterances")
+    return entries
 
 
 def recording_key(entry, data_root):
