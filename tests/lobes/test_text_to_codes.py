@@ -1,0 +1,312 @@
+"""Tests of the sequence model of text-to-speech."""
+
+import math
+
+import pytest
+import torch
+
+from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.code_search import SearchOptions
+from waveglow_vq.lobes.text_to_codes import RATE_MARGIN, SPARE_TOKENS, TextToCodes, sinusoids
+
+V, K, LEVELS = 13, 11, 4
+SIZES = {
+    "channels": 16,
+    "heads": 2,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "feedforward_channels": 24,
+}
+
+
+def build(**options):
+    torch.manual_seed(0)
+    return TextToCodes(V, K, **{**SIZES, **options})
+
+
+def batch(speakers=False, pitch=False):
+    torch.manual_seed(1)
+    inputs = {
+        "tokens": torch.randint(1, V, (3, 8)),
+        "token_lens": torch.tensor([1.0, 0.5, 0.75]),
+        "codes": torch.randint(K, (3, 20)),
+        "code_lens": torch.tensor([0.6, 1.0, 0.35]),
+    }
+    if speakers:
+        inputs["speaker"] = torch.tensor([2, 0, 1])
+    if pitch:
+        inputs["pitch"] = torch.randint(LEVELS + 1, (3, 20))
+    return inputs
+
+
+def alone(inputs, item):
+    """One item of a batch without its padding."""
+    tokens = int(round(float(inputs["token_lens"][item]) * 8))
+    codes = int(round(float(inputs["code_lens"][item]) * 20))
+    cut = {"tokens": tokens, "codes": codes, "pitch": codes, "speaker": None}
+    own = {
+        name: value[item : item + 1, : cut[name]] if cut[name] else value[item : item + 1]
+        for name, value in inputs.items()
+        if name in cut
+    }
+    return {**own, "token_lens": torch.ones(1), "code_lens": torch.ones(1)}, tokens, codes
+
+
+OPTIONS = [{}, {"max_speakers": 3}, {"max_speakers": 3, "pitch_levels": LEVELS}]
+
+
+def inputs_for(model):
+    return batch(model.max_speakers > 0, model.pitch_levels > 0)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@torch.no_grad()
+def test_padding_changes_nothing(options):
+    model = build(**options).double().eval()
+    inputs = inputs_for(model)
+    together = model(**inputs)
+    sums, count = {}, 0
+    for item in range(3):
+        own, tokens, codes = alone(inputs, item)
+        output = model(**own)
+        torch.testing.assert_close(
+            together.attention[item, : codes + 1, :tokens], output.attention[0], atol=1e-9, rtol=0
+        )
+        assert not together.attention[item, :, tokens:].any()
+        for name, value in output.terms.items():
+            weight = codes if "pitch" in name else codes + 1
+            sums[name] = sums.get(name, 0.0) + float(value) * weight
+        count += codes + 1
+    for name, value in together.terms.items():
+        expected = sums[name] / (count - 3 if "pitch" in name else count)
+        assert float(value) == pytest.approx(expected, abs=1e-5), name
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_weight_is_trained(options):
+    model = build(**options)
+    model(**inputs_for(model)).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        if not name.endswith("in_proj_bias"):  # of which the keys' part cancels in the softmax
+            assert parameter.grad.any(), name
+
+
+@torch.no_grad()
+def test_nll_is_that_of_codes_and_end():
+    model = build().eval()
+    inputs = batch()
+    hidden, _ = model.decode_text(
+        *model.encode_text(inputs["tokens"], inputs["token_lens"]), inputs["codes"]
+    )
+    logs = model.to_code(hidden).log_softmax(-1)
+    total, right, count = 0.0, 0, 0
+    for item, codes in enumerate((12, 20, 7)):
+        for t, target in enumerate([*inputs["codes"][item, :codes].tolist(), K]):
+            total -= float(logs[item, t, target])
+            right += int(logs[item, t].argmax()) == target
+            count += 1
+    terms = model(**inputs).terms
+    assert float(terms["nll"]) == pytest.approx(total / count, abs=1e-5)
+    assert float(terms["accuracy"]) == pytest.approx(right / count, abs=1e-6)
+
+
+@torch.no_grad()
+def test_guided_attention_is_the_papers_formula():
+    model = build(guided_attention_sigma=0.3).eval()
+    inputs = batch()
+    output = model(**inputs)
+    total, rows = 0.0, 0
+    for item, (tokens, codes) in enumerate(((8, 13), (4, 21), (6, 8))):
+        for t in range(codes):
+            for s in range(tokens):
+                far = 1 - math.exp(-((s / tokens - t / codes) ** 2) / (2 * 0.3**2))
+                total += float(output.attention[item, t, s]) * far
+            rows += 1
+    assert float(output.terms["attention"]) == pytest.approx(total / rows, abs=1e-5)
+    weights = [build(guided_attention_weight=w).eval()(**inputs).loss for w in (0.0, 2.0)]
+    expected = 2 * float(build().eval()(**inputs).terms["attention"])
+    assert float(weights[1] - weights[0]) == pytest.approx(expected, abs=1e-4)
+
+
+@torch.no_grad()
+def test_the_future_is_not_seen():
+    model = build(pitch_levels=LEVELS).eval()
+    inputs = batch(pitch=True)
+    memory = model.encode_text(inputs["tokens"], inputs["token_lens"])
+    before, _ = model.decode_text(*memory, inputs["codes"], inputs["pitch"])
+    inputs["codes"][:, 5] = (inputs["codes"][:, 5] + 1) % K
+    inputs["pitch"][:, 9] = (inputs["pitch"][:, 9] + 1) % LEVELS
+    after, _ = model.decode_text(*memory, inputs["codes"], inputs["pitch"])
+    torch.testing.assert_close(before[:, :6], after[:, :6])
+    assert (before[:, 6] != after[:, 6]).any(-1).all()
+    # The pitch of code 9 is known only after it, even where the codes are the same.
+    inputs["codes"][:, 5] = (inputs["codes"][:, 5] - 1) % K
+    changed, _ = model.decode_text(*memory, inputs["codes"], inputs["pitch"])
+    torch.testing.assert_close(before[:, :10], changed[:, :10])
+    assert (before[:, 10] != changed[:, 10]).any(-1).all()
+
+
+@torch.no_grad()
+def test_hidden_codes_and_smoothing_are_for_training_only():
+    inputs = batch()
+    plain, other = build(), build(code_dropout=0.9, label_smoothing=0.3)
+    assert torch.equal(plain.eval()(**inputs).loss, other.eval()(**inputs).loss)
+    quiet = {"dropout": 0.0, "code_dropout": 0.0}
+    smooth = build(**quiet, label_smoothing=0.3).train()(**inputs)
+    sharp = build(**quiet).train()(**inputs)
+    assert smooth.loss != sharp.loss and torch.equal(smooth.terms["nll"], sharp.terms["nll"])
+    hiding = build(dropout=0.0, code_dropout=0.9).train()
+    assert hiding(**inputs).loss != hiding(**inputs).loss
+
+
+@torch.no_grad()
+def test_who_speaks_matters_and_has_to_be_said():
+    model = build(max_speakers=3).eval()
+    inputs = batch(speakers=True)
+    changed = model(**{**inputs, "speaker": torch.tensor([1, 1, 2])})
+    assert changed.loss != model(**inputs).loss
+    del inputs["speaker"]
+    with pytest.raises(UserError, match="^speaker: the model has several"):
+        model(**inputs)
+
+
+def test_statistics_are_those_of_the_data():
+    model = build()
+    codes = [torch.tensor([1, 1, 1, 2, 1]), torch.tensor([3] * 12), torch.tensor([4, 2, 2])]
+    model.fit_statistics([(4, codes[0], None), (5, codes[1], None), (2, codes[2], None)])
+    assert float(model.codes_per_token) == pytest.approx(20 / 11)
+    rates = [5 / (4 + SPARE_TOKENS), 12 / (5 + SPARE_TOKENS), 3 / (2 + SPARE_TOKENS)]
+    assert float(model.least_rate) == pytest.approx(min(rates))
+    assert float(model.greatest_rate) == pytest.approx(max(rates))
+    assert model.longest_runs.tolist() == [1, 4, 3, 13, 2] + [1] * (K - 5)
+    limits = model.limits(torch.tensor([4, 50]))
+    for number, tokens in enumerate((4, 50)):
+        spoken = tokens + SPARE_TOKENS
+        assert int(limits.least[number]) == math.floor(min(rates) * spoken / RATE_MARGIN)
+        assert int(limits.most[number]) == math.ceil(max(rates) * spoken * RATE_MARGIN - 1e-3)
+    copy = build()
+    copy.load_state_dict(model.state_dict())
+    assert torch.equal(copy.longest_runs, model.longest_runs)
+    assert torch.equal(copy.codes_per_token, model.codes_per_token)
+    with pytest.raises(UserError, match="no utterances to train on"):
+        model.fit_statistics([])
+
+
+def test_training_data_keep_to_their_own_limits():
+    torch.manual_seed(2)
+    model, utterances = build(), []
+    for tokens in (3, 9, 30, 61):
+        codes = torch.randint(3, (int(tokens * (1 + torch.rand(()))) + 5,))
+        utterances.append((tokens, codes, None))
+    model.fit_statistics(utterances)
+    for tokens, codes, _ in utterances:
+        limits = model.limits(torch.tensor([tokens]))
+        assert int(limits.least) <= len(codes) <= int(limits.most)
+        values, runs = torch.unique_consecutive(codes, return_counts=True)
+        assert bool((runs <= limits.longest_runs[values]).all())
+
+
+SEARCHES = [
+    SearchOptions(),
+    SearchOptions("sample", temperature=0.9),
+    SearchOptions("sample", top_k=3),
+    SearchOptions("sample", top_p=0.7),
+    SearchOptions("beam", beam_size=3),
+]
+
+
+@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[2]], ids=str)
+@pytest.mark.parametrize("search", SEARCHES, ids=str)
+def test_generation_with_and_without_cache_in_batches_and_alone(options, search):
+    model = build(**options).eval()
+    torch.nn.init.normal_(model.to_code.weight, std=0.5)
+    # A short speech: it has to end within the limits sometimes, and to meet them sometimes.
+    model.fit_statistics([(8, torch.arange(K).repeat(3), None), (8, torch.arange(6), None)])
+    inputs = inputs_for(model)
+    given = inputs["tokens"], inputs["token_lens"], inputs.get("speaker")
+    found = model.generate(*given, search=search, generator=7)
+    plain = model.generate(*given, search=search, generator=7, use_cache=False)
+    assert torch.equal(found.codes, plain.codes) and torch.equal(found.stopped, plain.stopped)
+    torch.testing.assert_close(found.attention, plain.attention, atol=1e-5, rtol=0)
+    assert (found.pitch is None) == (model.pitch_levels == 0)
+    if found.pitch is not None:
+        assert torch.equal(found.pitch, plain.pitch)
+    for item in range(3):
+        own, tokens, _ = alone(inputs, item)
+        speaker = own.get("speaker")
+        single = model.generate(own["tokens"], None, speaker, search, generator=7)
+        count = int(found.counts[item])
+        assert torch.equal(found.codes[item, :count], single.codes[0])
+        torch.testing.assert_close(
+            found.attention[item, :count, :tokens], single.attention[0], atol=1e-5, rtol=0
+        )
+        assert found.stopped[item] == single.stopped[0]
+
+
+def test_generation_leaves_no_gradients_and_changes_no_state():
+    model = build().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = model.generate(batch()["tokens"])
+    assert not found.attention.requires_grad
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_positions_need_not_be_whole():
+    table = sinusoids(torch.tensor([0.0, 2.5]), 6)
+    for place, position in enumerate((0.0, 2.5)):
+        for i in range(3):
+            angle = position / 10000 ** (2 * i / 6)
+            assert float(table[place, 2 * i]) == pytest.approx(math.sin(angle), abs=1e-6)
+            assert float(table[place, 2 * i + 1]) == pytest.approx(math.cos(angle), abs=1e-6)
+
+
+def test_it_trains_in_bf16():
+    model = build(max_speakers=3, pitch_levels=LEVELS)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(**inputs_for(model))
+    assert output.loss.dtype == torch.float32
+    output.loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"channels": 18}, "^channels: 18; it has to be a multiple of 4"),
+        ({"dropout": 1.0}, "^dropout: 1.0; it is a share"),
+        ({"code_dropout": -0.1}, "^code_dropout: -0.1; it is a share"),
+    ],
+)
+def test_wrong_options_are_named(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        build(**options)
+
+
+def test_it_learns_to_read():
+    """Every token says which three codes follow: after some steps, unseen texts are read right."""
+    torch.manual_seed(3)
+    model = build(dropout=0.0, channels=32, pitch_levels=LEVELS)
+    optimizer = torch.optim.Adam(model.parameters(), 4e-3)
+
+    def texts(count, length=6):
+        tokens = torch.randint(1, V, (count, length))
+        codes = (tokens[:, :, None] * torch.tensor([1, 3, 7]) % K).flatten(1)
+        return tokens, codes, codes % (LEVELS + 1)
+
+    tokens, codes, pitch = texts(64)
+    model.fit_statistics((6, row, None) for row in codes)
+    for _ in range(250):
+        tokens, codes, pitch = texts(32)
+        ones = torch.ones(32)
+        output = model(tokens, ones, codes, ones, pitch=pitch)
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+    tokens, codes, pitch = texts(20)
+    for search in (SearchOptions(), SearchOptions("beam", beam_size=2)):
+        found = model.eval().generate(tokens, search=search)
+        assert found.stopped.all() and abs(found.codes.shape[1] - codes.shape[1]) <= 1
+        for values, expected in ((found.codes, codes), (found.pitch, pitch)):
+            assert float((values[:, :18] == expected).float().mean()) > 0.95
