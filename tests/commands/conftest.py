@@ -8,6 +8,7 @@ from tests.inference.conftest import (  # noqa: F401
     codec_folder,
     converter_folders,
     recording,
+    speech_folders,
     vocoder_folder,
     wav_codec_folder,
 )

@@ -73,3 +73,19 @@ def test_a_file_of_codes(codec_folder, recording, tmp_path, run, refused):
 def test_refusals(tmp_path, refused):
     assert "nothing does not exist" in refused("info", tmp_path / "nothing")
     assert "is not an export folder" in refused("info", tmp_path)
+
+
+def test_text_to_speech(speech_folders, codec_folder, run):
+    report, codec = told(run, speech_folders("plain")), told(run, codec_folder)
+    tts = load_export(speech_folders("plain"), run_opts=CPU)
+    assert report["interface"] == "TextToSpeech" and report["codec"] == "SpeechCodec"
+    assert report["parameters"] == sum(p.numel() for p in tts.mods.model.parameters())
+    assert report["tokenizer"] == {"kind": "char", "tokens": tts.tokenizer.vocabulary_size}
+    assert report["search"] == {"method": "sample", "temperature": 0.8, "top_k": 0, "top_p": 1.0}
+    assert report["speakers"] == [] and report["max_characters"] == 40
+    for name in ("codebook_size", "code_rate", "bits_per_second", "sampling_sigma", "sample_rate"):
+        assert report[name] == codec[name], name
+    assert report["codec_checksum"] == codec["checksum"]
+    assert report["checksum"] == model_checksum(tts.mods.model)
+    said = run("info", speech_folders("pitch"))[1]
+    assert "speakers               p225, p226\n" in said and "pitch bits per second" in said

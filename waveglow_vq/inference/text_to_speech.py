@@ -10,17 +10,15 @@ from pathlib import Path
 
 from waveglow_vq.data.blocks import WavWriter
 from waveglow_vq.data.text import MAX_CHARACTERS, split_sentences
-from waveglow_vq.data.tokenizer import TextTokenizer
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.base import ExportedInterface
-from waveglow_vq.inference.coding import checksum_of, load_codec
-from waveglow_vq.inference.loading import (
-    CODEC_FOLDER,
-    TOKENIZER_FILE,
-    check_checksum,
-    file_checksum,
-)
 from waveglow_vq.inference.noise import checked_generator
+from waveglow_vq.inference.speech_parts import (
+    changed_search,
+    check_speech_parts,
+    read_speech_parts,
+    voices_of,
+)
 from waveglow_vq.inference.spoken import (
     SpokenText,
     read_text_file,
@@ -98,7 +96,7 @@ class TextToSpeech(ExportedInterface):
         if tokenizer is None or codec is None:
             raise UserError("tokenizer, codec: TextToSpeech needs both beside its model")
         self.tokenizer, self.codec = tokenizer, codec
-        self._check_parts()
+        check_speech_parts(self.mods.model, tokenizer, codec, super().speakers)
 
     @classmethod
     def from_hparams(cls, source, **kwargs):
@@ -127,43 +125,8 @@ class TextToSpeech(ExportedInterface):
 
     @classmethod
     def read_parts(cls, folder, header, run_opts):
-        """The tokenizer and the codec of an export, checked against its checksums."""
-        path = folder / TOKENIZER_FILE
-        if not path.is_file():
-            raise UserError(f"{folder} has no {TOKENIZER_FILE}: the tokenizer is missing.")
-        tokenizer = TextTokenizer(path)
-        check_checksum("tokenizer", path, file_checksum(path), header)
-        path = folder / CODEC_FOLDER
-        if not path.is_dir():
-            raise UserError(f"{folder} has no folder {CODEC_FOLDER}: the codec is missing.")
-        codec = load_codec(path, run_opts)
-        check_checksum("codec", path, checksum_of(codec), header)
-        return {"tokenizer": tokenizer, "codec": codec}
-
-    def _check_parts(self):
-        model, codec = self.mods.model, self.codec.mods.model
-        pitch_levels = codec.conditioner.pitch.levels if codec.uses_pitch else 0
-        for name, of_model, other, of_other in (
-            ("vocabulary_size", model.vocabulary_size, "tokenizer", self.tokenizer.vocabulary_size),
-            ("codebook_size", model.codebook_size, "codec", codec.quantizer.codebook_size),
-            ("pitch_levels", model.pitch_levels, "codec", pitch_levels),
-        ):
-            if of_model != of_other:
-                raise UserError(
-                    f"the model does not belong to the {other}: its {name} is {of_model}, and the "
-                    f"{other}'s is {of_other}; train it with this {other}."
-                )
-        labels = super().speakers
-        if (model.max_speakers > 0) != (len(labels) > 0) or len(labels) > model.max_speakers:
-            raise UserError(
-                f"speakers: {len(labels)} labels for a model with room for {model.max_speakers} "
-                "speakers; the export is damaged, export it again."
-            )
-        if labels and not self.speakers:
-            raise UserError(
-                f"speakers: the codec knows none of the model's, such as {labels[0]!r}; train the "
-                "model on codes of a codec of the same speakers."
-            )
+        """The tokenizer and the codec of an export."""
+        return read_speech_parts(folder, header, run_opts)
 
     @property
     def sample_rate(self):
@@ -183,9 +146,7 @@ class TextToSpeech(ExportedInterface):
     @property
     def speakers(self):
         """Labels of the voices; empty for a single one."""
-        labels, voices = super().speakers, self.codec.speakers
-        # A speaker may have been held out from the training of the codec.
-        return [x for x in labels if x in voices] if labels and voices else labels or voices
+        return voices_of(super().speakers, self.codec)
 
     @property
     def max_characters(self):
@@ -284,7 +245,7 @@ class TextToSpeech(ExportedInterface):
             As :meth:`synthesize`.
         """
         generator, voice = checked_generator(generator), self._voice(speaker)
-        sentences, search = self.sentences(text), self._checked_search(search)
+        sentences, search = self.sentences(text), changed_search(self.search, search)
         spoken = (self._written([s], [voice], search, generator)[0] for s in sentences)
         return self._decoded(spoken, len(sentences), voice, sigma, generator, pause)
 
@@ -314,7 +275,7 @@ class TextToSpeech(ExportedInterface):
         UserError
             As :meth:`synthesize`.
         """
-        generator, search = checked_generator(generator), self._checked_search(search)
+        generator, search = checked_generator(generator), changed_search(self.search, search)
         if isinstance(texts, str) or not len(texts):
             raise UserError("texts: a list of at least one text is wanted")
         several = isinstance(speakers, (list, tuple))
@@ -395,7 +356,7 @@ class TextToSpeech(ExportedInterface):
             As :meth:`synthesize`.
         """
         generator, voice = checked_generator(generator), self._voice(speaker)
-        sentences, search = self.sentences(text), self._checked_search(search)
+        sentences, search = self.sentences(text), changed_search(self.search, search)
         return SpokenText([self._written([s], [voice], search, generator)[0] for s in sentences])
 
     def decode_text(self, spoken, speaker=None, generator=None, sigma=None, pause=PAUSE):
@@ -438,17 +399,6 @@ class TextToSpeech(ExportedInterface):
         speaker_numbers(known, speaker, 1, type(self).__name__)
         number = labels.index(speaker) if labels else None
         return number, speaker if self.codec.speakers else None
-
-    def _checked_search(self, search):
-        if isinstance(search, SearchOptions):
-            return search.checked()
-        changes = {} if search is None else dict(search)
-        for name in changes:
-            if name not in SearchOptions._fields:
-                raise UserError(
-                    f"search: {name!r} is not one of {', '.join(SearchOptions._fields)}"
-                )
-        return self.search._replace(**changes).checked()
 
     def _written(self, sentences, voices, search, generator):
         """Sentences as codes, written at once."""
