@@ -8,6 +8,7 @@
     python benchmarks/run.py --only quantizer
     python benchmarks/run.py --only prior --data_folder /data/LJSpeech-1.1 --minutes 30
     python benchmarks/run.py --only conversion --data_folder /data/VCTK-Corpus --minutes 10
+    python benchmarks/run.py --only text
 
 Everything after the name of a measurement goes to its own script, which explains itself by --help.
 """
@@ -28,6 +29,7 @@ MEASUREMENTS = {
     "quantizer": "quantizer_synthetic",
     "prior": "prior_comparison",
     "conversion": "conversion_rates",
+    "text": "text_to_codes",
 }
 
 
