@@ -100,7 +100,11 @@ def assert_same_runs(first, second):
         assert same, name
     logs = [folder / "train_log.txt" for folder in (first, second)]
     ours, theirs = (
-        re.sub(r"(segments_per_second|real_time_factor): [-+.e\d]+", "", log.read_text("utf-8"))
+        re.sub(
+            r"(segments_per_second|codes_per_second|real_time_factor): [-+.e\d]+",
+            "",
+            log.read_text("utf-8"),
+        )
         for log in logs
     )
     assert ours == theirs

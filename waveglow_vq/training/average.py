@@ -12,12 +12,19 @@ from pathlib import Path
 
 from waveglow_vq.data.speakers import SPEAKERS_FILE, read_speakers
 from waveglow_vq.errors import UserError, cli_errors
-from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, load_labels
+from waveglow_vq.inference.loading import (
+    CODEC_FOLDER,
+    HPARAMS_FILE,
+    LABELS_FILE,
+    TOKENIZER_FILE,
+    load_labels,
+)
 from waveglow_vq.training.averaging import average_checkpoints, choose_checkpoints
-from waveglow_vq.training.brain import VALID_LOSS
 from waveglow_vq.training.checkpointing import KillSafeCheckpointer
-from waveglow_vq.training.export import export_hparams, export_model, interface_of
+from waveglow_vq.training.export import export_model, export_text_to_speech, interface_of
+from waveglow_vq.training.export_hparams import export_hparams, text_to_speech_hparams
 from waveglow_vq.training.guards import write_errors
+from waveglow_vq.training.model_brain import VALID_LOSS
 from waveglow_vq.training.pipeline import read_manifest
 from waveglow_vq.training.speakers import speaker_centroids
 
@@ -123,7 +130,11 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
     weights = average_checkpoints(chosen, name)
 
     # Only the model of the run's objects is built, by the means of an export.
-    built = load_hyperpyyaml(export_hparams(text, "WaveGlowVocoder"))
+    of_text = "codec_checksum" in settings
+    if of_text:
+        built = load_hyperpyyaml(text_to_speech_hparams(text, 0, "", ""))
+    else:
+        built = load_hyperpyyaml(export_hparams(text, "WaveGlowVocoder"))
     model = built["model"]
     try:
         model.load_state_dict(weights)
@@ -133,6 +144,9 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
             f"({' '.join(str(error).split())[:200]})"
         ) from error
     model.eval()
+    if of_text:
+        _export_text(text, model, run_folder, settings, export_folder)
+        return chosen, name, "TextToSpeech"
     labels = None
     if model.speakers is not None:
         labels = _speaker_labels(run_folder, settings)
@@ -141,6 +155,22 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
     interface = interface_of(model)
     export_model(text, model, export_folder, interface, labels)
     return chosen, name, interface
+
+
+def _export_text(text, model, run_folder, settings, export_folder):
+    """Exports a model of text to codes with what the run was trained with."""
+    tokenizer = _first_folder(run_folder / TOKENIZER_FILE, settings.get("tokenizer_file"))
+    # The run's own export has a copy.
+    codec = _first_folder(settings.get("codec"), run_folder / "export" / CODEC_FOLDER)
+    for found, what in ((tokenizer, TOKENIZER_FILE), (codec, "the export of the codec")):
+        if found is None:
+            raise UserError(f"{run_folder}: {what} that it was trained with is missing")
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    labels = next((node for key, node in root.value if key.value == "speakers"), None)
+    if labels is not None:
+        labels = [label.value for label in labels.value]
+    checksum = settings["codec_checksum"]
+    export_text_to_speech(text, model, tokenizer, codec, export_folder, labels, checksum)
 
 
 def _plain_settings(text):
