@@ -111,8 +111,23 @@ _SHORT_WORDS = set(
     " own pay per pop put ran raw red run sad sat saw say sea see set she sir six sky son sun"
     " tea ten the tie too top try two use via war was way who why win won yes yet you good".split()
 )
-# Longer ones that look as if they could be said as a word, but are not.
-_LONG_SPELLED = {"USSR", "YMCA", "YWCA", "UCLA", "ESPN", "NAACP", "ACLU", "IEEE", "ISBN"}
+# These are spelled, whatever they look like.
+_ALWAYS_SPELLED = {
+    "FBI",
+    "CIA",
+    "USA",
+    "UK",
+    "EU",
+    "USSR",
+    "YMCA",
+    "YWCA",
+    "UCLA",
+    "ESPN",
+    "NAACP",
+    "ACLU",
+    "IEEE",
+    "ISBN",
+}
 # No English word begins with other pairs of consonants.
 _ONSETS = set(
     "bl br ch cl cr dr dw fl fr gh gl gn gr kl kn kr ll mc ph pl pn pr ps rh sc sh sk sl sm sn sp"
@@ -127,7 +142,7 @@ _KINGS = (
 )
 _NUMBERED_THINGS = (
     "Act|Appendix|Apollo|Article|Book|Canto|Chapter|Class|Figure|Grade|Part|Phase|Plate|Psalm|Scene"
-    "|Section|Stage|Table|Title|Type|Vol\\.|Volume|War"
+    "|Section|Stage|Table|Title|Type|Volume|War"
 )
 # Words with a capital that tell that a sentence begins, since names do not begin with them.
 _STARTERS = set(
@@ -220,7 +235,8 @@ def _keeping_stop(words):
 
     def replaced(found):
         spoken = words(found) if callable(words) else words[found[1].lower()]
-        return spoken + ("." if ends_sentence(found.string, found.end()) else "")
+        ends = found[0].endswith(".") and ends_sentence(found.string, found.end())
+        return spoken + ("." if ends else "")
 
     return replaced
 
@@ -230,9 +246,15 @@ def _title(found):
     title, after = found[1].lower(), found.end()
     ends = ends_sentence(found.string, after)
     if ends or found.string[after : after + 1] == ",":
-        street = {"st": "street", "dr": "drive"}.get(title)
-        return (street + ("." if ends else "")) if street else found[0]
+        named = _NAME_BEFORE.search(found.string, max(0, found.start() - 20), found.start())
+        if title in ("st", "dr") and named:
+            return {"st": "street", "dr": "drive"}[title] + ("." if ends else "")
+        if after == len(found.string.rstrip()):
+            return found[0]
     return _TITLES[title]
+
+
+_NAME_BEFORE = re.compile(r"\b(?:[A-Z]\w+|\d+(?:st|nd|rd|th)) $")
 
 
 def _dotted(found):
@@ -247,19 +269,17 @@ def _initial(found):
 
 def _roman_ordinal(found):
     value = roman(found[2])
-    return f"{found[1]} the {ordinal(value)}{_roman_stop(found)}" if value else found[0]
+    if not value:
+        return found[0]
+    # Old prints have a point after any Roman numeral: "Charles I. in the sixth year".
+    stop = found[3] and ends_sentence(found.string, found.end())
+    return f"{found[1]} the {ordinal(value)}{'.' if stop else ''}"
 
 
 def _roman_cardinal(found):
     value = roman(found[2])
-    return f"{found[1]} {cardinal(value)}{_roman_stop(found)}" if value else found[0]
-
-
-def _roman_stop(found):
-    """Old prints have a point after any Roman numeral: "Charles I. in the sixth year"."""
-    if not found[3]:
-        return ""
-    return "." if ends_sentence(found.string, found.end()) else ""
+    stop = found[3] and re.match(r"\s*(?:[A-Z\"']|$)", found.string[found.end() : found.end() + 9])
+    return f"{found[1]} {cardinal(value)}{'.' if stop else ''}" if value else found[0]
 
 
 def _spell_acronyms(text):
@@ -270,25 +290,24 @@ def _spell_acronyms(text):
 
     def spelled(found):
         word = found[1]
-        if not _is_spelled(word, shouted):
+        joined = "&" in text[max(0, found.start() - 1) : found.end() + 1]  # AT&T
+        if not joined and not _is_spelled(word, shouted):
             return found[0]
         if word == "IT" and _sentence_begins(text, found.start()):
             return found[0]
-        plural = found[2]
-        return " ".join(word) + ("'s" if plural else "")
+        return " ".join(word) + ("'s" if found[2] else "")
 
     return re.sub(r"(?<![^\W\d_])([A-Z]{2,})('?s)?(?![^\W\d_])", spelled, text)
 
 
 def _is_spelled(word, shouted):
     lower = word.lower()
-    if word in _LONG_SPELLED or not re.search("[aeiouy]", lower):
+    no_word = not re.search("[aeiouy]", lower) or (
+        re.match("[^aeiouy]{2}", lower) and lower[:2] not in _ONSETS
+    )
+    if word in _ALWAYS_SPELLED or no_word:
         return True
-    if shouted:
-        return False
-    if len(word) <= 3:
-        return lower not in _SHORT_WORDS or word == "IT"
-    return bool(re.match("[^aeiouy]{2}", lower)) and lower[:2] not in _ONSETS
+    return len(word) <= 3 and not shouted and (lower not in _SHORT_WORDS or word == "IT")
 
 
 def _sentence_begins(text, position):
@@ -318,6 +337,7 @@ _RULES = [
             r"|Ph\.\s?D\.|[ap]\.m(?!\w))",
             _keeping_stop(_dotted),
         ),
+        (r"\bPhD", "P H D"),
         (r"(?<![\w.])(cf)\.", _keeping_stop(_LATIN)),
         (r"\bi\. ?e\.", "that is"),
         # Titles, with a point or without.
@@ -335,7 +355,7 @@ _RULES = [
         ),
         (r"(?i:\b(dr))\.", _title),
         (
-            rf"(?i:\b({_any(_BEFORE_NUMBERS)}))\.\s*(?=[A-Z]?-?\d)",
+            rf"(?<![\w'])(?i:({_any(_BEFORE_NUMBERS)}))\.\s*(?=[A-Z]?-?\d|(?:[IVXL]{{2,}}|[VX])\b)",
             lambda found: _BEFORE_NUMBERS[found[1].lower()] + " ",
         ),
         (
@@ -351,12 +371,13 @@ _RULES = [
             _roman_ordinal,
         ),
         (
-            rf"\b({_NUMBERED_THINGS}) ([IVXLC]+)\b(\.?)(?! (?:am|do|have|think|will)\b)",
+            rf"\b((?i:{_NUMBERED_THINGS})) ([IVXLC]+)\b(\.?)(?! (?:am|do|have|think|will)\b)",
             _roman_cardinal,
         ),
         (r"\b([A-Z][a-z]+) ([VX]?I{2,3}|XI[VX]|XVI*|XXI*)\b(\.?)", _roman_cardinal),
         # J. Edgar Hoover; the pronoun I only between names.
-        (r"(?<![\w.'])([A-HJ-Z])\.(?=\s+[A-Z])", _initial),
+        (r"(?<![\w.'])([A-HJ-Z]|I(?=\.\s[A-Z]\.))\.(?=\s+[A-Z])", _initial),
+        (r"(?<=\b[A-Z] )([A-Z])\.(?=\s+[a-z\d])", r"\1"),
         (r"(?<=[A-Z][. ] )(I)\.(?= [A-Z])", _initial),
     )
 ]

@@ -73,18 +73,19 @@ def normalize_text(text):
     >>> normalize_text("The BBC’s café opens at 9:05 a.m., No. 12 St. James's St.")
     "the b b c's cafe opens at nine oh five a m, number twelve saint james's street."
     """
-    while True:
-        # What one round leaves may be an abbreviation for the next: "(Smith Jr)." is "smith jr."
-        spoken = _normalize(text)
+    # What one round leaves may be an abbreviation for the next: "(Smith Jr)." is "smith jr." No
+    # text was found that takes more than two rounds; the bound is for the one that was not.
+    for _ in range(10):
+        spoken, text = text, _normalize(text)
         if spoken == text:
-            return spoken
-        text = spoken
+            break
+    return text
 
 
 def _normalize(text):
     text = _in_plain_signs(text)
     text = re.sub(
-        r"(?i)\b(?:[\w-]+[.@])*[\w-]+\.(?:com|org|net|edu|gov|info|co\.uk|ac\.uk)\b",
+        r"(?i)(?<![\w.@-])(?:[\w-]+[.@])*[\w-]+\.(?:com|org|net|edu|gov|info|co\.uk|ac\.uk)\b",
         lambda found: found[0].replace(".", " dot "),
         text,
     )
@@ -104,8 +105,9 @@ def _in_plain_signs(text):
     text = unicodedata.normalize("NFKC", text).translate({0x2044: "/", 0x2215: "/"})
     text = "".join(_plain_sign(character) for character in text)
     text = re.sub(r"-{2,}|(?<=\s)-(?=\s)", " — ", text)
-    # Some texts of VCTK have spaces around apostrophes.
+    # Some texts of VCTK have spaces around apostrophes, or no apostrophe.
     text = re.sub(r"(?i)(?<=[a-z])(?: '|' | ' )(?=(?:t|s|re|ve|ll|d|m)\b)", "'", text)
+    text = re.sub(r"(?i)\b(it|that|what|there|he|she) (?=s\b)", r"\1'", text)
     return " ".join(text.split())
 
 
@@ -122,12 +124,11 @@ def _in_plain_letters(text):
     """Lower case without accents, where a Latin letter is below them."""
     if text.isascii():
         return text.lower()
+    folded = unicodedata.normalize("NFKD", text.lower()).translate(str.maketrans(_LETTERS))
     letters = ""
-    for character in unicodedata.normalize("NFKD", text.lower()):
-        character = _LETTERS.get(character, character)
-        if unicodedata.combining(character) and (not letters or letters[-1].isascii()):
-            continue
-        letters += character
+    for character in folded:
+        if not unicodedata.combining(character) or (letters and not letters[-1].isascii()):
+            letters += character
     return unicodedata.normalize("NFC", letters).lower()
 
 
@@ -135,16 +136,16 @@ def _tidy(text):
     """Spoken symbols only, and each mark but once."""
     # "The word(s)", and a bracket that ends the text needs no pause.
     text = re.sub(r"(?<=\w)[(\[](\w+)[)\]]", r"\1", text)
-    text = re.sub(r"[()\[\]{}]", ",", re.sub(r"[)\]}\s]+$", "", text))
+    text = re.sub(r"[()\[\]{}]", ",", text.rstrip(")]} "))
     text = "".join(character if _is_spoken(character) else " " for character in text)
     # Times as LJSpeech's normalised texts have them: "twelve:thirty".
     text = re.sub(r"(?<=[^\W\d_]):(?=[^\W\d_])", " ", text)
     # An apostrophe is of a word, or a quotation mark.
-    text = re.sub(rf"(?<![^\W\d_])'(?!(?:{_ELIDED})\b)|(?<![sn])'(?![^\W\d_])", "", text)
+    text = re.sub(rf"(?<![^\W\d_])'(?!(?:{_ELIDED})\b)|(?<!s)(?<!in)'(?![^\W\d_])", "", text)
     text = re.sub(r"(?<![^\W\d_])-(?=\w)|(?<=\w)-(?!\w)|(?<!\w)-(?!\w)", " ", text)
-    text = re.sub(rf"\s*[{_MARKS}][\s{_MARKS}]*", _strongest_mark, text)
     text = " ".join(text.split())
-    return re.sub(rf"^[ {_MARKS}-]+|[ -]+$", "", text)
+    text = re.sub(rf" ?[{_MARKS}][ {_MARKS}]*", _strongest_mark, text)
+    return text.lstrip(f" -{_MARKS}").rstrip(" -")
 
 
 def _is_spoken(character):

@@ -224,16 +224,19 @@ _RULES = [
         # Nobody would say the name of such a number; int() even refuses very long ones.
         (
             rf"\d{{{LONGEST_CARDINAL + 1},}}|\d{{1,3}}(?:,\d{{3}}){{{LONGEST_CARDINAL // 3},}}",
-            lambda found: digit_by_digit(found[0].replace(",", "")),
+            lambda found: f" {digit_by_digit(found[0].replace(',', ''))} ",
         ),
+        (r"(?<![\w-])\d+(?:-\d+){2,}(?![\w-])|(?<![\w-])\d{3}-\d{4}(?![\w-])", _groups),
+        # Ranges: what stands on both sides is said by the rules below.
+        (rf"(?<![\w-])({_NUMBER})-(?=[$£€]?{_NUMBER}(?![\dA-Z-]))", r"\1 to "),
+        (r"(?<= [ap] m)-(?=\d)", " to "),
         (
-            rf"(?:\bUS)?(?P<currency>[$£€]) ?(?P<amount>{_NUMBER})"
+            rf"(?:\bU ?S ?)?(?P<currency>[$£€]) ?(?P<amount>{_NUMBER})"
             rf"(?: ?(?P<magnitude>{'|'.join(_MAGNITUDES)})(?!\w))?",
             _money,
         ),
         (r"(?<![\d:.,])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?![\d:])", _time),
         (r"(?<![\d:.,])(1?\d)\.([0-5]\d)()(?= [ap] m\b)", _time),
-        (r"(?<![\w-])\d+(?:-\d+){2,}(?![\w-])|(?<![\w-])\d{3}-\d{4}(?![\w-])", _groups),
         (
             r"(?<![\d/.,])(?:(?P<whole>\d+)[ -])?(?P<above>\d+)/(?P<below>\d+)(?![\d/])"
             rf"(?:{_UNIT})?",
@@ -250,7 +253,12 @@ _RULES = [
             lambda found: ordinal(int(found[1].replace(",", ""))),
         ),
         (r"(?<=\d)-(?=[A-Z]\b)", " "),  # 133-A
-        (rf"(?P<before>\b(?i:number|page|room|route|flight|highway|exhibit) )(?P<digits>{_WHOLE})(?![\d.]*\d)", _numbered),
+        (r"(?<=\d)'(?=1?\d(?:\"|$|[ ,.;]))", " foot "),  # 6'2"
+        (
+            r"(?P<before>\b(?i:number|page|room|route|flight|highway|exhibit) )"
+            rf"(?P<digits>{_WHOLE})(?![\d.]*\d)",
+            _numbered,
+        ),
         (r"(?<=\b[Bb]ox )\d{3,}", lambda found: digit_by_digit(found[0])),
         # House numbers, and years of antiquity.
         (
@@ -259,16 +267,19 @@ _RULES = [
             r"| (?:North|South|East|West) [A-Z]|,? [ABC] [CD]\b)",
             lambda found: in_pairs(int(found[1])),
         ),
-        (r"(?<=\b[Ii]n )([1-9]\d\d)(?=,(?!\d)| [A-Z])", lambda found: in_pairs(int(found[1]))),
+        (
+            r"(?:(?<=\b[Ii]n )|(?<=\byear ))([1-9]\d\d|10[1-9]\d)(?=[,.;:](?!\d)| [A-Z]|$)",
+            lambda found: in_pairs(int(found[1])),
+        ),
         # Calibers: a .38 revolver.
         (r"(?<![\w.])\.(22|25|32|38|44|45|50)(?![\d%])", lambda found: _amount(found[1])),
-        # Ranges: what stands on both sides is said by the rules below.
-        (rf"(?<![\w-])({_NUMBER})-(?=[$£€]?{_NUMBER}(?![\w-]))", r"\1 to "),
         (r"(?<![\w.])-(?=\.?\d)", "minus "),
         (
             rf"(?<![\w.,])(?P<amount>{_NUMBER}){_UNIT}",
             _measure,
         ),
+        (r"(?<=\d):(?=\d)", " to "),
+        (r"(?<=\d)(?=[A-Za-z])", " "),
         (r"(?<=[A-Za-z])(\d+)", _code),
         (_NUMBER, _plain),
     )
