@@ -15,7 +15,7 @@ from waveglow_vq.evaluation.attention import alignment_figures, tolerance_for
 from waveglow_vq.evaluation.plots import attention_picture
 from waveglow_vq.inference.coding import load_codec
 from waveglow_vq.inference.loading import file_checksum
-from waveglow_vq.inference.spoken import SpokenSentence, spoken_code_file
+from waveglow_vq.inference.spoken import spoken_code_file, write_sentences
 from waveglow_vq.training.export import export_text_to_speech
 from waveglow_vq.training.model_brain import ModelBrain
 from waveglow_vq.training.report import EpochMeans
@@ -25,7 +25,6 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from speechbrain.utils.logger import get_logger
-from torch.nn.utils.rnn import pad_sequence
 
 logger = get_logger(__name__)
 
@@ -139,7 +138,7 @@ class TextToCodesBrain(ModelBrain):
         code_counts = (code_lens * codes.shape[1]).round().long().tolist()
         for row in range(min(len(tokens), wanted - len(self.kept))):
             speaker = batch.speaker[row] if hasattr(batch, "speaker") else None
-            own = tokens[row, : token_counts[row]]
+            own = tokens[row, : token_counts[row]].tolist()
             self.kept.append((batch.id[row], own, code_counts[row], speaker))
 
     def _speak(self):
@@ -147,31 +146,20 @@ class TextToCodesBrain(ModelBrain):
         means, size = EpochMeans(), self.hparams.valid_batch_size
         for begin in range(0, len(self.kept), size):
             names, tokens, counts, speakers = zip(*self.kept[begin : begin + size], strict=True)
-            lengths = torch.tensor([len(own) for own in tokens], device=self.device)
-            generated = self.evaluated.generate(
-                pad_sequence(tokens, batch_first=True),
-                lengths / lengths.max(),
+            sentences = write_sentences(
+                self.evaluated,
+                self.tokenizer,
+                [(self.tokenizer.decode(own), own) for own in tokens],
                 None if speakers[0] is None else torch.stack(speakers),
                 self.hparams.search,
                 generator=self.hparams.seed,
             )
-            for row, name in enumerate(names):
-                sentence = self._sentence(generated, row, tokens[row].tolist())
-                means.add(_figures(sentence, counts[row]), 1)
-                self.spoken.append((name, sentence, speakers[row]))
+            for name, sentence, count, speaker in zip(
+                names, sentences, counts, speakers, strict=True
+            ):
+                means.add(_figures(sentence, count), 1)
+                self.spoken.append((name, sentence, speaker))
         return means.summary()
-
-    def _sentence(self, generated, row, ids):
-        count = int(generated.counts[row])
-        pitch = generated.pitch
-        return SpokenSentence(
-            self.tokenizer.decode(ids),
-            self.tokenizer.pieces(ids),
-            generated.codes[row, :count].cpu(),
-            None if pitch is None else pitch[row, :count].cpu(),
-            generated.attention[row, :count, : len(ids)].float().cpu(),
-            bool(generated.stopped[row]),
-        )
 
     def write_epoch_samples(self, folder):
         """Sound and alignment of validation texts."""
@@ -215,13 +203,14 @@ class TextToCodesBrain(ModelBrain):
         from waveglow_vq.inference.text_to_speech import TextToSpeech
 
         output_folder = Path(self.hparams.output_folder)
+        most = self.debug_batches if self.debug else math.inf
         results = judge_text_to_speech(
             TextToSpeech.from_hparams(
                 output_folder / "export", run_opts={"device": str(self.device)}
             ),
             Path(self.hparams.manifest_folder) / "test.json",
             self.hparams.data_root,
-            utterances=self.hparams.test_utterances,
+            utterances=min(self.hparams.test_utterances, most),
             use_word_judge=self.hparams.use_judges,
             seed=self.hparams.seed,
             output=folder,
