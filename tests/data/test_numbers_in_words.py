@@ -51,6 +51,8 @@ def test_all_numbers_are_read_back():
         (505, "five hundred five"),
         (1063, "one thousand sixty-three"),
         (6439, "six thousand, four hundred thirty-nine"),
+        (5100, "five thousand, one hundred"),
+        (5099, "five thousand ninety-nine"),
         (1_000_000, "one million"),
         (3_010_000, "three million, ten thousand"),
         (-12, "minus twelve"),

@@ -152,6 +152,8 @@ def test_long_sentences_are_cut_where_one_would_breathe():
     assert len(pieces) == 2 and min(map(len, pieces)) > 60
     words = split_sentences("word " * 50, 100)
     assert all(60 < len(piece) <= 100 for piece in words) and len(words) == 3
+    # Not after so few letters that the rest would be as long as before.
+    assert split_sentences("Yes, " + "word " * 22, 100)[0].startswith("Yes, word word")
     # Not between "Dr." and the name, not within the number.
     assert split_sentences("he is Dr. Lee today", 12) == ["he is", "Dr. Lee", "today"]
     assert split_sentences("x" * 25, 10) == ["x" * 10, "x" * 10, "x" * 5]

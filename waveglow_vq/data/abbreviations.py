@@ -134,15 +134,16 @@ _ONSETS = set(
     " sq st sw th tr ts tw wh wr".split()
 )
 _KINGS = (
-    "Albert|Alexander|Benedict|Boniface|Carlos|Catherine|Charles|Christian|Clement|Constantine"
-    "|Darius|Edward|Elizabeth|Ferdinand|Francis|Frederick|George|Gregory|Gustav|Gustavus|Henry"
-    "|Innocent|Ivan|James|John|Julius|Leo|Leopold|Louis|Ludwig|Malcolm|Mary|Napoleon|Nebuchadnezzar|Nicholas|Otto"
-    "|Paul|Peter|Philip|Pius|Ptolemy|Ramses|Rameses|Richard|Robert|Sargon|Sixtus|Theodore|Urban|Victor"
-    "|Wilhelm|William|Xerxes"
-)
+    "Albert Alexander Benedict Boniface Carlos Catherine Charles Christian Clement"
+    " Constantine Darius Edward Elizabeth Ferdinand Francis Frederick George Gregory Gustav"
+    " Gustavus Henry Innocent Ivan James John Julius Leo Leopold Louis Ludwig Mary Napoleon"
+    " Nebuchadnezzar Nicholas Otto Paul Peter Philip Pius Ptolemy Rameses Ramses Richard"
+    " Robert Sargon Sixtus Theodore Urban Victor Wilhelm William Xerxes"
+).split()
+# These are numbered with single Roman digits, too; "Class C" and "Type V" have letters.
+_CHAPTERS = "Act Article Book Canto Chapter Part Psalm Scene Section Volume War".split()
 _NUMBERED_THINGS = (
-    "Act|Appendix|Apollo|Article|Book|Canto|Chapter|Class|Figure|Grade|Part|Phase|Plate|Psalm|Scene"
-    "|Section|Stage|Table|Title|Type|Volume|War"
+    _CHAPTERS + "Appendix Apollo Class Figure Grade Phase Plate Stage Table Title Type".split()
 )
 # Words with a capital that tell that a sentence begins, since names do not begin with them.
 _STARTERS = set(
@@ -269,7 +270,9 @@ def _initial(found):
 
 def _roman_ordinal(found):
     value = roman(found[2])
-    if not value:
+    # "Charles V. Smith" has an initial.
+    name = found[3] and re.match(r"\s+[A-Z]", found.string[found.end() : found.end() + 9])
+    if not value or (name and len(found[2]) == 1 and not ends_sentence(found.string, found.end())):
         return found[0]
     # Old prints have a point after any Roman numeral: "Charles I. in the sixth year".
     stop = found[3] and ends_sentence(found.string, found.end())
@@ -365,13 +368,17 @@ _RULES = [
         (rf"\b({_capitalised(_MONTHS)})\.(?=\s*\d)", lambda found: _MONTHS[found[1].lower()]),
         (rf"(?<![\w'.])(?i:({_any(_WORDS)}))\.", _keeping_stop(_WORDS)),
         # Roman numerals: kings, then chapters, then what cannot be a word.
-        (rf"\b({_KINGS}) ([IVXL]{{2,}}|[VX])\b(\.?)", _roman_ordinal),
+        (rf"\b({_any(_KINGS)}) ([IVXL]{{2,}}|[VX])\b(\.?)", _roman_ordinal),
         (
-            rf"\b({_KINGS}) (I)\b(\.|(?=[,;:)?!']|$| (?:of|was|had|and|in|to|who|by|the)\b))",
+            rf"\b({_any(_KINGS)}) (I)\b(\.|(?=[,;:)?!']|$| (?:of|was|had|and|in|to|who|by|the)\b))",
             _roman_ordinal,
         ),
         (
-            rf"\b((?i:{_NUMBERED_THINGS})) ([IVXLC]+)\b(\.?)(?! (?:am|do|have|think|will)\b)",
+            rf"\b((?i:{_any(_NUMBERED_THINGS)})) ([IVXLC]{{2,}})\b(\.?)",
+            _roman_cardinal,
+        ),
+        (
+            rf"\b({_any(_CHAPTERS)}) ([IVX])\b(\.?)(?! (?:am|do|have|think|will)\b)",
             _roman_cardinal,
         ),
         (r"\b([A-Z][a-z]+) ([VX]?I{2,3}|XI[VX]|XVI*|XXI*)\b(\.?)", _roman_cardinal),

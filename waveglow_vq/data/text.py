@@ -73,8 +73,8 @@ def normalize_text(text):
     >>> normalize_text("The BBC’s café opens at 9:05 a.m., No. 12 St. James's St.")
     "the b b c's cafe opens at nine oh five a m, number twelve saint james's street."
     """
-    # What one round leaves may be an abbreviation for the next: "(Smith Jr)." is "smith jr." No
-    # text was found that takes more than two rounds; the bound is for the one that was not.
+    # What one round leaves may be an abbreviation for the next: "(Smith Jr)." is "smith jr." Two
+    # rounds and one to see that nothing changes were enough for all texts tried.
     for _ in range(10):
         spoken, text = text, _normalize(text)
         if spoken == text:
