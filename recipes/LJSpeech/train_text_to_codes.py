@@ -51,7 +51,7 @@ def main(arguments=None):
     check_launch(run_opts)
     ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides)
-    check_configuration(hparams, run_opts)
+    check_configuration(hparams, run_opts, hparams_file, overrides)
     # Before anything is written: are there a codec and a corpus at all?
     codec = run_on_main(read_codec, [hparams["codec"]])
     run_on_main(find_ljspeech, [hparams["data_folder"], hparams["download"]])

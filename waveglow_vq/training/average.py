@@ -22,7 +22,7 @@ from waveglow_vq.inference.loading import (
 from waveglow_vq.training.averaging import average_checkpoints, choose_checkpoints
 from waveglow_vq.training.checkpointing import KillSafeCheckpointer
 from waveglow_vq.training.export import export_model, export_text_to_speech, interface_of
-from waveglow_vq.training.export_hparams import export_hparams, text_to_speech_hparams
+from waveglow_vq.training.export_hparams import model_hparams
 from waveglow_vq.training.guards import write_errors
 from waveglow_vq.training.model_brain import VALID_LOSS
 from waveglow_vq.training.pipeline import read_manifest
@@ -130,11 +130,7 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
     weights = average_checkpoints(chosen, name)
 
     # Only the model of the run's objects is built, by the means of an export.
-    of_text = "codec_checksum" in settings
-    if of_text:
-        built = load_hyperpyyaml(text_to_speech_hparams(text, 0, "", ""))
-    else:
-        built = load_hyperpyyaml(export_hparams(text, "WaveGlowVocoder"))
+    built = load_hyperpyyaml(model_hparams(text))
     model = built["model"]
     try:
         model.load_state_dict(weights)
@@ -144,7 +140,7 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
             f"({' '.join(str(error).split())[:200]})"
         ) from error
     model.eval()
-    if of_text:
+    if "codec_checksum" in settings:
         _export_text(text, model, run_folder, settings, export_folder)
         return chosen, name, "TextToSpeech"
     labels = None

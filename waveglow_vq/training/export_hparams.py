@@ -136,6 +136,24 @@ def text_to_speech_hparams(
     return _filled("TextToSpeech", sample_rate, more, tree, "", with_labels)
 
 
+def model_hparams(hparams_text):
+    """The YAML of the model of a run alone: to build it, or to see that it can be exported.
+
+    Arguments
+    ---------
+    hparams_text : str
+        The flattened YAML of a run of any recipe.
+
+    Returns
+    -------
+    str
+    """
+    root = yaml.compose(hparams_text, Loader=yaml.SafeLoader)
+    if _find(root, "codec_checksum") is not None:
+        return text_to_speech_hparams(hparams_text, 0, "", "")
+    return export_hparams(hparams_text, "WaveGlowVocoder")
+
+
 def _kept_nodes(kept, *needed):
     """Nodes by name as one node."""
     for name in needed:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from waveglow_vq.data.tokenizer import KINDS
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.checkpointing import failed_write, free_space
-from waveglow_vq.training.export import export_hparams
+from waveglow_vq.training.export_hparams import model_hparams
 
 import torch
 from hyperpyyaml import resolve_references
@@ -200,7 +200,7 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
     if hparams_file is not None:
         with open(hparams_file, encoding="utf-8") as stream:
             text = resolve_references(stream, overrides).read()
-        export_hparams(text, "WaveGlowVocoder")
+        model_hparams(text)
     _check_folders(options)
 
 
