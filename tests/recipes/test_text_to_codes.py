@@ -151,6 +151,8 @@ def test_from_the_corpus_to_speech(command, demo_corpus, codec, tmp_path):
     assert len(json.loads((folder / "test_report.json").read_text())["utterances"]) == 2
     tts = TextToSpeech.from_hparams(folder / "export", run_opts={"device": "cpu"})
     assert tts.synthesize("The committee met.", generator=0).shape[1] > 512
+    texts = json.loads((tmp_path / "manifests" / "train.json").read_text("utf-8")).values()
+    assert tts.max_characters == max(len(entry["text"]) for entry in texts)
     assert (folder / "export" / "codec" / "model.ckpt").is_file()
 
 

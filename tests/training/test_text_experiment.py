@@ -34,6 +34,7 @@ def options(tmp_path, monkeypatch):
         "tokenizer_file": tmp_path / "tokenizer.model",
         "tokenizer": "char",
         "vocabulary_size": 500,
+        "max_characters": None,
         "code_workers": 3,
         "max_skipped_clips": 5,
         "asked": asked,
@@ -53,6 +54,7 @@ def test_sizes_follow_from_corpus_and_codec(options):
     assert found == {
         "preset": {"codebook_size": 32, "pitch_levels": 7},
         "codec_checksum": "a" * 64,
+        "max_characters": len("Who saw it?"),
     }
     assert options["asked"] == {"num_workers": 3, "device": "cpu", "max_skipped": 5}
 
@@ -61,6 +63,7 @@ def test_what_was_given_stays(options):
     given = "{size: base, preset: {channels: 32, codebook_size: 5}, codec: /some/where}"
     found = filled(options, given)
     assert (found["size"], found["codec"]) == ("base", "/some/where")
+    assert "max_characters" not in filled({**options, "max_characters": 90})
     assert (found["preset"]["channels"], found["preset"]["codebook_size"]) == (32, 32)
 
 
@@ -95,6 +98,13 @@ def test_a_tokenizer_of_byte_pairs_is_told_by_its_size(options):
     for change in ({"vocabulary_size": 18}, {"tokenizer": "char"}):
         with pytest.raises(UserError, match="is there already, of 17 tokens"):
             filled({**options, **change})
+
+
+def test_without_texts_there_is_nothing_to_learn(options):
+    path = options["manifest_folder"] / "train.json"
+    path.write_text(json.dumps({"x": {"wav": "{data_root}/x.wav", "text": " "}}), "utf-8")
+    with pytest.raises(UserError, match="train.json has no texts"):
+        filled(options)
 
 
 def test_codecs_are_checked(tmp_path):

@@ -59,6 +59,7 @@ NUMBERS = {
     "max_batch_codes": COUNT,
     "min_codes": COUNT,
     "max_codes": COUNT_OR_NULL,
+    "max_characters": COUNT_OR_NULL,
     "code_workers": COUNT_OR_NULL,
     "min_segment_dbfs": Range(null=True),
     "num_workers": FROM_ZERO,

@@ -95,7 +95,8 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
     Returns
     -------
     overrides : str
-        The same, and the sizes that follow from corpus and codec.
+        The same, and what follows from corpus and codec: the sizes of the model, the checksum of
+        the codec, the longest text, and the labels of the speakers.
 
     Raises
     ------
@@ -113,13 +114,20 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
         device=device,
         max_skipped=hparams["max_skipped_clips"],
     )
-    tokenizer = _tokenizer(hparams, manifests["train"], data_root)
+    entries = load_manifest(manifests["train"], data_root).values()
+    texts = [text for entry in entries if (text := str(entry.get("text") or "").strip())]
+    if not texts:
+        raise UserError(f"{manifests['train']} has no texts; give a corpus that has them")
+    tokenizer = _tokenizer(hparams, texts)
     sizes = {
         "vocabulary_size": tokenizer.vocabulary_size,
         "codebook_size": report["codebook_size"],
         "pitch_levels": report["pitch_levels"],
     }
     filled = {"codec_checksum": report["checksum"]}
+    if hparams["max_characters"] is None:
+        # What is longer than all that it was trained on, a model reads badly.
+        filled["max_characters"] = max(map(len, texts))
     if "speakers" in hparams:
         labels = training_labels(manifests["train"], data_root)
         if codec.speakers:
@@ -163,17 +171,12 @@ def text_datasets(hparams, data_root):
     return train, valid, test
 
 
-def _tokenizer(hparams, manifest, data_root):
+def _tokenizer(hparams, texts):
     """The tokenizer of the run, trained if there is none."""
-    path, kind, size = (
-        Path(hparams["tokenizer_file"]),
-        hparams["tokenizer"],
-        hparams["vocabulary_size"],
-    )
+    path, kind = Path(hparams["tokenizer_file"]), hparams["tokenizer"]
+    size = hparams["vocabulary_size"]
     if not path.is_file():
-        entries = load_manifest(manifest, data_root).values()
-        texts = [str(entry.get("text") or "") for entry in entries]
-        tokenizer = train_tokenizer(filter(str.strip, texts), path, kind, size)
+        tokenizer = train_tokenizer(texts, path, kind, size)
         logger.info(f"{path}: {tokenizer.vocabulary_size} tokens")
         return tokenizer
     tokenizer = TextTokenizer(path)
