@@ -252,7 +252,7 @@ def test_command(corpus, tmp_path, monkeypatch, capsys):
         modules={"model": model, "features": features},
         hparams={"speakers": labels, "sampling_sigma": 0.5},
     )
-    monkeypatch.setattr("waveglow_vq.inference.interface.load_export", lambda *a, **k: export)
+    monkeypatch.setattr(VoiceConverter, "from_hparams", lambda *a, **k: export)
     options = [
         "some_export", "--manifests", str(manifests), "--data_root", str(audio),
         "--output", str(tmp_path), "--min_train_clips", "3", "--max_utterances", "2",

@@ -264,6 +264,7 @@ def test_wrong_options(speeches):
         assert "3 voices, such as 'p225'" in refusal(call, "Go.")
         sentence = refusal(call, "Go.", "p22")
         assert "'p22' is not one of the 3 speakers" in sentence and "TextToSpeech" in sentence
+    assert "['p225'] is not one of" in refusal(voices.synthesize, "Go.", ["p225"])
     assert "2 labels for 1 texts" in refusal(voices.synthesize_batch, ["Go."], ["p225", "p226"])
     assert "at least one text" in refusal(plain.synthesize_batch, [])
     assert "at least one text" in refusal(plain.synthesize_batch, "Go.")
@@ -310,3 +311,15 @@ def test_precision_is_the_codecs(speech_folders):
     assert (exact - rough).std() < 0.1 * exact.std()
     with pytest.raises(UserError, match="dtype"):
         tts.prepare_inference("int8")
+
+
+def test_sentences_that_are_written_at_once(speeches):
+    tts = speeches("plain")
+    given = [*tts.sentences("Go."), *tts.sentences("The quick brown fox.")]
+    model, tokenizer = tts.mods.model, tts.tokenizer
+    both = spoken.write_sentences(model, tokenizer, given, None, tts.search, 1)
+    for sentence, own in zip(both, given, strict=True):
+        alone = spoken.write_sentences(model, tokenizer, [own], None, tts.search, 1)[0]
+        assert sentence.text == own[0] and torch.equal(sentence.codes, alone.codes)
+        assert sentence.attention.shape == (len(sentence.codes), len(sentence.pieces))
+        torch.testing.assert_close(sentence.attention, alone.attention)

@@ -100,25 +100,8 @@ class TextToSpeech(ExportedInterface):
 
     @classmethod
     def from_hparams(cls, source, **kwargs):
-        """Loads an export folder, offline and strictly: its weights, its tokenizer and its codec
-        have to be those that training exported together.
-
-        Arguments
-        ---------
-        source : str or Path
-            The export folder, on this machine.
-        **kwargs : dict
-            As for the other interfaces.
-
-        Returns
-        -------
-        TextToSpeech
-
-        Raises
-        ------
-        UserError
-            If the folder is missing, incomplete, damaged, or an export for another interface.
-        """
+        """Loads an export folder as the other interfaces do, from this machine only; weights,
+        tokenizer and codec have to be those that training exported together."""
         if isinstance(source, FetchSource):
             raise UserError("source: text to speech is loaded from a folder; download it first")
         return super().from_hparams(source, **kwargs)
@@ -159,13 +142,7 @@ class TextToSpeech(ExportedInterface):
         return getattr(self.hparams, "search", None) or SearchOptions()
 
     def prepare_inference(self, dtype="fp32", compile=False):
-        """Chooses the precision of the codec's flows; arguments as for the codec.
-
-        Returns
-        -------
-        TextToSpeech
-            Itself.
-        """
+        """Chooses the precision of the codec's flows; arguments as for the codec."""
         self.codec.prepare_inference(dtype, compile)
         return self
 
@@ -284,15 +261,11 @@ class TextToSpeech(ExportedInterface):
         voices = [self._voice(one) for one in (speakers if several else [speakers] * len(texts))]
         sentences = [self.sentences(text) for text in texts]
         flat = [(own, voices[item]) for item, text in enumerate(sentences) for own in text]
-        spoken = iter(
-            [
-                done
-                for begin in range(0, len(flat), SENTENCES_AT_ONCE)
-                for done in self._written(
-                    *zip(*flat[begin : begin + SENTENCES_AT_ONCE], strict=True), search, generator
-                )
-            ]
-        )
+        spoken = []
+        for begin in range(0, len(flat), SENTENCES_AT_ONCE):
+            group = zip(*flat[begin : begin + SENTENCES_AT_ONCE], strict=True)
+            spoken += self._written(*group, search, generator)
+        spoken = iter(spoken)
         wavs = [
             torch.cat(list(self._decoded(spoken, len(own), voice, sigma, generator, pause)))
             for own, voice in zip(sentences, voices, strict=True)
@@ -396,7 +369,7 @@ class TextToSpeech(ExportedInterface):
                 "them ('waveglow-vq info' lists all)"
             )
         speaker = known[0] if speaker is None else speaker
-        speaker_numbers(known, speaker, 1, type(self).__name__)
+        speaker_numbers(known, [speaker], 1, type(self).__name__)
         number = labels.index(speaker) if labels else None
         return number, speaker if self.codec.speakers else None
 
