@@ -3,11 +3,11 @@ on the latest code alone, so that the best sequences can be found by trying all 
 
 import itertools
 
-import pytest
-import torch
-
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.code_search import Limits, SearchOptions, search_codes
+
+import pytest
+import torch
 
 K, END = 3, 3
 

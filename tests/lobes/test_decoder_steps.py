@@ -1,10 +1,10 @@
 """Tests of decoding one code at a time: with and without the cache it is what training computes."""
 
-import pytest
-import torch
-
 from waveglow_vq.lobes.decoder_steps import CachedSteps, PlainSteps
 from waveglow_vq.lobes.text_to_codes import TextToCodes
+
+import pytest
+import torch
 
 K, LEVELS, TEXTS = 11, 4, torch.tensor([7, 3, 5])
 

@@ -2,14 +2,17 @@
 
 import math
 
+from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.code_search import SearchOptions
+from waveglow_vq.lobes.reading import reading_likelihood
+from waveglow_vq.lobes.text_to_codes import RATE_MARGIN, SPARE_TOKENS, TextToCodes, sinusoids
+
 import pytest
 import torch
 
-from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.code_search import SearchOptions
-from waveglow_vq.lobes.text_to_codes import RATE_MARGIN, SPARE_TOKENS, TextToCodes, sinusoids
-
 V, K, LEVELS = 13, 11, 4
+# Terms that the end is no part of.
+PER_CODE = ("pitch_nll", "pitch_accuracy", "reading")
 SIZES = {
     "channels": 16,
     "heads": 2,
@@ -74,11 +77,11 @@ def test_padding_changes_nothing(options):
         )
         assert not together.attention[item, :, tokens:].any()
         for name, value in output.terms.items():
-            weight = codes if "pitch" in name else codes + 1
+            weight = codes if name in PER_CODE else codes + 1
             sums[name] = sums.get(name, 0.0) + float(value) * weight
         count += codes + 1
     for name, value in together.terms.items():
-        expected = sums[name] / (count - 3 if "pitch" in name else count)
+        expected = sums[name] / (count - 3 if name in PER_CODE else count)
         assert float(value) == pytest.approx(expected, abs=1e-5), name
 
 
@@ -112,21 +115,34 @@ def test_nll_is_that_of_codes_and_end():
 
 
 @torch.no_grad()
-def test_guided_attention_is_the_papers_formula():
-    model = build(guided_attention_sigma=0.3).eval()
+def test_reading_and_attention_are_those_of_the_tokens():
+    model = build().eval()
     inputs = batch()
     output = model(**inputs)
-    total, rows = 0.0, 0
-    for item, (tokens, codes) in enumerate(((8, 13), (4, 21), (6, 8))):
-        for t in range(codes):
-            for s in range(tokens):
-                far = 1 - math.exp(-((s / tokens - t / codes) ** 2) / (2 * 0.3**2))
-                total += float(output.attention[item, t, s]) * far
-            rows += 1
-    assert float(output.terms["attention"]) == pytest.approx(total / rows, abs=1e-5)
-    weights = [build(guided_attention_weight=w).eval()(**inputs).loss for w in (0.0, 2.0)]
-    expected = 2 * float(build().eval()(**inputs).terms["attention"])
-    assert float(weights[1] - weights[0]) == pytest.approx(expected, abs=1e-4)
+    memory, padding = model.encode_text(inputs["tokens"], inputs["token_lens"])
+    sounds = model.to_sound(memory).log_softmax(-1)
+    codes = torch.tensor([12, 20, 7])
+    scores = torch.stack([s[:, c].T for s, c in zip(sounds, inputs["codes"], strict=True)])
+    likelihood, places = reading_likelihood(scores, codes, (~padding).sum(1))
+    assert float(output.terms["reading"]) == pytest.approx(-float(likelihood.sum()) / 39, abs=1e-4)
+    total = 0.0
+    for item, (tokens, count) in enumerate(((8, 12), (4, 20), (6, 7))):
+        logs = (output.attention[item] + 1e-5).log()
+        total -= float((places[item, :count] * logs[:count]).sum()) + float(logs[count, tokens - 1])
+    assert float(output.terms["attention"]) == pytest.approx(total / 42, abs=1e-4)
+    off = {"reading_weight": 0.0, "attention_weight": 0.0}
+    for name in off:
+        loss = (
+            build(**{**off, name: 2.0}).eval()(**inputs).loss - build(**off).eval()(**inputs).loss
+        )
+        term = output.terms[name.removesuffix("_weight")]
+        assert float(loss) == pytest.approx(2 * float(term), abs=1e-4)
+
+
+def test_where_the_decoder_looks_does_not_move_where_the_tokens_are_read():
+    model = build(reading_weight=0.0)
+    model(**batch()).loss.backward()
+    assert model.to_sound.weight.grad is None or not model.to_sound.weight.grad.any()
 
 
 @torch.no_grad()
@@ -287,7 +303,7 @@ def test_wrong_options_are_named(options, sentence):
 def test_it_learns_to_read():
     """Every token says which three codes follow: after some steps, unseen texts are read right."""
     torch.manual_seed(3)
-    model = build(dropout=0.0, channels=32, pitch_levels=LEVELS)
+    model = build(dropout=0.0, code_dropout=0.1, channels=32, pitch_levels=LEVELS)
     optimizer = torch.optim.Adam(model.parameters(), 4e-3)
 
     def texts(count, length=6):

@@ -7,8 +7,11 @@ what makes the attention of speech hold:
 - Positions are sinusoids with a learned scale; those of the text advance by the codes that a token
   takes on average (as in Ping et al., "Deep Voice 3", 2018), so that text and codes that belong
   together have similar positions from the first step of training on.
-- Guided attention (Tachibana et al., "Efficiently trainable text-to-speech", 2018): a loss for what
-  is far from the diagonal.
+- Monotonic attention: every token also says by itself which codes it sounds like. The likelihood
+  of the codes under all the ways to read token after token teaches it that, and where the tokens
+  are read in these ways is where the decoder learns to look (see
+  :func:`~waveglow_vq.lobes.reading.reading_likelihood`). Of losses tried for some minutes on
+  generated speech, this is the one with which words were learned; see the README.
 - Codes that the decoder reads in training are hidden at random, so that it cannot live on
   repeating its own past.
 - The end is one more code, and learned; how early and how late it may come, and how often a code
@@ -19,19 +22,15 @@ Authors
 """
 
 import math
-import warnings
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.code_search import Limits, SearchOptions, search_codes
 from waveglow_vq.lobes.decoder_steps import CachedSteps, PlainSteps
+from waveglow_vq.lobes.reading import reading_likelihood
 
 import torch
-from speechbrain.lobes.models.transformer.Transformer import (
-    TransformerDecoder,
-    TransformerEncoder,
-)
-from speechbrain.nnet.loss.guidedattn_loss import GuidedAttentionLoss
+from speechbrain.lobes.models.transformer.Transformer import TransformerDecoder, TransformerEncoder
 from torch import nn
 from torch.nn import functional as F
 
@@ -51,8 +50,10 @@ class TextToCodesOutput(NamedTuple):
     terms : dict
         Detached scalars: ``nll`` (of a code or the end, given the ones before, in nats; its
         exponential is the perplexity), ``accuracy`` (share of them that are the most probable
-        ones), ``attention`` (the guided attention loss) and, where there is pitch, ``pitch_nll``
-        and ``pitch_accuracy``.
+        ones), ``reading`` (the same likelihood where each token has to say by itself what it
+        sounds like, without the codes before), ``attention`` (cross entropy from where the codes
+        are then read to where the decoder looks, in nats) and, where there is pitch,
+        ``pitch_nll`` and ``pitch_accuracy``.
     statistics : dict
         Empty; what :class:`~waveglow_vq.lobes.model.ModelOutput` has it for.
     attention : torch.Tensor
@@ -93,8 +94,8 @@ class TextToCodes(nn.Module):
         Room for so many speakers; 0 for a single one.
     pitch_levels : int
         Levels of pitch beside unvoiced (which is 0); 0 for codecs without pitch.
-    guided_attention_weight, guided_attention_sigma : float
-        Weight of the guided attention loss, and the width of the diagonal as a share of its length.
+    reading_weight, attention_weight : float
+        Weights of these terms of the loss; without the first, the second has no meaning.
     label_smoothing : float
         Of the codes' cross entropy in training; the ``nll`` of the terms is without it.
 
@@ -104,7 +105,7 @@ class TextToCodes(nn.Module):
     >>> tokens, codes = torch.randint(1, 30, (2, 7)), torch.randint(64, (2, 20))
     >>> output = model(tokens, torch.tensor([1.0, 0.6]), codes, torch.tensor([1.0, 0.5]))
     >>> output.attention.shape, sorted(output.terms)
-    (torch.Size([2, 21, 7]), ['accuracy', 'attention', 'nll'])
+    (torch.Size([2, 21, 7]), ['accuracy', 'attention', 'nll', 'reading'])
     >>> model.fit_statistics([(7, codes[0], None), (4, codes[1, :10], None)])
     >>> generated = model.eval().generate(tokens, torch.tensor([1.0, 0.6]))
     >>> generated.codes.shape[0], generated.attention.shape[1:] == (generated.codes.shape[1], 7)
@@ -122,11 +123,11 @@ class TextToCodes(nn.Module):
         convolutions=2,
         feedforward_channels=1024,
         dropout=0.1,
-        code_dropout=0.1,
+        code_dropout=0.3,
         max_speakers=0,
         pitch_levels=0,
-        guided_attention_weight=5.0,
-        guided_attention_sigma=0.1,
+        reading_weight=1.0,
+        attention_weight=1.0,
         label_smoothing=0.0,
     ):
         super().__init__()
@@ -138,8 +139,7 @@ class TextToCodes(nn.Module):
         self.vocabulary_size, self.codebook_size = vocabulary_size, codebook_size
         self.max_speakers, self.pitch_levels = max_speakers, pitch_levels
         self.code_dropout, self.label_smoothing = code_dropout, label_smoothing
-        self.guided_attention_weight = guided_attention_weight
-        self.guide = GuidedAttentionLoss(guided_attention_sigma)
+        self.reading_weight, self.attention_weight = reading_weight, attention_weight
 
         self.tokens = nn.Embedding(vocabulary_size, channels)
         self.convolutions = nn.ModuleList(
@@ -155,6 +155,7 @@ class TextToCodes(nn.Module):
         # Before the first code there is one more, which stands for those that are hidden too.
         self.codes = nn.Embedding(codebook_size + 1, channels)
         self.to_code = nn.Linear(channels, codebook_size + 1)
+        self.to_sound = nn.Linear(channels, codebook_size)  # of a token by itself
         if pitch_levels:
             self.pitches = nn.Embedding(pitch_levels + 2, channels)
             self.to_pitch = nn.Linear(channels, pitch_levels + 1)
@@ -257,9 +258,9 @@ class TextToCodes(nn.Module):
             pitches = self.to_pitch(hidden), F.pad(pitch, (0, 1)), voiced
             own, terms["pitch_nll"], terms["pitch_accuracy"] = self._cross_entropy(*pitches)
             loss = loss + own
-        guide = self._guided_attention(attention, (~padding).sum(1), counts + 1, valid)
-        terms["attention"] = guide.detach()
-        loss = loss + self.guided_attention_weight * guide
+        reading, looks = self._reading(memory, padding, codes, counts, attention)
+        terms["reading"], terms["attention"] = reading.detach(), looks.detach()
+        loss = loss + self.reading_weight * reading + self.attention_weight * looks
         return TextToCodesOutput(loss, terms, {}, attention.detach())
 
     def _cross_entropy(self, logits, targets, valid):
@@ -272,14 +273,19 @@ class TextToCodes(nn.Module):
         accuracy = (logits.argmax(-1) == targets).float().mean()
         return loss, nll.detach(), accuracy
 
-    def _guided_attention(self, attention, token_counts, code_counts, valid):
-        """Mean over rows of  sum_s A_ts W_ts,  W_ts = 1 - exp(-(s / S - t / T)^2 / (2 sigma^2))."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the default of torch.meshgrid
-            far = self.guide.guided_attentions(
-                token_counts, code_counts, attention.shape[2], attention.shape[1]
-            )
-        return (attention.float() * far.transpose(1, 2)).sum(2)[valid].mean()
+    def _reading(self, memory, padding, codes, counts, attention):
+        """The terms ``reading`` and ``attention``."""
+        sounds = self.to_sound(memory).float().log_softmax(-1)
+        scores = sounds.gather(2, codes[:, None].expand(-1, sounds.shape[1], -1)).transpose(1, 2)
+        token_counts = (~padding).sum(1)
+        likelihood, places = reading_likelihood(scores, counts, token_counts)
+        # The end is read off the last token.
+        places = F.pad(places, (0, 0, 0, 1))
+        items = torch.arange(len(codes), device=codes.device)
+        places[items, counts, token_counts - 1] = 1.0
+        # A place that the decoder does not look at at all costs no more than this lets it.
+        looks = -(places * (attention.float() + 1e-5).log()).sum()
+        return -likelihood.sum() / counts.sum(), looks / (counts + 1).sum()
 
     # ---- the network
 
