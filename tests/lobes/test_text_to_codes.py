@@ -326,3 +326,32 @@ def test_it_learns_to_read():
         assert found.stopped.all() and abs(found.codes.shape[1] - codes.shape[1]) <= 1
         for values, expected in ((found.codes, codes), (found.pitch, pitch)):
             assert float((values[:, :18] == expected).float().mean()) > 0.95
+
+
+def gradients(rank=0, world=1):
+    """Of the rows of a batch that are one process's."""
+    model = wrapped = build(pitch_levels=LEVELS, dropout=0.0, code_dropout=0.0).train()
+    if world > 1:
+        wrapped = torch.nn.parallel.DistributedDataParallel(model)
+    wrapped(
+        **{name: value[rank::world] for name, value in batch(pitch=True).items()}
+    ).loss.backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def gradients_in_process(rank, world, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
+    )
+    torch.save(gradients(rank, world), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path):
+    torch.multiprocessing.spawn(gradients_in_process, args=(2, str(tmp_path)), nprocs=2)
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, expected in gradients().items():
+            torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)

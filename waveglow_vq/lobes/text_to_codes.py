@@ -27,6 +27,7 @@ from typing import NamedTuple
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.code_search import Limits, SearchOptions, search_codes
 from waveglow_vq.lobes.decoder_steps import CachedSteps, PlainSteps
+from waveglow_vq.lobes.processes import mean_everywhere
 from waveglow_vq.lobes.reading import reading_likelihood
 
 import torch
@@ -258,23 +259,24 @@ class TextToCodes(nn.Module):
             pitches = self.to_pitch(hidden), F.pad(pitch, (0, 1)), voiced
             own, terms["pitch_nll"], terms["pitch_accuracy"] = self._cross_entropy(*pitches)
             loss = loss + own
-        reading, looks = self._reading(memory, padding, codes, counts, attention)
-        terms["reading"], terms["attention"] = reading.detach(), looks.detach()
+        parts = self._reading(memory, padding, codes, counts, attention)
+        (reading, looks), (terms["reading"], terms["attention"]) = parts
         loss = loss + self.reading_weight * reading + self.attention_weight * looks
         return TextToCodesOutput(loss, terms, {}, attention.detach())
 
     def _cross_entropy(self, logits, targets, valid):
         """The loss, and the mean negative log-likelihood and accuracy, over what is not padding."""
-        logits, targets = logits[valid].float(), targets[valid]
-        nll = F.cross_entropy(logits, targets)
-        loss = nll
+        logits, targets, count = logits[valid].float(), targets[valid], valid.sum()
+        nll = F.cross_entropy(logits, targets, reduction="sum")
+        total = nll
         if self.label_smoothing and self.training:
-            loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+            smoothing = {"label_smoothing": self.label_smoothing}
+            total = F.cross_entropy(logits, targets, reduction="sum", **smoothing)
         accuracy = (logits.argmax(-1) == targets).float().mean()
-        return loss, nll.detach(), accuracy
+        return self._mean(total, count), (nll / count).detach(), accuracy
 
     def _reading(self, memory, padding, codes, counts, attention):
-        """The terms ``reading`` and ``attention``."""
+        """The terms ``reading`` and ``attention``: for the loss, and to be reported."""
         sounds = self.to_sound(memory).float().log_softmax(-1)
         scores = sounds.gather(2, codes[:, None].expand(-1, sounds.shape[1], -1)).transpose(1, 2)
         token_counts = (~padding).sum(1)
@@ -285,7 +287,12 @@ class TextToCodes(nn.Module):
         places[items, counts, token_counts - 1] = 1.0
         # A place that the decoder does not look at at all costs no more than this lets it.
         looks = -(places * (attention.float() + 1e-5).log()).sum()
-        return -likelihood.sum() / counts.sum(), looks / (counts + 1).sum()
+        sums = (-likelihood.sum(), counts.sum()), (looks, (counts + 1).sum())
+        return [self._mean(*part) for part in sums], [(t / n).detach() for t, n in sums]
+
+    def _mean(self, total, count):
+        """In training, of all processes: each code weighs the same, whoever has it."""
+        return mean_everywhere(total, count, together=self.training)
 
     # ---- the network
 
