@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 .PHONY: help venv judges demo test test-all lint bench clean
 
 help:
-	@echo "make demo      train on generated speech, reconstruct, convert voices: demo_output/"
+	@echo "make demo      train on generated speech, reconstruct, convert voices, speak: demo_output/"
 	@echo "make test      the tests and the examples in the documentation, without the slow ones"
 	@echo "make test-all  all of them"
 	@echo "make lint      code style"
@@ -36,6 +36,7 @@ judges: $(STAMP)
 demo: $(STAMP)
 	$(RUN) recipes/LJSpeech/demo.py --output demo_output
 	$(RUN) recipes/VCTK/demo.py --output demo_output/conversion
+	$(RUN) recipes/LJSpeech/demo_speech.py --output demo_output/speech
 
 test: $(STAMP)
 	$(RUN) -m pytest -m "not slow" -ra --durations=10

@@ -16,10 +16,10 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SMALL = "{flow: {flows: 2, layers: 2, channels: 8, envelope: {order: 16}}, codebook_size: 16}"
 
 
-def load_demo(recipe):
-    """The module, under a name of its own: both are called demo.py."""
-    path = RECIPES / recipe / "demo.py"
-    specification = importlib.util.spec_from_file_location(f"{recipe}_demo", path)
+def load_demo(recipe, name="demo"):
+    """The module, under a name of its own: two are called demo.py."""
+    path = RECIPES / recipe / f"{name}.py"
+    specification = importlib.util.spec_from_file_location(f"{recipe}_{name}", path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
@@ -30,13 +30,18 @@ def demo(request):
     return load_demo(request.param)
 
 
-def run_small(demo, output, utterances):
+@pytest.fixture(params=[("LJSpeech", "demo"), ("VCTK", "demo"), ("LJSpeech", "demo_speech")])
+def any_demo(request):
+    return load_demo(*request.param)
+
+
+def run_small(demo, output, utterances, *options):
     """Runs all of it; returns what it printed."""
     pytest.importorskip("espeakng_loader", reason="needs pip install waveglow-vq[demo]")
     result = subprocess.run(
         [sys.executable, demo.__file__, "--output", str(output), "--minutes", "0.05"]
         + ["--utterances", str(utterances), "--train_option", f"preset={SMALL}"]
-        + ["num_workers=0"],
+        + ["num_workers=0", *options],
         capture_output=True,
         text=True,
         check=False,
@@ -57,6 +62,30 @@ def test_the_codec_demo_leaves_speech_pictures_and_figures(tmp_path):
     figures = json.loads((tmp_path / "figures.json").read_text("utf-8"))["figures"]
     assert all(isinstance(value, float | int) for value in figures.values())
     assert "codes used of 16" in figures
+
+
+@pytest.mark.slow
+def test_the_speech_demo_says_what_it_was_not_trained_on(tmp_path):
+    demo = load_demo("LJSpeech", "demo_speech")
+    printed = run_small(demo, tmp_path, 150, "--text_minutes", "0.05")
+    said = printed.split("Said, without having been trained on: ")[1].splitlines()[0]
+    trained = json.loads((tmp_path / "run" / "manifests" / "train.json").read_text("utf-8"))
+    assert said and said not in {entry["text"] for entry in trained.values()}
+    assert (tmp_path / "speech.wav").stat().st_size > 1000
+    assert (tmp_path / "attention.png").stat().st_size > 1000
+    judged = json.loads((tmp_path / "figures.json").read_text("utf-8"))["utterances"]
+    assert judged and set(judged).isdisjoint(trained)
+
+
+def test_the_speech_demo_trains_with_options_that_its_recipes_have(tmp_path):
+    from waveglow_vq.training.experiment import load_hparams
+
+    demo = load_demo("LJSpeech", "demo_speech")
+    for name, options in (("vq", demo.CODEC), ("text_to_codes", demo.TEXT)):
+        yaml = "\n".join(f"{option}: {value}" for option, value in options.items())
+        file = Path(demo.__file__).parent / "hparams" / f"{name}.yaml"
+        hparams = load_hparams(str(file), f"{yaml}\noutput_folder: {tmp_path}")
+        assert hparams["split_ratio"] == [96, 2, 2]
 
 
 @pytest.mark.slow
@@ -114,9 +143,9 @@ def test_the_figures_of_a_conversion_tell_success_from_failure():
     assert "A      B          100     200" in text and "100 %" in text and "own" in text
 
 
-def test_a_demo_stops_where_a_step_fails(demo, tmp_path, capfd):
+def test_a_demo_stops_where_a_step_fails(any_demo, tmp_path, capfd):
     with pytest.raises(SystemExit) as exit_info:
-        demo.main(["--output", str(tmp_path), "--utterances", "0"])
+        any_demo.main(["--output", str(tmp_path), "--utterances", "0"])
     assert exit_info.value.code == 2
     errors = capfd.readouterr().err
     assert "--utterances is 0" in errors and "generating a corpus failed" in errors

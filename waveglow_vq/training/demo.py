@@ -16,7 +16,7 @@ from pathlib import Path
 from waveglow_vq.errors import UserError
 
 
-def demo_options(description, output, arguments=None):
+def demo_options(description, output, arguments=None, utterances=64, more=None):
     """The options of a demo.
 
     Arguments
@@ -27,6 +27,10 @@ def demo_options(description, output, arguments=None):
         The folder that is the default of ``--output``.
     arguments : list of str
         In place of those of the command line.
+    utterances : int
+        The default of ``--utterances``.
+    more : dict
+        Further options with a number: ``{name: (default, help)}``.
 
     Returns
     -------
@@ -42,8 +46,14 @@ def demo_options(description, output, arguments=None):
     parser.add_argument(
         "--minutes", type=float, default=3.0, help="of training (default: %(default)s)"
     )
+    for name, (default, words) in (more or {}).items():
+        words = f"{words} (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=float, default=default, help=words)
     parser.add_argument(
-        "--utterances", type=int, default=64, help="of the generated corpus, for each speaker"
+        "--utterances",
+        type=int,
+        default=utterances,
+        help="of the generated corpus, for each speaker (default: %(default)s)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     parser.add_argument(
@@ -80,22 +90,58 @@ def run_demo(script, options, corpus_options, training, reporting):
     """
     begin = time.monotonic()
     output, recipe = Path(options.output).resolve(), Path(script).resolve().parent
-    corpus = output / "corpus"
+    generate(output / "corpus", options.utterances, corpus_options)
+    chosen = {**training, **dict(option.split("=", 1) for option in options.train_option)}
+    train(recipe / "train.py", "vq.yaml", output, output / "run", options, options.minutes, chosen)
+    report_again(script, output, options, reporting)
+    print_time(begin)
+
+
+def generate(corpus, utterances, corpus_options=()):
+    """Generates a corpus with waveglow_vq.data.demo_corpus."""
     call(
         "generating a corpus",
-        ["-m", "waveglow_vq.data.demo_corpus", corpus, "--utterances", options.utterances]
-        + list(corpus_options),
+        ["-m", "waveglow_vq.data.demo_corpus", corpus, "--utterances", utterances, *corpus_options],
     )
-    chosen = {**training, **dict(option.split("=", 1) for option in options.train_option)}
-    arguments = [recipe / "train.py", recipe / "hparams" / "vq.yaml"]
+
+
+def train(script, hparams, output, run, options, minutes, chosen, what="training"):
+    """Runs a recipe on the corpus of a demo.
+
+    Arguments
+    ---------
+    script : Path
+        train.py, or another of a recipe.
+    hparams : str
+        Name of a file in the folder ``hparams`` beside it.
+    output, run : Path
+        The folder of the demo, and that of the run.
+    options : argparse.Namespace
+        As from :func:`demo_options`.
+    minutes : float
+        Of training.
+    chosen : dict
+        Further options of the script.
+    what : str
+        What is trained, for the reader.
+    """
+    arguments = [script, script.parent / "hparams" / hparams]
     if not sys.stderr.isatty():
         arguments.append("--noprogressbar")  # A log is no place for progress bars.
-    arguments += ["--device", options.device, "--data_folder", corpus]
-    arguments += ["--output_folder", output / "run", "--max_minutes", options.minutes]
+    arguments += ["--device", options.device, "--data_folder", output / "corpus"]
+    arguments += ["--output_folder", run, "--max_minutes", minutes]
     for name, value in chosen.items():
         arguments += [f"--{name}", value]
-    call(f"training for {options.minutes:g} minutes", arguments)
+    call(f"{what} for {minutes:g} minutes", arguments)
+
+
+def report_again(script, output, options, reporting):
+    """Runs a demo again for its report, in a process that knows nothing but what is on the disk."""
     call(reporting, [script, "--output", output, "--device", options.device, "--only_report"])
+
+
+def print_time(begin):
+    """Says how long all of a demo took that began at ``time.monotonic() = begin``."""
     print(f"All of it took {(time.monotonic() - begin) / 60:.1f} minutes.")
 
 

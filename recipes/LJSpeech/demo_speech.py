@@ -1,0 +1,148 @@
+"""Text to speech in minutes: generates a corpus, trains a codec and a model that writes its codes
+from text, and speaks sentences that neither has seen.
+
+    python demo_speech.py --output demo_output/speech
+
+It runs the commands that a user would run, each in a process of its own: the generator, train.py
+with hparams/vq.yaml, train_text_to_codes.py with hparams/text_to_codes.yaml, and this file again
+(--only_report), which knows nothing but the export and the corpus.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import json
+import time
+from pathlib import Path
+
+from waveglow_vq.errors import cli_errors
+from waveglow_vq.training.demo import (
+    demo_options,
+    generate,
+    print_places,
+    print_time,
+    report_again,
+    train,
+)
+
+# Sentences that are spoken and compared with their recordings in the report.
+JUDGED = 20
+SPLIT = "[96, 2, 2]"
+# The sound of one synthetic voice is learnt soon, the reading is not. At 43 codes per second there
+# is half as much to write as at 86.
+CODEC = {
+    "size": "tiny",
+    "preset": "{code_stride: 2, codebook_size: 256, mel_weight: 4.0}",
+    "split_ratio": SPLIT,
+    "number_of_epochs": 1000,  # max_minutes ends the training
+    "segments_per_epoch": 1024,
+    "batch_size": 4,
+    "max_valid_utterances": 2,
+    "samples_per_epoch": 0,
+    "test_samples": 0,
+    "warmup_steps": 50,
+    "averaging_decay": 0.99,
+}
+TEXT = {
+    "size": "tiny",
+    "preset": "{dropout: 0.0}",  # in minutes nothing is learned by heart
+    "split_ratio": SPLIT,
+    "number_of_epochs": 1000,
+    "max_batch_codes": 2500,
+    "learning_rate": 0.002,
+    "warmup_steps": 100,
+    "averaging_decay": 0.998,
+    "free_running_utterances": 2,
+    "samples_per_epoch": 0,
+    "test_utterances": 0,  # judged below, from the export
+}
+
+
+def main(arguments=None):
+    """The command line."""
+    options = demo_options(
+        __doc__.split("\n\n")[0].replace("\n", " "),
+        "demo_output/speech",
+        arguments,
+        utterances=1500,
+        more={"text_minutes": (6.0, "of training to read")},
+    )
+    output, recipe = Path(options.output).resolve(), Path(__file__).resolve().parent
+    with cli_errors():
+        if options.only_report:
+            return report(output, options.device)
+        begin = time.monotonic()
+        generate(output / "corpus", options.utterances)
+        chosen = {**CODEC, **dict(option.split("=", 1) for option in options.train_option)}
+        codec, run = output / "codec", output / "run"
+        script = recipe / "train.py"
+        train(script, "vq.yaml", output, codec, options, options.minutes, chosen, "the codec")
+        script, chosen = recipe / "train_text_to_codes.py", {"codec": codec / "export", **TEXT}
+        hparams, what = "text_to_codes.yaml", "reading"
+        train(script, hparams, output, run, options, options.text_minutes, chosen, what)
+        report_again(__file__, output, options, "speaking sentences that were not trained on")
+        print_time(begin)
+
+
+def report(output, device):
+    """Loads the export, speaks test sentences, compares them with their recordings, draws one."""
+    from waveglow_vq.data.audio import read_for_model, write_wav
+    from waveglow_vq.data.features import LogMel
+    from waveglow_vq.evaluation.plots import attention_picture, spectrogram_comparison
+    from waveglow_vq.evaluation.text_to_speech import judge_text_to_speech
+    from waveglow_vq.evaluation.text_to_speech_report import format_report
+    from waveglow_vq.inference import TextToSpeech
+
+    run, corpus = output / "run", output / "corpus"
+    tts = TextToSpeech.from_hparams(run / "export", run_opts={"device": device})
+    test = run / "manifests" / "test.json"
+    results = judge_text_to_speech(
+        tts,
+        test,
+        corpus,
+        utterances=JUDGED,
+        use_word_judge=False,
+        output=output / "spoken",
+        samples=JUDGED,
+        progress=False,
+    )
+    entry = next(iter(json.loads(test.read_text("utf-8")).values()))
+    sentence = entry["text"]
+    begin = time.perf_counter()
+    spoken = tts.encode_text(sentence, generator=0)
+    wav = tts.decode_text(spoken, generator=0)[0].cpu()
+    computing = time.perf_counter() - begin
+    write_wav(output / "speech.wav", wav, tts.sample_rate)
+    picture = output / "attention.png"
+    attention_picture(picture, spoken.attention, spoken.pieces, tts.code_rate, spoken.text)
+    path = entry["wav"].replace("{data_root}", str(corpus))
+    recording = read_for_model(path, tts.sample_rate)
+    pictures = {"recording": recording, "spoken": wav}
+    features = LogMel(sample_rate=tts.sample_rate)
+    spectrogram_comparison(output / "spectrograms.png", pictures, features, title=sentence)
+    text = (
+        f"{format_report(results)}\n\n"
+        f"Said, without having been trained on: {sentence}\n"
+        f"real-time factor: {computing * tts.sample_rate / len(wav):.3f}"
+    )
+    (output / "figures.txt").write_text(text + "\n", "utf-8")
+    (output / "figures.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    print(text)
+    print_places(
+        output,
+        [
+            ("speech.wav", "a sentence that was not in the training text, spoken"),
+            ("attention.png", "which letters each of its codes was chosen from"),
+            ("spectrograms.png", "it, and a recording of it"),
+            ("spoken/", "more test sentences, spoken and recorded"),
+            ("figures.txt, figures.json", "the table above"),
+            ("run/export/", "the model, for waveglow-vq speak, or TextToSpeech.from_hparams"),
+            ("run/train_log.txt", "how it learned to read, epoch by epoch"),
+            ("codec/export/", "the codec alone"),
+            ("corpus/", "the generated corpus"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
