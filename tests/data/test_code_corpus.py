@@ -6,8 +6,6 @@ from waveglow_vq.data import code_extraction
 from waveglow_vq.data.code_corpus import (
     INDEX,
     extract_codes,
-    pitch_at_codes,
-    pitch_of_codes,
     read_code_corpus,
     read_index,
 )
@@ -326,32 +324,3 @@ def test_codes_that_cannot_be_used_are_named(corpus):
             read_index(codes)
     with pytest.raises(UserError, match=r"codes\.json is missing"):
         read_index(folder / "nowhere")
-
-
-# ---- pitch
-
-
-@pytest.mark.parametrize("per_code", [64, 256, 512, 768, 1024])
-@pytest.mark.parametrize("per_pitch", [256, 512, 1024, 1536])
-@pytest.mark.parametrize("samples", [1, 1023, 1024, 10_000])
-def test_pitch_is_the_nearest_in_time(per_code, per_pitch, samples):
-    """The value in whose span the middle of the code is, or the last one."""
-    codes, values = -(-samples // per_code), -(-samples // per_pitch)
-    pitch = torch.arange(values)
-    found = pitch_at_codes(pitch, codes, per_code, per_pitch)
-    back = pitch_of_codes(found, values, per_code, per_pitch)
-    assert len(found) == codes and len(back) == values
-    for code, value in enumerate(found.tolist()):
-        assert value == min(int((code + 0.5) * per_code / per_pitch), values - 1)
-    # What the coarser of the two says survives there and back, but for the one that the end cuts.
-    if per_pitch % per_code == 0:
-        assert torch.equal(back[:-1], pitch[:-1])
-    if per_code % per_pitch == 0:
-        back = pitch_of_codes(torch.arange(codes), values, per_code, per_pitch)
-        back = pitch_at_codes(back, codes, per_code, per_pitch)
-        assert torch.equal(back[:-1], torch.arange(codes - 1))
-
-
-def test_pitch_of_batches():
-    pitch = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    assert pitch_at_codes(pitch, 5, 128, 256).tolist() == [[1, 1, 2, 2, 3], [4, 4, 5, 5, 6]]

@@ -6,7 +6,14 @@ from waveglow_vq.data.audio import read_wav, write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import SpeechCodec, VoiceConverter, encoding, streaming
 from waveglow_vq.inference.code_file import model_checksum, read_code_file, write_code_file
-from waveglow_vq.inference.coding import checksum_of, code_count, model_name
+from waveglow_vq.inference.coding import (
+    checksum_of,
+    code_count,
+    load_codec,
+    model_name,
+    pitch_at_codes,
+    pitch_of_codes,
+)
 
 import pytest
 import soundfile
@@ -264,3 +271,38 @@ def test_a_recording_that_is_too_short(converters, codec, tmp_path):
     for interface in (converters("codes"), codec):
         with pytest.raises(UserError, match="short.wav is too short"):
             interface.to_code_file(tmp_path / "short.wav")
+
+
+def test_loading_a_codec_takes_no_random_numbers(codec_folder):
+    state = torch.get_rng_state()
+    load_codec(codec_folder, CPU)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# ---- pitch
+
+
+@pytest.mark.parametrize("per_code", [64, 256, 512, 768, 1024])
+@pytest.mark.parametrize("per_pitch", [256, 512, 1024, 1536])
+@pytest.mark.parametrize("samples", [1, 1023, 1024, 10_000])
+def test_pitch_is_the_nearest_in_time(per_code, per_pitch, samples):
+    """The value in whose span the middle of the code is, or the last one."""
+    codes, values = -(-samples // per_code), -(-samples // per_pitch)
+    pitch = torch.arange(values)
+    found = pitch_at_codes(pitch, codes, per_code, per_pitch)
+    back = pitch_of_codes(found, values, per_code, per_pitch)
+    assert len(found) == codes and len(back) == values
+    for code, value in enumerate(found.tolist()):
+        assert value == min(int((code + 0.5) * per_code / per_pitch), values - 1)
+    # What the coarser of the two says survives there and back, but for the one that the end cuts.
+    if per_pitch % per_code == 0:
+        assert torch.equal(back[:-1], pitch[:-1])
+    if per_code % per_pitch == 0:
+        back = pitch_of_codes(torch.arange(codes), values, per_code, per_pitch)
+        back = pitch_at_codes(back, codes, per_code, per_pitch)
+        assert torch.equal(back[:-1], torch.arange(codes - 1))
+
+
+def test_pitch_of_batches():
+    pitch = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    assert pitch_at_codes(pitch, 5, 128, 256).tolist() == [[1, 1, 2, 2, 3], [4, 4, 5, 5, 6]]

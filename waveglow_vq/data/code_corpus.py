@@ -31,7 +31,13 @@ from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.data.preparation import read_report, write_json
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.code_file import SUFFIX, read_code_file
-from waveglow_vq.inference.coding import checksum_of, load_codec, model_name
+from waveglow_vq.inference.coding import (
+    checksum_of,
+    load_codec,
+    model_name,
+    pitch_at_codes,
+    pitch_format,
+)
 
 import torch
 
@@ -91,8 +97,9 @@ class CodedUtterance(NamedTuple):
     codes : torch.Tensor
         int64 ``[T]``.
     pitch : torch.Tensor
-        int64 ``[T]``, one value for each code (see :func:`pitch_at_codes`): 0 where unvoiced, else
-        1 to ``pitch_levels``; None for models without pitch.
+        int64 ``[T]``, one value for each code (see
+        :func:`~waveglow_vq.inference.coding.pitch_at_codes`): 0 where unvoiced, else 1 to
+        ``pitch_levels``; None for models without pitch.
     speaker : str
         The label; None where the manifest has none.
     wav : str
@@ -289,77 +296,20 @@ def read_code_corpus(codes_folder, manifest, data_root, checksum=None):
     return utterances
 
 
-def pitch_at_codes(pitch, codes, samples_per_code, samples_per_pitch):
-    """One value of pitch for each code: the one in whose span the middle of the code lies.
-
-    Arguments
-    ---------
-    pitch : torch.Tensor
-        ``[..., P]``.
-    codes : int
-        Their number T.
-    samples_per_code, samples_per_pitch : int
-        Samples of waveform for each.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., T]``.
-
-    Example
-    -------
-    >>> pitch_at_codes(torch.tensor([4, 5, 6, 7, 8]), 3, 512, 256).tolist()
-    [5, 7, 8]
-    """
-    return _nearest(pitch, codes, samples_per_code, samples_per_pitch)
-
-
-def pitch_of_codes(pitch, values, samples_per_code, samples_per_pitch):
-    """The inverse of :func:`pitch_at_codes`: from one value for each code to what a file of codes
-    holds.
-
-    Arguments
-    ---------
-    pitch : torch.Tensor
-        ``[..., T]``.
-    values : int
-        How many are wanted, P.
-    samples_per_code, samples_per_pitch : int
-        Samples of waveform for each.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., P]``.
-
-    Example
-    -------
-    >>> pitch_of_codes(torch.tensor([5, 7, 8]), 5, 512, 256).tolist()
-    [5, 5, 7, 7, 8]
-    """
-    return _nearest(pitch, values, samples_per_pitch, samples_per_code)
-
-
-def _nearest(values, count, samples_per_result, samples_per_value):
-    middles = 2 * torch.arange(count, device=values.device) + 1
-    index = middles * samples_per_result // (2 * samples_per_value)
-    return values[..., index.clamp_max(values.shape[-1] - 1)]
-
-
 # ---- before anything is encoded
 
 
 def _describe(codec):
     model = codec.mods.model
-    pitch = model.conditioner.pitch if model.uses_pitch else None
+    pitch_levels, samples_per_pitch = pitch_format(codec)
     return CodeCorpus(
         codec=model_name(codec),
         checksum=checksum_of(codec),
         sample_rate=codec.sample_rate,
         codebook_size=model.quantizer.codebook_size,
         samples_per_code=model.conditioner.samples_per_code,
-        pitch_levels=pitch.levels if pitch else 0,
-        samples_per_pitch=pitch.stride * codec.mods.features.hop_length if pitch else 0,
+        pitch_levels=pitch_levels,
+        samples_per_pitch=samples_per_pitch,
     )
 
 

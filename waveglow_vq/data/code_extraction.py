@@ -16,8 +16,8 @@ from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.data.shards import ShardMember, sound_source
 from waveglow_vq.data.workers import run_tasks
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference import load_export
 from waveglow_vq.inference.code_file import SUFFIX, read_code_file, write_code_file
+from waveglow_vq.inference.coding import load_codec
 
 from tqdm import tqdm
 
@@ -150,7 +150,7 @@ def _encode(codec, task):
 
 def _prepare_worker(codec_folder):
     global _codec
-    _codec = load_export(codec_folder, run_opts={"device": "cpu"})
+    _codec = load_codec(codec_folder, {"device": "cpu"})
 
 
 def _encode_in_worker(task):

@@ -8,7 +8,6 @@ Authors
 from typing import NamedTuple
 
 from waveglow_vq.data.audio import read_for_model
-from waveglow_vq.data.code_corpus import pitch_at_codes
 from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.data.shards import sound_source
 from waveglow_vq.data.text import normalize_text
@@ -16,6 +15,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.attention import alignment_figures, longest_repetition, tolerance_for
 from waveglow_vq.evaluation.judges import count_errors
 from waveglow_vq.evaluation.metrics import cepstral_distortion, mel_cepstrum
+from waveglow_vq.inference.coding import pitch_at_codes
 
 import torch
 

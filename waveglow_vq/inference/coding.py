@@ -14,12 +14,14 @@ from waveglow_vq.inference.interface import load_export
 from waveglow_vq.inference.loading import read_export_header
 from waveglow_vq.lobes.pitch import pitch_values
 
+import torch
+
 # Interfaces of models that may have codes.
 CODECS = ("SpeechCodec", "VoiceConverter")
 
 
 def load_codec(folder, run_opts=None):
-    """Loads an export that has codes.
+    """Loads an export that has codes, and takes no random numbers for that.
 
     Arguments
     ---------
@@ -43,7 +45,9 @@ def load_codec(folder, run_opts=None):
             f"{folder} is an export for {interface}, which has no codes; give one for "
             f"{' or '.join(CODECS)}."
         )
-    codec = load_export(folder, run_opts=run_opts)
+    # Building draws random initial weights: training goes on as if it had not happened.
+    with torch.random.fork_rng(devices=[]):
+        codec = load_export(folder, run_opts=run_opts)
     if codec.mods.model.quantizer is None:
         raise UserError(f"{folder} is a model without codes; train one with hparams/vq.yaml.")
     return codec
@@ -61,13 +65,13 @@ def new_code_file(interface, codes, samples, **more):
     samples : int
         Samples of the recording at the model's rate.
     **more : dict
-        Further fields of :class:`~waveglow_vq.inference.code_file.CodeFile`.
+        Further fields of :class:`~waveglow_vq.inference.code_file.CodeFile`, such as ``pitch``.
 
     Returns
     -------
     CodeFile
     """
-    model = interface.mods.model
+    model, (levels, samples_per_pitch) = interface.mods.model, pitch_format(interface)
     return CodeFile(
         codes.cpu(),
         samples,
@@ -76,6 +80,8 @@ def new_code_file(interface, codes, samples, **more):
         model.conditioner.samples_per_code,
         model_name(interface),
         checksum_of(interface),
+        pitch_levels=levels,
+        samples_per_pitch=samples_per_pitch,
         **more,
     )
 
@@ -104,8 +110,6 @@ def recording_code_file(interface, read):
         pitch = model.conditioner.pitch
         more |= {
             "pitch": pitch_values(analysis.pitch, pitch.stride, pitch.levels)[0].cpu(),
-            "pitch_levels": pitch.levels,
-            "samples_per_pitch": pitch.stride * interface.mods.features.hop_length,
             "f0_statistics": analysis.f0_statistics[0].float().cpu(),
         }
     return new_code_file(interface, analysis.content.codes[0], analysis.samples, **more)
@@ -120,26 +124,25 @@ def check_code_file(interface, code_file):
             f"{code_file.checksum[:12]}..., not of {model_name(interface)!r} with "
             f"{expected[:12]}...; decode them with the model that encoded them."
         )
-    model, hop = interface.mods.model, interface.mods.features.hop_length
-    pitch = model.conditioner.pitch if model.uses_pitch else None
+    model, (levels, samples_per_pitch) = interface.mods.model, pitch_format(interface)
     speakers = model.speakers
     heard = speakers is not None and speakers.source == "encoder"
     for name, found, expected in (
         ("sample_rate", code_file.sample_rate, interface.sample_rate),
         ("codebook_size", code_file.codebook_size, model.quantizer.codebook_size),
         ("samples_per_code", code_file.samples_per_code, model.conditioner.samples_per_code),
-        ("pitch_levels", code_file.pitch_levels, pitch.levels if pitch else 0),
-        ("samples_per_pitch", code_file.samples_per_pitch, pitch.stride * hop if pitch else 0),
+        ("pitch_levels", code_file.pitch_levels, levels),
+        ("samples_per_pitch", code_file.samples_per_pitch, samples_per_pitch),
         ("the number of codes", len(code_file.codes), code_count(interface, code_file.samples)),
         (
             "the number of values of pitch",
             0 if code_file.pitch is None else len(code_file.pitch),
-            math.ceil((1 + code_file.samples // hop) / pitch.stride) if pitch else 0,
+            pitch_count(interface, code_file.samples),
         ),
         (
             "the number of statistics of F0",
             0 if code_file.f0_statistics is None else len(code_file.f0_statistics),
-            2 if pitch else 0,
+            2 if levels else 0,
         ),
         (
             "the length of the speaker's vector",
@@ -160,6 +163,81 @@ def code_count(interface, samples):
     if conditioner.input == "wav":
         return math.ceil(samples / hop) * hop // conditioner.samples_per_code
     return math.ceil((1 + samples // hop) / conditioner.stride)
+
+
+def pitch_format(interface):
+    """Levels of the pitch beside the codes, and samples of waveform for each value of it; 0 and 0
+    for models that have none."""
+    model, hop = interface.mods.model, interface.mods.features.hop_length
+    if not model.uses_pitch:
+        return 0, 0
+    pitch = model.conditioner.pitch
+    return pitch.levels, pitch.stride * hop
+
+
+def pitch_count(interface, samples):
+    """How many values of pitch a recording of so many samples has."""
+    model, hop = interface.mods.model, interface.mods.features.hop_length
+    if not model.uses_pitch:
+        return 0
+    return math.ceil((1 + samples // hop) / model.conditioner.pitch.stride)
+
+
+def pitch_at_codes(pitch, codes, samples_per_code, samples_per_pitch):
+    """One value of pitch for each code: the one in whose span the middle of the code lies.
+
+    Arguments
+    ---------
+    pitch : torch.Tensor
+        ``[..., P]``.
+    codes : int
+        Their number T.
+    samples_per_code, samples_per_pitch : int
+        Samples of waveform for each.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[..., T]``.
+
+    Example
+    -------
+    >>> pitch_at_codes(torch.tensor([4, 5, 6, 7, 8]), 3, 512, 256).tolist()
+    [5, 7, 8]
+    """
+    return _nearest(pitch, codes, samples_per_code, samples_per_pitch)
+
+
+def pitch_of_codes(pitch, values, samples_per_code, samples_per_pitch):
+    """The inverse of :func:`pitch_at_codes`: from one value for each code to what a file of codes
+    holds.
+
+    Arguments
+    ---------
+    pitch : torch.Tensor
+        ``[..., T]``.
+    values : int
+        How many are wanted, P.
+    samples_per_code, samples_per_pitch : int
+        Samples of waveform for each.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[..., P]``.
+
+    Example
+    -------
+    >>> pitch_of_codes(torch.tensor([5, 7, 8]), 5, 512, 256).tolist()
+    [5, 5, 7, 7, 8]
+    """
+    return _nearest(pitch, values, samples_per_pitch, samples_per_code)
+
+
+def _nearest(values, count, samples_per_result, samples_per_value):
+    middles = 2 * torch.arange(count, device=values.device) + 1
+    index = middles * samples_per_result // (2 * samples_per_value)
+    return values[..., index.clamp_max(values.shape[-1] - 1)]
 
 
 def checksum_of(interface):

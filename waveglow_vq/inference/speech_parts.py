@@ -7,7 +7,7 @@ Authors
 
 from waveglow_vq.data.tokenizer import TextTokenizer
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.coding import checksum_of, load_codec
+from waveglow_vq.inference.coding import checksum_of, load_codec, pitch_format
 from waveglow_vq.inference.loading import (
     CODEC_FOLDER,
     TOKENIZER_FILE,
@@ -56,7 +56,7 @@ def check_speech_parts(model, tokenizer, codec, labels):
     """Raises a UserError unless a text-to-codes model was made for this tokenizer, this codec and
     these labels of speakers, a list."""
     network = codec.mods.model
-    pitch_levels = network.conditioner.pitch.levels if network.uses_pitch else 0
+    pitch_levels, _ = pitch_format(codec)
     for name, of_model, other, of_other in (
         ("vocabulary_size", model.vocabulary_size, "tokenizer", tokenizer.vocabulary_size),
         ("codebook_size", model.codebook_size, "codec", network.quantizer.codebook_size),

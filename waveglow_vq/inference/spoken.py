@@ -4,12 +4,17 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import math
 from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.coding import code_count, new_code_file
+from waveglow_vq.inference.coding import (
+    code_count,
+    new_code_file,
+    pitch_count,
+    pitch_format,
+    pitch_of_codes,
+)
 
 import torch
 
@@ -155,10 +160,7 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
         For the codec's ``decode_stream``: of as many samples as belong to the codes, of log-mels
         less one.
     """
-    # Which imports this package.
-    from waveglow_vq.data.code_corpus import pitch_of_codes
-
-    model, hop = codec.mods.model, codec.mods.features.hop_length
+    model = codec.mods.model
     samples = len(codes) * model.conditioner.samples_per_code
     if model.conditioner.input == "mel":
         # At a whole multiple, one more code would begin.
@@ -176,14 +178,9 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
                 statistics = model.speakers.f0_statistics(number)
                 more["f0_statistics"] = statistics[0].float().cpu()
     if model.uses_pitch:
-        stride = model.conditioner.pitch.stride
-        values = math.ceil((1 + samples // hop) / stride)
-        steps = model.conditioner.samples_per_code, stride * hop
-        more |= {
-            "pitch": pitch_of_codes(pitch, values, *steps),
-            "pitch_levels": model.conditioner.pitch.levels,
-            "samples_per_pitch": stride * hop,
-        }
+        _, samples_per_pitch = pitch_format(codec)
+        steps = model.conditioner.samples_per_code, samples_per_pitch
+        more["pitch"] = pitch_of_codes(pitch, pitch_count(codec, samples), *steps)
     return new_code_file(codec, codes, samples, **more)
 
 

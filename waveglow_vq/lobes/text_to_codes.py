@@ -10,8 +10,7 @@ what makes the attention of speech hold:
 - Monotonic attention: every token also says by itself which codes it sounds like. The likelihood
   of the codes under all the ways to read token after token teaches it that, and where the tokens
   are read in these ways is where the decoder learns to look (see
-  :func:`~waveglow_vq.lobes.reading.reading_likelihood`). Of losses tried for some minutes on
-  generated speech, this is the one with which words were learned; see the README.
+  :func:`~waveglow_vq.lobes.reading.reading_likelihood`).
 - Codes that the decoder reads in training are hidden at random, so that it cannot live on
   repeating its own past.
 - The end is one more code, and learned; how early and how late it may come, and how often a code

@@ -17,7 +17,6 @@ from waveglow_vq.inference.coding import load_codec
 from waveglow_vq.training.text_pipeline import make_text_datasets, training_labels
 
 import ruamel.yaml
-import torch
 from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -65,8 +64,7 @@ def read_codec(codec_folder, several=False):
             "no codec was given: --codec names the folder 'export' that train.py hparams/vq.yaml "
             "has left in its output folder"
         )
-    with torch.random.fork_rng(devices=[]):
-        codec = load_codec(codec_folder, {"device": "cpu"})
+    codec = load_codec(codec_folder, {"device": "cpu"})
     if not several and len(codec.speakers) > 1:
         raise UserError(
             f"{codec_folder} has {len(codec.speakers)} voices, and this recipe one speaker; give a "
