@@ -1,4 +1,4 @@
-"""What the commands share: which file becomes which, options, progress, the last line.
+"""What the commands share: which file becomes which, progress, the last line.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -41,39 +41,6 @@ class Plan(NamedTuple):
 
     pairs: list
     folder: Path
-
-
-def file_arguments(parser, input_help, output_help):
-    """Adds MODEL, INPUT, OUTPUT and ``--force``."""
-    parser.usage = "%(prog)s MODEL INPUT OUTPUT [options]"
-    parser.add_argument("model", metavar="MODEL", help="export folder")
-    parser.add_argument("input", metavar="INPUT", help=input_help)
-    parser.add_argument("output", metavar="OUTPUT", help=output_help)
-    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
-
-
-def sampling_arguments(parser):
-    """Adds what the drawing of waveforms can be told."""
-    parser.add_argument(
-        "--sigma", type=float, help="standard deviation of the noise (default: the export's)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
-    parser.add_argument("--dtype", default="fp32", help="fp32, bf16 or fp16 (default: %(default)s)")
-
-
-def overlap_argument(parser):
-    """Adds ``--overlap_frames``."""
-    parser.add_argument(
-        "--overlap_frames", type=int, metavar="N",
-        help="frames that are computed twice where a long file is divided (default: as many as "
-        "the layers see, which is exact; fewer are quicker)",
-    )  # fmt: skip
-
-
-def compute_arguments(parser):
-    """Adds where it is computed."""
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU if there is one)")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads")
 
 
 def plan_files(source, output, suffixes, new_suffix, force=False):

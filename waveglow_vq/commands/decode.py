@@ -4,16 +4,13 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-from waveglow_vq.commands.common import (
+from waveglow_vq.commands.arguments import (
     compute_arguments,
     file_arguments,
-    load_model,
     overlap_argument,
-    plan_files,
-    process,
     sampling_arguments,
-    write_blocks,
 )
+from waveglow_vq.commands.common import load_model, plan_files, process, write_blocks
 from waveglow_vq.errors import UserError
 
 EXAMPLES = """\

@@ -4,10 +4,9 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+from waveglow_vq.commands.arguments import compute_arguments, file_arguments
 from waveglow_vq.commands.common import (
     SOUND_SUFFIXES,
-    compute_arguments,
-    file_arguments,
     load_model,
     plan_files,
     process,

@@ -7,14 +7,18 @@ Authors
 import os
 from pathlib import Path
 
+from waveglow_vq.commands.arguments import (
+    compute_arguments,
+    sampling_arguments,
+    search_arguments,
+    search_changes,
+)
 from waveglow_vq.commands.common import (
     Plan,
     check_outputs,
-    compute_arguments,
     load_model,
     plan_files,
     process,
-    sampling_arguments,
     write_blocks,
 )
 from waveglow_vq.errors import UserError
@@ -26,14 +30,6 @@ EXAMPLES = """\
 
 Long texts are spoken sentence by sentence. 'waveglow-vq info EXPORT_FOLDER' lists the speakers.
 """
-# Of the search for codes; the names are those of SearchOptions.
-SEARCH = {
-    "method": (str, "greedy, sample or beam"),
-    "temperature": (float, "of sample: below 1 probable codes become more probable"),
-    "top_k": (int, "of sample: draw among so many codes; 0 for all"),
-    "top_p": (float, "of sample: draw among the codes that together are so probable"),
-    "beam_size": (int, "of beam: how many sequences are pursued"),
-}
 
 
 def add_arguments(parser):
@@ -54,10 +50,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--pause", type=float, metavar="SECONDS", help="silence between sentences (default: 0.25)"
     )
-    for name, (type_, words) in SEARCH.items():
-        parser.add_argument(
-            f"--{name}", type=type_, metavar=name.split("_")[-1].upper(), help=words
-        )
+    search_arguments(parser)
     parser.add_argument(
         "--attention", metavar="PICTURE", help="draw which letters each code was chosen from (.png)"
     )
@@ -71,8 +64,7 @@ def run(options):
     if options.attention is not None:
         _check_picture(options)
     tts = load_model(options, "speak", ("TextToSpeech",))
-    search = {name: getattr(options, name) for name in SEARCH}
-    search = {name: value for name, value in search.items() if value is not None}
+    search = search_changes(options)
     choices = {"speaker": options.speaker, "generator": options.seed}
     sound = {"sigma": options.sigma}
     if options.pause is not None:

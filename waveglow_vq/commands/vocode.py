@@ -6,15 +6,17 @@ Authors
 
 from pathlib import Path
 
-from waveglow_vq.commands.common import (
-    SOUND_SUFFIXES,
+from waveglow_vq.commands.arguments import (
     compute_arguments,
     file_arguments,
-    load_model,
     overlap_argument,
+    sampling_arguments,
+)
+from waveglow_vq.commands.common import (
+    SOUND_SUFFIXES,
+    load_model,
     plan_files,
     process,
-    sampling_arguments,
     sound_seconds,
     write_blocks,
 )

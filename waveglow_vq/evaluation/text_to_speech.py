@@ -42,6 +42,7 @@ import copy
 import functools
 from pathlib import Path
 
+from waveglow_vq.commands.arguments import search_arguments, search_changes
 from waveglow_vq.data.audio import write_wav
 from waveglow_vq.data.preparation import write_json
 from waveglow_vq.data.shards import sound_source
@@ -220,14 +221,7 @@ def _parse(arguments):
     ):
         words += " (default: %(default)s)"
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=words)
-    for name, kind, words in (
-        ("method", str, "greedy, sample or beam"),
-        ("temperature", float, "of sample"),
-        ("top_k", int, "of sample"),
-        ("top_p", float, "of sample"),
-        ("beam_size", int, "of beam"),
-    ):
-        parser.add_argument(f"--{name}", type=kind, help=f"{words} (default: the export's)")
+    search_arguments(parser)
     parser.add_argument("--sigma", type=float, help="of the noise (default: the codec's)")
     parser.add_argument("--no_words", action="store_true", help="without the recogniser: quicker")
     parser.add_argument(
@@ -259,8 +253,6 @@ def main(arguments=None):
             raise UserError(f"--{name}: {getattr(options, name)}; at least 1 is needed")
     run_opts = {"device": options.device} if options.device else None
     tts = TextToSpeech.from_hparams(options.export, run_opts=run_opts)
-    names = ("method", "temperature", "top_k", "top_p", "beam_size")
-    search = {name: getattr(options, name) for name in names}
     results = judge_text_to_speech(
         tts,
         options.manifest,
@@ -268,7 +260,7 @@ def main(arguments=None):
         options.utterances,
         options.others,
         not options.no_words,
-        {name: value for name, value in search.items() if value is not None},
+        search_changes(options),
         options.sigma,
         options.seed,
         path.with_suffix(""),

@@ -120,7 +120,7 @@ def teacher_forced(tts, sentence, code_file):
             code_file.samples_per_code,
             code_file.samples_per_pitch,
         )[None].to(device)
-    number = tts._voice(sentence.speaker)[0]
+    number = tts.voice_of(sentence.speaker)[0]
     output = model(
         torch.tensor([ids], device=device),
         whole,
@@ -156,7 +156,7 @@ def cepstrum_of(wav, features):
 
 def reconstruction_of(tts, code_file, speaker, sigma, seed):
     """What the codec makes of a recording's codes, in the voice that speaks."""
-    label = tts._voice(speaker)[1]
+    label = tts.voice_of(speaker)[1]
     more = {} if label is None else {"speaker": label}
     sigma = tts.sampling_sigma if sigma is None else sigma
     blocks = tts.codec.decode_stream(code_file, sigma=sigma, generator=seed, **more)

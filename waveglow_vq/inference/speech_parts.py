@@ -14,6 +14,7 @@ from waveglow_vq.inference.loading import (
     check_checksum,
     file_checksum,
 )
+from waveglow_vq.inference.voices import speaker_numbers
 from waveglow_vq.lobes.code_search import SearchOptions
 
 
@@ -97,6 +98,43 @@ def voices_of(labels, codec):
         return list(labels or codec.speakers)
     # A speaker may have been held out from the training of the codec.
     return [label for label in labels if label in codec.speakers]
+
+
+def find_voice(speaker, labels, codec):
+    """Who is to speak, as model and codec are told.
+
+    Arguments
+    ---------
+    speaker : str
+        One of :func:`voices_of`; None where there is one voice.
+    labels, codec
+        As for :func:`voices_of`.
+
+    Returns
+    -------
+    number : int or None
+        Of the speaker, for the text model; None if it does not tell speakers apart.
+    label : str or None
+        For the codec; None if it has no speakers.
+
+    Raises
+    ------
+    UserError
+        If the speaker is missing or unknown.
+    """
+    known = voices_of(labels, codec)
+    if not known:
+        if speaker is not None:
+            raise UserError("speaker: the model has a single voice; leave it out")
+        return None, None
+    if speaker is None and len(known) > 1:
+        raise UserError(
+            f"speaker: the model has {len(known)} voices, such as {known[0]!r}; name one of them "
+            "('waveglow-vq info' lists all)"
+        )
+    speaker = known[0] if speaker is None else speaker
+    speaker_numbers(known, [speaker], 1, "TextToSpeech")
+    return labels.index(speaker) if labels else None, speaker if codec.speakers else None
 
 
 def changed_search(search, changes=None):

@@ -16,6 +16,7 @@ from waveglow_vq.inference.noise import checked_generator
 from waveglow_vq.inference.speech_parts import (
     changed_search,
     check_speech_parts,
+    find_voice,
     read_speech_parts,
     voices_of,
 )
@@ -25,7 +26,6 @@ from waveglow_vq.inference.spoken import (
     spoken_code_file,
     write_sentences,
 )
-from waveglow_vq.inference.voices import speaker_numbers
 from waveglow_vq.lobes.code_search import SearchOptions
 
 import torch
@@ -221,7 +221,7 @@ class TextToSpeech(ExportedInterface):
         UserError
             As :meth:`synthesize`.
         """
-        generator, voice = checked_generator(generator), self._voice(speaker)
+        generator, voice = checked_generator(generator), self.voice_of(speaker)
         sentences, search = self.sentences(text), changed_search(self.search, search)
         spoken = (self._written([s], [voice], search, generator)[0] for s in sentences)
         return self._decoded(spoken, len(sentences), voice, sigma, generator, pause)
@@ -258,7 +258,7 @@ class TextToSpeech(ExportedInterface):
         several = isinstance(speakers, (list, tuple))
         if several and len(speakers) != len(texts):
             raise UserError(f"speakers: {len(speakers)} labels for {len(texts)} texts")
-        voices = [self._voice(one) for one in (speakers if several else [speakers] * len(texts))]
+        voices = [self.voice_of(one) for one in (speakers if several else [speakers] * len(texts))]
         sentences = [self.sentences(text) for text in texts]
         flat = [(own, voices[item]) for item, text in enumerate(sentences) for own in text]
         spoken = []
@@ -328,7 +328,7 @@ class TextToSpeech(ExportedInterface):
         UserError
             As :meth:`synthesize`.
         """
-        generator, voice = checked_generator(generator), self._voice(speaker)
+        generator, voice = checked_generator(generator), self.voice_of(speaker)
         sentences, search = self.sentences(text), changed_search(self.search, search)
         return SpokenText([self._written([s], [voice], search, generator)[0] for s in sentences])
 
@@ -352,26 +352,14 @@ class TextToSpeech(ExportedInterface):
         UserError
             As :meth:`synthesize`.
         """
-        call = self._voice(speaker), sigma, checked_generator(generator), pause
+        call = self.voice_of(speaker), sigma, checked_generator(generator), pause
         blocks = self._decoded(iter(spoken.sentences), len(spoken.sentences), *call)
         return torch.cat(list(blocks))[None]
 
-    def _voice(self, speaker):
-        """Number of the speaker for the model and label for the codec; None where it has none."""
-        known, labels = self.speakers, super().speakers
-        if not known:
-            if speaker is not None:
-                raise UserError("speaker: the model has a single voice; leave it out")
-            return None, None
-        if speaker is None and len(known) > 1:
-            raise UserError(
-                f"speaker: the model has {len(known)} voices, such as {known[0]!r}; name one of "
-                "them ('waveglow-vq info' lists all)"
-            )
-        speaker = known[0] if speaker is None else speaker
-        speaker_numbers(known, [speaker], 1, type(self).__name__)
-        number = labels.index(speaker) if labels else None
-        return number, speaker if self.codec.speakers else None
+    def voice_of(self, speaker=None):
+        """Number and label of who speaks; see
+        :func:`~waveglow_vq.inference.speech_parts.find_voice`."""
+        return find_voice(speaker, super().speakers, self.codec)
 
     def _written(self, sentences, voices, search, generator):
         """Sentences as codes, written at once."""

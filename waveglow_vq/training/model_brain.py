@@ -8,6 +8,7 @@ import logging
 import time
 from pathlib import Path
 
+from waveglow_vq.data.preparation import write_json
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.processes import broadcast_from_first
 from waveglow_vq.training.averaging import (
@@ -17,7 +18,7 @@ from waveglow_vq.training.averaging import (
 )
 from waveglow_vq.training.pipeline import part_of, planned_steps
 from waveglow_vq.training.progress import Progress
-from waveglow_vq.training.report import EpochMeans, drop_later_epochs, write_json
+from waveglow_vq.training.report import EpochMeans, drop_later_epochs
 from waveglow_vq.training.steps import CarefulBrain
 
 import speechbrain as sb

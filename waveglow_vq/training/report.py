@@ -4,7 +4,6 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import json
 import math
 import os
 import re
@@ -165,8 +164,3 @@ def drop_later_epochs(train_log, epoch):
 
 
 _EPOCH = re.compile(r"epoch: (\d+),")
-
-
-def write_json(path, results):
-    """Writes plain results, readable by people."""
-    Path(path).write_text(json.dumps(results, indent=2) + "\n", "utf-8")
