@@ -18,7 +18,12 @@ from waveglow_vq.errors import cli_errors
 from waveglow_vq.training.experiment import load_hparams, parse_arguments, train_and_test
 from waveglow_vq.training.guards import check_configuration, check_launch
 from waveglow_vq.training.text_brain import TextToCodesBrain
-from waveglow_vq.training.text_experiment import prepare_text, read_codec, text_datasets
+from waveglow_vq.training.text_experiment import (
+    begin_log,
+    prepare_text,
+    read_codec,
+    text_datasets,
+)
 
 import speechbrain as sb
 from ljspeech_prepare import find_ljspeech, prepare_ljspeech
@@ -55,7 +60,7 @@ def main(arguments=None):
     # Before anything is written: are there a codec and a corpus at all?
     codec = run_on_main(read_codec, [hparams["codec"]])
     run_on_main(find_ljspeech, [hparams["data_folder"], hparams["download"]])
-    sb.create_experiment_directory(hparams["output_folder"])
+    run_on_main(begin_log, [hparams["output_folder"]])
     data_root = find_ljspeech(hparams["data_folder"])
     run_on_main(prepare_ljspeech, kwargs=preparation(hparams, data_root, codec))
     # Codes and tokens decide on the sizes of the model.

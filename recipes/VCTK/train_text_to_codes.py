@@ -18,7 +18,12 @@ from waveglow_vq.errors import cli_errors
 from waveglow_vq.training.experiment import load_hparams, parse_arguments, train_and_test
 from waveglow_vq.training.guards import check_configuration, check_launch
 from waveglow_vq.training.text_brain import TextToCodesBrain
-from waveglow_vq.training.text_experiment import prepare_text, read_codec, text_datasets
+from waveglow_vq.training.text_experiment import (
+    begin_log,
+    prepare_text,
+    read_codec,
+    text_datasets,
+)
 
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
@@ -57,7 +62,7 @@ def main(arguments=None):
     codec = run_on_main(read_codec, [hparams["codec"], True])
     if not hparams["skip_prep"]:
         find_vctk(hparams["data_folder"])
-    sb.create_experiment_directory(hparams["output_folder"])
+    run_on_main(begin_log, [hparams["output_folder"]])
     run_on_main(prepare_vctk, kwargs=preparation(hparams, codec))
     data_root = hparams["audio_folder"]
     # Codes, tokens and speakers decide on the sizes of the model.

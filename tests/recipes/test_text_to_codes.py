@@ -141,8 +141,12 @@ def test_from_the_corpus_to_speech(command, demo_corpus, codec, tmp_path):
     assert any((folder / "samples").glob("*_attention.png"))
     assert any((folder / "samples").glob("*_speech.wav"))
     assert list((folder / "tensorboard").iterdir())
+    log = (folder / "log.txt").read_text("utf-8")
+    assert log.count("Beginning experiment!") == 1 and "Generating dynamic batches" not in log
+    # Also of what was done before.
+    assert "tokenizer.model: " in log
     line, test = lines_of(brain)
-    for name in ("nll", "perplexity", "accuracy", "attention", "loss"):
+    for name in ("nll", "perplexity", "accuracy", "reading", "attention", "loss"):
         assert f"train {name}: " in line and f"valid {name}: " in line and f"test {name}: " in test
     for name in ("length_ratio", "stopped", "diagonality", "diagonal", "truncated"):
         assert f"valid free_{name}: " in line

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.data.shards import ShardMember, sound_source
-from waveglow_vq.data.workers import run_tasks
+from waveglow_vq.data.workers import run_tasks, worker_count
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.code_file import SUFFIX, read_code_file, write_code_file
 from waveglow_vq.inference.coding import load_codec
@@ -100,7 +100,7 @@ def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_s
     workers = 1
     if codec.device_type == "cpu":
         enough = -(-len(recordings) // _CLIPS_PER_PROCESS)
-        workers = num_workers or min(16, os.cpu_count() or 1, enough)
+        workers = num_workers or min(worker_count(), enough)
         workers = min(workers, len(recordings))
     alone = workers <= 1
     results = run_tasks(

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from waveglow_vq.data.audio import read_wav_and_rate, resample, write_wav
 from waveglow_vq.data.preparation import Sound, loudest_window_dbfs
-from waveglow_vq.data.workers import run_tasks
+from waveglow_vq.data.workers import run_tasks, worker_count
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.pitch import track_f0
 
@@ -307,7 +307,7 @@ def _run(tasks, num_workers):
     # Processes: the search for the best pitch path is a loop in Python. Forked ones start at once
     # and need no guarded main module; elsewhere than on Linux forking is not safe.
     method = "fork" if sys.platform == "linux" else "spawn"
-    workers = num_workers or min(16, os.cpu_count() or 1)
+    workers = worker_count(num_workers)
     return run_tasks(_prepare_task, tasks, workers, method, "prepares audio")
 
 

@@ -16,6 +16,14 @@ from waveglow_vq.errors import UserError
 
 import torch
 
+# Where nobody says how many processes there are to be, at most so many.
+MOST_WORKERS = 16
+
+
+def worker_count(wanted=None):
+    """So many processes as are wanted; None: as many as there are processors, at most 16."""
+    return wanted or min(MOST_WORKERS, os.cpu_count() or 1)
+
 
 def run_tasks(work, tasks, workers, method, doing, prepare=None):
     """Yields the results of all tasks in their order, whatever the number of processes. When it is

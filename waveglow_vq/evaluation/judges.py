@@ -208,7 +208,10 @@ class WordJudge:
 
 
 def normalise_text(text):
-    """Lower case, letters, digits and apostrophes, single spaces.
+    """Lower case, letters, digits and apostrophes, single spaces: what is compared where words are
+    counted, as a recogniser writes no punctuation. It makes no words of what is written in another
+    way, such as numbers; :func:`~waveglow_vq.data.text.normalize_text` does, for models that speak,
+    and goes before where its result was spoken.
 
     Example
     -------

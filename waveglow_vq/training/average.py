@@ -120,7 +120,7 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
         settings = _plain_settings(text)
     except yaml.YAMLError:
         raise UserError(f"{path} is damaged: it is not valid YAML") from None
-    save_folder = _first_folder(run_folder / "save", settings.get("save_folder"))
+    save_folder = _first_found(run_folder / "save", settings.get("save_folder"))
     if save_folder is None:
         raise UserError(f"{run_folder} holds no checkpoints: there is no folder {run_folder}/save")
     key = VALID_LOSS if best else None
@@ -155,9 +155,9 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
 
 def _export_text(text, model, run_folder, settings, export_folder):
     """Exports a model of text to codes with what the run was trained with."""
-    tokenizer = _first_folder(run_folder / TOKENIZER_FILE, settings.get("tokenizer_file"))
+    tokenizer = _first_found(run_folder / TOKENIZER_FILE, settings.get("tokenizer_file"))
     # The run's own export has a copy.
-    codec = _first_folder(settings.get("codec"), run_folder / "export" / CODEC_FOLDER)
+    codec = _first_found(settings.get("codec"), run_folder / "export" / CODEC_FOLDER)
     for found, what in ((tokenizer, TOKENIZER_FILE), (codec, "the export of the codec")):
         if found is None:
             raise UserError(f"{run_folder}: {what} that it was trained with is missing")
@@ -181,15 +181,16 @@ def _plain_settings(text):
     }
 
 
-def _first_folder(*folders, holding="."):
-    """The first that is there: a run may have been moved since its YAML was written."""
-    folders = (Path(folder) for folder in folders if folder)
-    return next((folder for folder in folders if (folder / holding).exists()), None)
+def _first_found(*paths, holding="."):
+    """The first file, or folder that holds something, that is there: a run may have been moved
+    since its YAML was written."""
+    paths = (Path(path) for path in paths if path)
+    return next((path for path in paths if (path / holding).exists()), None)
 
 
 def _manifest_folder(run_folder, settings, holding):
     folders = settings.get("shards_folder"), run_folder / "manifests"
-    return _first_folder(*folders, settings.get("manifest_folder"), holding=holding)
+    return _first_found(*folders, settings.get("manifest_folder"), holding=holding)
 
 
 def _speaker_labels(run_folder, settings):

@@ -124,7 +124,7 @@ class TextToCodesBrain(ModelBrain):
         return UserError(f"there is nothing to evaluate in {stage.name.lower()}.json")
 
     def valid_loss(self, stats):
-        """Likelihood; without what only guides the attention."""
+        """Likelihood of codes and pitch, without the terms that only teach where to look."""
         return stats["nll"] + stats.get("pitch_nll", 0.0)
 
     # ---- what the model says on its own

@@ -17,7 +17,8 @@ from waveglow_vq.inference.coding import load_codec
 from waveglow_vq.training.text_pipeline import make_text_datasets, training_labels
 
 import ruamel.yaml
-from speechbrain.utils.logger import get_logger
+from speechbrain.core import DEFAULT_LOG_CONFIG
+from speechbrain.utils.logger import get_logger, setup_logging
 
 logger = get_logger(__name__)
 
@@ -31,6 +32,23 @@ class CodecFacts(NamedTuple):
     sample_rate: int
     hop_length: int
     speakers: list
+
+
+def begin_log(output_folder):
+    """Makes the folder of a run, and writes what is logged from now on to its log too. SpeechBrain
+    does so with the hyperparameters, which here are not all known before the corpus is prepared.
+    For the main process only.
+
+    Arguments
+    ---------
+    output_folder : str or Path
+        Of the run.
+    """
+    folder = Path(output_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    setup_logging(
+        DEFAULT_LOG_CONFIG, {"handlers": {"file_handler": {"filename": str(folder / "log.txt")}}}
+    )
 
 
 def read_codec(codec_folder, several=False):

@@ -4,6 +4,7 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+import logging
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from speechbrain.dataio.sampler import DistributedSamplerWrapper, DynamicBatchSa
 from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
+# SpeechBrain's sampler tells that it makes its batches, several times in an epoch.
+logging.getLogger(DynamicBatchSampler.__module__).addFilter(
+    lambda record: "Generating dynamic batches" not in record.getMessage()
+)
 
 # Utterances of a batch are of one of at most so many classes of length.
 MOST_BUCKETS = 16
