@@ -134,7 +134,7 @@ class TextToSpeech(ExportedInterface):
     @property
     def max_characters(self):
         """The longest text that is spoken at once."""
-        return getattr(self.hparams, "max_characters", MAX_CHARACTERS)
+        return getattr(self.hparams, "max_characters", None) or MAX_CHARACTERS
 
     @property
     def search(self):

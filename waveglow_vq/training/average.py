@@ -160,7 +160,10 @@ def _export_text(text, model, run_folder, settings, export_folder):
     codec = _first_found(settings.get("codec"), run_folder / "export" / CODEC_FOLDER)
     for found, what in ((tokenizer, TOKENIZER_FILE), (codec, "the export of the codec")):
         if found is None:
-            raise UserError(f"{run_folder}: {what} that it was trained with is missing")
+            raise UserError(
+                f"{run_folder}: {what} that it was trained with is missing; put it where "
+                f"{HPARAMS_FILE} there says"
+            )
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     labels = next((node for key, node in root.value if key.value == "speakers"), None)
     if labels is not None:

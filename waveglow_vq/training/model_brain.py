@@ -230,7 +230,7 @@ class ModelBrain(CarefulBrain):
                 # SpeechBrain drops an accumulation that the epoch's end cuts off; so do the codes.
                 self.model.after_optimizer_step(self.optimizer, taken=False)
             progress, stats = self.progress, self.training_statistics()
-            speed = progress.segments * self.world / max(progress.seconds, 1e-9)
+            speed = progress.units * self.world / max(progress.seconds, 1e-9)
             stats[f"{self.UNIT}_per_second"] = speed
             stats["skipped_steps"] = float(progress.skipped_steps)
             self.train_stats = stats

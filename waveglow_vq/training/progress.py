@@ -29,7 +29,7 @@ class Progress:
 
     Arguments
     ---------
-    model : WaveGlowVQ
+    model : WaveGlowVQ or TextToCodes
         Its ``training_state`` is saved too.
 
     Example
@@ -40,7 +40,7 @@ class Progress:
     >>> progress.take()
     >>> progress.report({"nll": torch.tensor(float("nan"))}, weight=4)
     >>> progress.drop()
-    >>> progress.means.summary(), progress.segments, progress.skipped_steps
+    >>> progress.means.summary(), progress.units, progress.skipped_steps
     ({'nll': 2.0}, 4, 1)
     """
 
@@ -52,7 +52,7 @@ class Progress:
 
     def _clear(self):
         self.means, self.codes = EpochMeans(), CodeStatistics()
-        self.segments, self.restarted, self.skipped_steps = 0, 0, 0
+        self.units, self.restarted, self.skipped_steps = 0, 0, 0
         self.seconds = 0.0
         self._reported = []
 
@@ -73,7 +73,7 @@ class Progress:
         """Counts what was reported."""
         for terms, weight, statistics in self._reported:
             self.means.add(terms, weight)
-            self.segments += weight
+            self.units += weight
             if statistics:
                 self.codes.accumulate(statistics)
         self._reported = []
@@ -95,7 +95,7 @@ class Progress:
             "sums": self.means.sums,
             "weight": torch.as_tensor(self.means.weight),
             "codes": self.codes.totals,
-            "counts": [self.segments, self.restarted, self.skipped_steps],
+            "counts": [self.units, self.restarted, self.skipped_steps],
             "seconds": self.seconds,
             "skipped_clips": self.skipped_clips,
             "model": self.model.training_state(),
@@ -124,7 +124,7 @@ class Progress:
         self._clear()
         self.means.sums, self.means.weight = state["sums"], float(state["weight"])
         self.codes.totals = state["codes"]
-        self.segments, self.restarted, self.skipped_steps = state["counts"]
+        self.units, self.restarted, self.skipped_steps = state["counts"]
         self.seconds = state["seconds"]
         self._random_state = state["random"]
         self._resumed = True

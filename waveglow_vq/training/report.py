@@ -39,7 +39,7 @@ class EpochMeans:
         self.weight = 0.0
 
     def add(self, terms, weight):
-        """Adds scalars (tensors) that stand for ``weight`` segments or samples."""
+        """Adds scalars (tensors) that stand for ``weight`` segments, samples or codes."""
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.detach().double() * weight
         self.weight += weight

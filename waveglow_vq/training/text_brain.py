@@ -121,7 +121,9 @@ class TextToCodesBrain(ModelBrain):
 
     def no_evaluation(self, stage):
         """Where a debugging run evaluates nothing."""
-        return UserError(f"there is nothing to evaluate in {stage.name.lower()}.json")
+        return UserError(
+            f"no utterance of {stage.name.lower()}.json was evaluated; raise --debug_batches"
+        )
 
     def valid_loss(self, stats):
         """Likelihood of codes and pitch, without the terms that only teach where to look."""
