@@ -1,5 +1,7 @@
 from waveglow_vq.data.audio import read_wav
 from waveglow_vq.inference import TextToSpeech
+from waveglow_vq.inference.text_to_speech import PAUSE
+from waveglow_vq.lobes.code_search import METHODS
 
 import pytest
 import torch
@@ -33,6 +35,14 @@ def test_a_text(speech_folders, tmp_path, run):
     ):
         assert run("speak", export, LONG, out, "--force", *options)[0] == 0
         sounds_like(out, tts.synthesize(LONG, **{"generator": 0} | call))
+
+
+def test_the_help_names_what_is_so(run):
+    """It is written without what it would have to import."""
+    said = " ".join(run("speak", "--help")[1].split())
+    assert f"silence between sentences (default: {PAUSE:g})" in said
+    *others, last = METHODS
+    assert f"{', '.join(others)} or {last}" in said
 
 
 def test_a_speaker(speech_folders, tmp_path, run):
