@@ -11,6 +11,7 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+import copy
 import json
 import time
 from pathlib import Path
@@ -87,7 +88,7 @@ def main(arguments=None):
 def report(output, device):
     """Loads the export, speaks test sentences, compares them with their recordings, draws one."""
     from waveglow_vq.data.audio import read_for_model, write_wav
-    from waveglow_vq.data.features import LogMel
+    from waveglow_vq.data.preparation import write_json
     from waveglow_vq.evaluation.plots import attention_picture, spectrogram_comparison
     from waveglow_vq.evaluation.text_to_speech import judge_text_to_speech
     from waveglow_vq.evaluation.text_to_speech_report import format_report
@@ -118,7 +119,7 @@ def report(output, device):
     path = entry["wav"].replace("{data_root}", str(corpus))
     recording = read_for_model(path, tts.sample_rate)
     pictures = {"recording": recording, "spoken": wav}
-    features = LogMel(sample_rate=tts.sample_rate)
+    features = copy.deepcopy(tts.codec.mods.features).cpu()
     spectrogram_comparison(output / "spectrograms.png", pictures, features, title=sentence)
     text = (
         f"{format_report(results)}\n\n"
@@ -126,7 +127,7 @@ def report(output, device):
         f"real-time factor: {computing * tts.sample_rate / len(wav):.3f}"
     )
     (output / "figures.txt").write_text(text + "\n", "utf-8")
-    (output / "figures.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    write_json(output / "figures.json", results)
     print(text)
     print_places(
         output,

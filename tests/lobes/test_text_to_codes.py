@@ -5,7 +5,7 @@ import math
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.code_search import SearchOptions
 from waveglow_vq.lobes.reading import reading_likelihood
-from waveglow_vq.lobes.text_to_codes import RATE_MARGIN, SPARE_TOKENS, TextToCodes, sinusoids
+from waveglow_vq.lobes.text_to_codes import RATE_MARGIN, SPARE_TOKENS, TextToCodes
 
 import pytest
 import torch
@@ -267,15 +267,6 @@ def test_generation_leaves_no_gradients_and_changes_no_state():
     assert not found.attention.requires_grad
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
-
-
-def test_positions_need_not_be_whole():
-    table = sinusoids(torch.tensor([0.0, 2.5]), 6)
-    for place, position in enumerate((0.0, 2.5)):
-        for i in range(3):
-            angle = position / 10000 ** (2 * i / 6)
-            assert float(table[place, 2 * i]) == pytest.approx(math.sin(angle), abs=1e-6)
-            assert float(table[place, 2 * i + 1]) == pytest.approx(math.cos(angle), abs=1e-6)
 
 
 def test_it_trains_in_bf16():

@@ -20,12 +20,12 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import math
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.code_search import Limits, SearchOptions, search_codes
 from waveglow_vq.lobes.decoder_steps import CachedSteps, PlainSteps
+from waveglow_vq.lobes.positions import sinusoids
 from waveglow_vq.lobes.processes import mean_everywhere
 from waveglow_vq.lobes.reading import reading_likelihood
 
@@ -415,32 +415,3 @@ class TextToCodes(nn.Module):
 
     def load_training_state(self, state):
         """The counterpart of :meth:`training_state`."""
-
-
-def sinusoids(positions, channels):
-    """Encodes positions, which need not be whole:
-
-        p(t)_2i = sin(t / 10000^(2i / channels)),   p(t)_2i+1 = cos(t / 10000^(2i / channels))
-
-    (Vaswani et al., 2017, section 3.5).
-
-    Arguments
-    ---------
-    positions : torch.Tensor
-        ``[T]``.
-    channels : int
-        An even number.
-
-    Returns
-    -------
-    torch.Tensor
-        fp32 ``[T, channels]``.
-
-    Example
-    -------
-    >>> sinusoids(torch.tensor([0.0, 1.5]), 4).shape
-    torch.Size([2, 4])
-    """
-    pairs = torch.arange(0, channels, 2, device=positions.device)
-    angles = positions.float()[:, None] * torch.exp(pairs * (-math.log(10000.0) / channels))
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)

@@ -61,7 +61,7 @@ def demo_options(description, output, arguments=None, utterances=64, more=None):
         nargs="*",
         default=[],
         metavar="KEY=VALUE",
-        help="further options of train.py",
+        help="further options of train.py (of the codec, where there are two trainings)",
     )
     parser.add_argument("--only_report", action="store_true", help="the run is there: report it")
     return parser.parse_args(arguments)

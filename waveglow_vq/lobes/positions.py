@@ -1,0 +1,38 @@
+"""Positions in a sequence as vectors.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+
+import torch
+
+
+def sinusoids(positions, channels):
+    """Encodes positions, which need not be whole:
+
+        p(t)_2i = sin(t / 10000^(2i / channels)),   p(t)_2i+1 = cos(t / 10000^(2i / channels))
+
+    (Vaswani et al., 2017, section 3.5).
+
+    Arguments
+    ---------
+    positions : torch.Tensor
+        ``[T]``.
+    channels : int
+        An even number.
+
+    Returns
+    -------
+    torch.Tensor
+        fp32 ``[T, channels]``.
+
+    Example
+    -------
+    >>> sinusoids(torch.tensor([0.0, 1.5]), 4).shape
+    torch.Size([2, 4])
+    """
+    pairs = torch.arange(0, channels, 2, device=positions.device)
+    angles = positions.float()[:, None] * torch.exp(pairs * (-math.log(10000.0) / channels))
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
