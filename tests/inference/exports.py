@@ -132,6 +132,7 @@ data_folder: {folder}
 output_folder: !ref <data_folder>/results/<seed>
 learning_rate: 0.002
 max_characters: 40
+closing_mark: "."
 vocabulary_size: {vocabulary_size}
 model: !new:waveglow_vq.lobes.text_to_codes.TextToCodes
     vocabulary_size: !ref <vocabulary_size>

@@ -46,6 +46,7 @@ def test_one_folder_holds_all(run, codec_folder, tmp_path):  # noqa: F811
     expected, got = (model.generate(tokens) for model in (run[1], tts.mods.model))
     assert torch.equal(expected.codes, got.codes)
     assert (tts.search.method, tts.search.temperature, tts.max_characters) == ("sample", 0.8, 40)
+    assert tts.hparams.closing_mark == "."
 
 
 def test_nothing_of_the_training_is_kept(run, codec_folder, tmp_path):  # noqa: F811

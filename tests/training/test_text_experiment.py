@@ -35,6 +35,7 @@ def options(tmp_path, monkeypatch):
         "tokenizer": "char",
         "vocabulary_size": 500,
         "max_characters": None,
+        "closing_mark": None,
         "code_workers": 3,
         "max_skipped_clips": 5,
         "asked": asked,
@@ -55,6 +56,7 @@ def test_sizes_follow_from_corpus_and_codec(options):
         "preset": {"codebook_size": 32, "pitch_levels": 7},
         "codec_checksum": "a" * 64,
         "max_characters": len("Who saw it?"),
+        "closing_mark": ".",
     }
     assert options["asked"] == {"num_workers": 3, "device": "cpu", "max_skipped": 5}
 
@@ -64,6 +66,7 @@ def test_what_was_given_stays(options):
     found = filled(options, given)
     assert (found["size"], found["codec"]) == ("base", "/some/where")
     assert "max_characters" not in filled({**options, "max_characters": 90})
+    assert "closing_mark" not in filled({**options, "closing_mark": ""})
     assert (found["preset"]["channels"], found["preset"]["codebook_size"]) == (32, 32)
 
 

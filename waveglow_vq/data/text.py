@@ -14,7 +14,7 @@ from waveglow_vq.errors import UserError
 # LJSpeech's longest texts have somewhat more than 180 characters: models hear nothing longer.
 MAX_CHARACTERS = 180
 # The strongest first: of several marks in a row, it stays. The last stands for a dash.
-_MARKS = "?!.;:,—"
+MARKS = "?!.;:,—"
 # What compatibility forms of Unicode (NFKC) lack, or would take the meaning from.
 _BEFORE_FOLDING = {
     **dict.fromkeys("™®©℠\u00ad", ""),
@@ -144,8 +144,8 @@ def _tidy(text):
     text = re.sub(rf"(?<![^\W\d_])'(?!(?:{_ELIDED})\b)|(?<!s)(?<!in)'(?![^\W\d_])", "", text)
     text = re.sub(r"(?<![^\W\d_])-(?=\w)|(?<=\w)-(?!\w)|(?<!\w)-(?!\w)", " ", text)
     text = " ".join(text.split())
-    text = re.sub(rf" ?[{_MARKS}][ {_MARKS}]*", _strongest_mark, text)
-    return text.lstrip(f" -{_MARKS}").rstrip(" -")
+    text = re.sub(rf" ?[{MARKS}][ {MARKS}]*", _strongest_mark, text)
+    return text.lstrip(f" -{MARKS}").rstrip(" -")
 
 
 def _is_spoken(character):
@@ -155,7 +155,7 @@ def _is_spoken(character):
 
 
 def _strongest_mark(found):
-    mark = next(mark for mark in _MARKS if mark in found[0])
+    mark = next(mark for mark in MARKS if mark in found[0])
     return " - " if mark == "—" else f"{mark} "
 
 

@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 from waveglow_vq.data.blocks import WavWriter
-from waveglow_vq.data.text import MAX_CHARACTERS, split_sentences
+from waveglow_vq.data.text import MARKS, MAX_CHARACTERS, split_sentences
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.base import ExportedInterface
 from waveglow_vq.inference.noise import checked_generator
@@ -169,7 +169,12 @@ class TextToSpeech(ExportedInterface):
         sentences = []
         for sentence in split_sentences(text, self.max_characters) or [text]:
             tokens = self.tokenizer.encode(sentence)
-            sentences.append((self.tokenizer.decode(tokens), tokens))
+            spoken = self.tokenizer.decode(tokens)
+            if spoken[-1] not in MARKS and (mark := getattr(self.hparams, "closing_mark", None)):
+                # Without the mark that it knows from training, the model misses the end.
+                tokens = self.tokenizer.encode(spoken + mark, normalized=True)
+                spoken = self.tokenizer.decode(tokens)
+            sentences.append((spoken, tokens))
         return sentences
 
     def synthesize(self, text, speaker=None, generator=None, sigma=None, search=None, pause=PAUSE):

@@ -179,7 +179,7 @@ def _filled(interface, sample_rate, more, tree, modules, with_labels):
 
 
 # What an export of text to speech keeps of its run.
-_OF_SPEECH = ("preset", "model", "search", "max_characters")
+_OF_SPEECH = ("preset", "model", "search", "max_characters", "closing_mark")
 _STRING = "tag:yaml.org,2002:str"
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from waveglow_vq.data.code_corpus import extract_codes
 from waveglow_vq.data.manifests import load_manifest
+from waveglow_vq.data.text import MARKS
 from waveglow_vq.data.tokenizer import TextTokenizer, train_tokenizer
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.coding import load_codec
@@ -23,6 +24,8 @@ from speechbrain.utils.logger import get_logger, setup_logging
 logger = get_logger(__name__)
 
 SPLITS = ("train", "valid", "test")
+# Where this share of the training texts ends with a mark, a text without one is a strange thing.
+CLOSED = 0.9
 
 
 class CodecFacts(NamedTuple):
@@ -144,6 +147,9 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
     if hparams["max_characters"] is None:
         # What is longer than all that it was trained on, a model reads badly.
         filled["max_characters"] = max(map(len, texts))
+    if hparams["closing_mark"] is None:
+        closed = sum(text.rstrip(" '\"”’")[-1:] in MARKS for text in texts)
+        filled["closing_mark"] = "." if closed >= CLOSED * len(texts) else ""
     if "speakers" in hparams:
         labels = training_labels(manifests["train"], data_root)
         if codec.speakers:
