@@ -1,9 +1,22 @@
 """Runs of the LJSpeech recipe that take a second or two."""
 
+import logging
+
 import pytest
+from speechbrain.utils.logger import TqdmCompatibleStreamHandler
 
 from tests.recipes.command_line import command_line
 from tests.recipes.ljspeech_runs import RECIPE, SMALL
+
+
+@pytest.fixture(autouse=True)
+def log_of_this_run_only():
+    """A run sends the log to its terminal and its folder, which are gone when the test is."""
+    yield
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if type(handler) in (TqdmCompatibleStreamHandler, logging.FileHandler):
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="module")
