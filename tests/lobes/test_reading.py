@@ -66,7 +66,7 @@ def test_more_tokens_than_codes_count_for_nothing():
     scores = torch.randn(2, 3, 4).requires_grad_()
     counts = torch.tensor([3, 3]), torch.tensor([4, 2])
     likelihood, places = reading_likelihood(scores, *counts)
-    assert float(likelihood[0]) == 0 and not places[0].any() and float(likelihood[1]) != 0
+    assert likelihood[0] == 0 and not places[0].any() and likelihood[1] != 0
     likelihood.sum().backward()
     assert scores.grad.isfinite().all() and not scores.grad[0].any()
 
