@@ -20,12 +20,11 @@ from waveglow_vq.training.guards import check_configuration, check_launch
 from waveglow_vq.training.text_brain import TextToCodesBrain
 from waveglow_vq.training.text_experiment import (
     begin_log,
-    prepare_text,
+    prepared_hparams,
     read_codec,
     text_datasets,
 )
 
-import speechbrain as sb
 from ljspeech_prepare import find_ljspeech, prepare_ljspeech
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 
@@ -63,13 +62,7 @@ def main(arguments=None):
     run_on_main(begin_log, [hparams["output_folder"]])
     data_root = find_ljspeech(hparams["data_folder"])
     run_on_main(prepare_ljspeech, kwargs=preparation(hparams, data_root, codec))
-    # Codes and tokens decide on the sizes of the model.
-    overrides = run_on_main(
-        prepare_text, [hparams, overrides, data_root, codec, run_opts["device"]]
-    )
-    hparams = load_hparams(hparams_file, overrides)
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    hparams["data_root"] = data_root
+    hparams = prepared_hparams(hparams_file, hparams, overrides, run_opts, data_root, codec)
     train, valid, test = text_datasets(hparams, data_root)
     brain = LJSpeechTextBrain(
         hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]

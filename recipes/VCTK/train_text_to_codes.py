@@ -20,12 +20,11 @@ from waveglow_vq.training.guards import check_configuration, check_launch
 from waveglow_vq.training.text_brain import TextToCodesBrain
 from waveglow_vq.training.text_experiment import (
     begin_log,
-    prepare_text,
+    prepared_hparams,
     read_codec,
     text_datasets,
 )
 
-import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 from vctk_prepare import find_vctk, prepare_vctk
 
@@ -65,13 +64,7 @@ def main(arguments=None):
     run_on_main(begin_log, [hparams["output_folder"]])
     run_on_main(prepare_vctk, kwargs=preparation(hparams, codec))
     data_root = hparams["audio_folder"]
-    # Codes, tokens and speakers decide on the sizes of the model.
-    overrides = run_on_main(
-        prepare_text, [hparams, overrides, data_root, codec, run_opts["device"]]
-    )
-    hparams = load_hparams(hparams_file, overrides)
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    hparams["data_root"] = data_root
+    hparams = prepared_hparams(hparams_file, hparams, overrides, run_opts, data_root, codec)
     train, valid, test = text_datasets(hparams, data_root)
     brain = VCTKTextBrain(
         hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]

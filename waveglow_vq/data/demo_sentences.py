@@ -1,7 +1,7 @@
 """Sentences for a larger demo corpus, put together by rules: as many as are asked for, each one
 once, and the same ones every time.
 
-They say little, but in ordinary English of two to five seconds, with some 800 different words, so
+They say little, but in ordinary English of two to five seconds, with some 600 different words, so
 that a model that learns to read from them meets every word several times, and sentences that were
 held out are new although their words are not.
 """

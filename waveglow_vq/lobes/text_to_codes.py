@@ -54,8 +54,6 @@ class TextToCodesOutput(NamedTuple):
         sounds like, without the codes before), ``attention`` (cross entropy from where the codes
         are then read to where the decoder looks, in nats) and, where there is pitch,
         ``pitch_nll`` and ``pitch_accuracy``.
-    statistics : dict
-        Empty; what :class:`~waveglow_vq.lobes.model.ModelOutput` has it for.
     attention : torch.Tensor
         ``[batch, codes + 1, tokens]``, mean over heads and layers: row t is where the decoder
         looked when it chose code t, the last one when it chose the end.
@@ -63,7 +61,6 @@ class TextToCodesOutput(NamedTuple):
 
     loss: torch.Tensor
     terms: dict
-    statistics: dict
     attention: torch.Tensor
 
 
@@ -96,8 +93,6 @@ class TextToCodes(nn.Module):
         Levels of pitch beside unvoiced (which is 0); 0 for codecs without pitch.
     reading_weight, attention_weight : float
         Weights of these terms of the loss; without the first, the second has no meaning.
-    label_smoothing : float
-        Of the codes' cross entropy in training; the ``nll`` of the terms is without it.
 
     Example
     -------
@@ -128,7 +123,6 @@ class TextToCodes(nn.Module):
         pitch_levels=0,
         reading_weight=1.0,
         attention_weight=1.0,
-        label_smoothing=0.0,
     ):
         super().__init__()
         if channels % (2 * heads):
@@ -138,7 +132,7 @@ class TextToCodes(nn.Module):
                 raise UserError(f"{name}: {value}; it is a share, at least 0 and below 1")
         self.vocabulary_size, self.codebook_size = vocabulary_size, codebook_size
         self.max_speakers, self.pitch_levels = max_speakers, pitch_levels
-        self.code_dropout, self.label_smoothing = code_dropout, label_smoothing
+        self.code_dropout = code_dropout
         self.reading_weight, self.attention_weight = reading_weight, attention_weight
 
         self.tokens = nn.Embedding(vocabulary_size, channels)
@@ -261,18 +255,14 @@ class TextToCodes(nn.Module):
         parts = self._reading(memory, padding, codes, counts, attention)
         (reading, looks), (terms["reading"], terms["attention"]) = parts
         loss = loss + self.reading_weight * reading + self.attention_weight * looks
-        return TextToCodesOutput(loss, terms, {}, attention.detach())
+        return TextToCodesOutput(loss, terms, attention.detach())
 
     def _cross_entropy(self, logits, targets, valid):
         """The loss, and the mean negative log-likelihood and accuracy, over what is not padding."""
         logits, targets, count = logits[valid].float(), targets[valid], valid.sum()
-        nll = F.cross_entropy(logits, targets, reduction="sum")
-        total = nll
-        if self.label_smoothing and self.training:
-            smoothing = {"label_smoothing": self.label_smoothing}
-            total = F.cross_entropy(logits, targets, reduction="sum", **smoothing)
+        total = F.cross_entropy(logits, targets, reduction="sum")
         accuracy = (logits.argmax(-1) == targets).float().mean()
-        return self._mean(total, count), (nll / count).detach(), accuracy
+        return self._mean(total, count), (total / count).detach(), accuracy
 
     def _reading(self, memory, padding, codes, counts, attention):
         """The terms ``reading`` and ``attention``: for the loss, and to be reported."""

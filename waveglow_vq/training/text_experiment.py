@@ -15,10 +15,13 @@ from waveglow_vq.data.text import MARKS
 from waveglow_vq.data.tokenizer import TextTokenizer, train_tokenizer
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.coding import load_codec
+from waveglow_vq.training.experiment import load_hparams
 from waveglow_vq.training.text_pipeline import make_text_datasets, training_labels
 
 import ruamel.yaml
+import speechbrain as sb
 from speechbrain.core import DEFAULT_LOG_CONFIG
+from speechbrain.utils.distributed import run_on_main
 from speechbrain.utils.logger import get_logger, setup_logging
 
 logger = get_logger(__name__)
@@ -162,6 +165,31 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
             )
         filled["speakers"], sizes["max_speakers"] = labels, len(labels)
     return _merged(overrides, filled, sizes)
+
+
+def prepared_hparams(hparams_file, hparams, overrides, run_opts, data_root, codec):
+    """Codes, tokenizer, and what the YAML describes with the sizes that follow from them; opens
+    the folder of the run. Every process has to call it.
+
+    Arguments
+    ---------
+    hparams_file : str
+        Path of the YAML file.
+    hparams, overrides, data_root, codec
+        See :func:`prepare_text`.
+    run_opts : RunOptions
+        SpeechBrain's.
+
+    Returns
+    -------
+    dict
+        With ``data_root``.
+    """
+    device = run_opts["device"]
+    overrides = run_on_main(prepare_text, [hparams, overrides, data_root, codec, device])
+    hparams = load_hparams(hparams_file, overrides)
+    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+    return {**hparams, "data_root": data_root}
 
 
 def text_datasets(hparams, data_root):
