@@ -2,6 +2,8 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from waveglow_vq.data.reading import note_reading
 from waveglow_vq.errors import UserError
 from waveglow_vq.training import experiment
 from waveglow_vq.training.experiment import load_hparams, parse_arguments, worker_errors
+from waveglow_vq.training.guards import write_errors
 
 import pytest
 import torch
@@ -138,7 +141,8 @@ def test_the_death_of_a_data_loaders_process_names_its_file(tmp_path, way_to_die
     loader = torch.utils.data.DataLoader(
         DeadlyDataset(tmp_path, way_to_die), num_workers=num_workers
     )
-    with pytest.raises(UserError) as caught, worker_errors():
+    # As in training: the second layer takes what a signal raises while the first one is left.
+    with pytest.raises(UserError) as caught, worker_errors(), write_errors():
         list(loader)
     sentence = str(caught.value)
     # Where torch does not say who died, whatever the others were reading is named too.
@@ -181,3 +185,26 @@ def test_other_errors_stay_what_they_are(monkeypatch):
         with pytest.raises(type(error)) as caught, worker_errors():
             raise error
         assert caught.value is error
+
+
+# In a process of its own: the order of imports matters too.
+LEAVING = """
+from waveglow_vq.training.experiment import leave_processes
+import types, weakref
+import torch
+torch.distributed.init_process_group(
+    "gloo", init_method="file://{folder}/rendezvous", rank=0, world_size=1
+)
+model = torch.nn.Linear(1, 1)
+modules = torch.nn.ModuleDict({{"model": torch.nn.parallel.DistributedDataParallel(model)}})
+modules["model"](torch.ones(1, 1)).sum().backward()
+group = weakref.ref(torch.distributed.group.WORLD)
+leave_processes(types.SimpleNamespace(modules=modules))
+assert modules["model"] is model
+assert group() is None, "the group outlives the training"
+"""
+
+
+def test_nothing_of_the_group_of_processes_outlives_the_training(tmp_path):
+    script = LEAVING.format(folder=tmp_path)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

@@ -6,6 +6,7 @@ Authors
 
 import contextlib
 import difflib
+import gc
 import logging
 import re
 import time
@@ -21,6 +22,10 @@ from waveglow_vq.training.model_brain import VALID_LOSS
 import ruamel.yaml
 import speechbrain as sb
 import torch
+
+# Before any group of processes begins: its functions have the group of their time as a default,
+# which DistributedDataParallel would otherwise import in the middle of one, and keep it alive.
+import torch.distributed.nn
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from speechbrain.utils.run_opts import RunOptions
 
@@ -169,10 +174,11 @@ def worker_errors():
 def _death(error):
     """Of which processes (None: some of them all) an error tells that they died, and of what; not
     of anything if the reason is None."""
-    frames = traceback.walk_tb(error.__traceback__)
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in frames]
     reason = None
+    # The news of a death, a signal, may arrive at any moment.
     try:
+        frames = traceback.walk_tb(error.__traceback__)
+        modules = [frame.f_globals.get("__name__", "") for frame, _ in frames]
         if not isinstance(error, RuntimeError) and any("multiprocessing" in m for m in modules):
             # The pipe from a process that dies may break before torch hears of the death, which
             # then interrupts the sleep.
@@ -212,7 +218,25 @@ def train_and_test(brain, train, valid, test):
         )
         # A dict of its own: SpeechBrain writes into it.
         brain.evaluate(test, min_key=VALID_LOSS, test_loader_kwargs={})
-    if torch.distributed.is_initialized():
-        # Processes that exit with their group still there are aborted now and then, all done.
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    leave_processes(brain)
+
+
+def leave_processes(brain):
+    """Takes this process out of its group, if it has one, when all others are as far.
+
+    Threads of gloo drop what the last collectives held; where that is a Python object and the
+    interpreter is shutting down, the process is aborted, with all its work done. They end with the
+    group, and the group with the last reference to it: those of the wrapped modules go first.
+
+    Arguments
+    ---------
+    brain : speechbrain.Brain
+        Its modules are given back without DistributedDataParallel.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    torch.distributed.barrier()
+    parallel = torch.nn.parallel.DistributedDataParallel
+    brain.modules.update({n: m.module for n, m in brain.modules.items() if isinstance(m, parallel)})
+    torch.distributed.destroy_process_group()
+    gc.collect()
