@@ -81,7 +81,8 @@ def test_text_to_speech(speech_folders, codec_folder, run):
     assert report["interface"] == "TextToSpeech" and report["codec"] == "SpeechCodec"
     assert report["parameters"] == sum(p.numel() for p in tts.mods.model.parameters())
     assert report["tokenizer"] == {"kind": "char", "tokens": tts.tokenizer.vocabulary_size}
-    assert report["search"] == {"method": "sample", "temperature": 0.8, "top_k": 0, "top_p": 1.0}
+    sampling = {"temperature": 0.8, "top_k": 0, "top_p": 1.0}
+    assert report["search"] == {"method": "sample", **sampling, "look_ahead": 6}
     assert report["speakers"] == [] and report["max_characters"] == 40
     for name in ("codebook_size", "code_rate", "bits_per_second", "sampling_sigma", "sample_rate"):
         assert report[name] == codec[name], name

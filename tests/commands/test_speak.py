@@ -32,6 +32,7 @@ def test_a_text(speech_folders, tmp_path, run):
         (["--method", "beam", "--beam_size", 2], {"search": {"method": "beam", "beam_size": 2}}),
         (["--temperature", 3.0, "--top_k", 9], {"search": {"temperature": 3.0, "top_k": 9}}),
         (["--top_p", 0.5], {"search": {"top_p": 0.5}}),
+        (["--look_ahead", 1], {"search": {"look_ahead": 1}}),
     ):
         assert run("speak", export, LONG, out, "--force", *options)[0] == 0
         sounds_like(out, tts.synthesize(LONG, **{"generator": 0} | call))
@@ -128,6 +129,7 @@ def test_refusals(speech_folders, codec_folder, vocoder_folder, tmp_path, run, r
         ([plain, "Go.", out, "--top_p", "1.5"], "top_p: 1.5"),
         ([plain, "Go.", out, "--temperature", "0"], "temperature: 0.0"),
         ([plain, "Go.", out, "--beam_size", "0"], "beam_size: 0"),
+        ([plain, "Go.", out, "--look_ahead", "-1"], "look_ahead: -1"),
         ([plain, "Go.", out, "--sigma", "-1"], "sigma: -1.0"),
         ([plain, "Go.", out, "--pause", "-1"], "pause: -1.0"),
         ([plain, "--lines", story, tmp_path / "o", "--top_k", "-1"], "top_k: -1"),

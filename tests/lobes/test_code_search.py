@@ -205,6 +205,7 @@ def test_chance_follows_its_source():
         {"beam_size": 0},
         {"beam_size": True},
         {"length_penalty": -1.0},
+        {"look_ahead": -1},
     ],
     ids=str,
 )

@@ -1,6 +1,6 @@
 """Tests of decoding one code at a time: with and without the cache it is what training computes."""
 
-from waveglow_vq.lobes.decoder_steps import CachedSteps, PlainSteps
+from waveglow_vq.lobes.decoder_steps import LOOK_BACK, CachedSteps, PlainSteps
 from waveglow_vq.lobes.text_to_codes import TextToCodes
 
 import pytest
@@ -28,6 +28,31 @@ def inputs(model):
     codes = torch.randint(K, (3, 9))
     pitch = torch.randint(LEVELS + 1, (3, 9)) if model.pitch_levels else None
     return (*memory, speaker), codes, pitch
+
+
+@pytest.mark.parametrize("steps", [CachedSteps, PlainSteps])
+@torch.no_grad()
+def test_bounded_attention_stays_near_to_what_is_read(steps):
+    model = build()
+    torch.manual_seed(1)
+    # Keys are like the queries of similar positions, so that attention moves on by itself.
+    model.text_scale.fill_(4.0)
+    model.code_scale.fill_(4.0)
+    for layer in model.decoder.layers:
+        layer.multihead_attn.att.in_proj_weight[:32] = 2 * torch.eye(16).repeat(2, 1)
+    memory, padding = model.encode_text(torch.randint(1, 13, (2, 16)), torch.tensor([1.0, 0.75]))
+    codes, furthest = torch.randint(K, (2, 50)), torch.zeros(2, dtype=torch.long)
+    run, hidden, looked_at = steps(model, memory, padding, look_ahead=2), [], []
+    for t in range(51):
+        ahead = torch.arange(16) - furthest[:, None]
+        hidden.append((ahead > 2) | (ahead < -LOOK_BACK) | padding)
+        looked_at.append(run.step(codes[:, t - 1] if t else torch.full((2,), -1))[2])
+        assert torch.equal(looked_at[-1] == 0, hidden[-1])
+        furthest = torch.maximum(furthest, looked_at[-1].argmax(1))
+    # The end was reached, and so the beginning left behind.
+    assert furthest[0] >= 14 and furthest[1] == 11
+    _, attention = model.decode_text(memory, padding, codes, hidden_tokens=torch.stack(hidden, 1))
+    torch.testing.assert_close(torch.stack(looked_at, 1), attention, rtol=1e-9, atol=1e-11)
 
 
 OPTIONS = [{}, {"max_speakers": 3}, {"max_speakers": 3, "pitch_levels": LEVELS}]

@@ -225,6 +225,9 @@ SEARCHES = [
     SearchOptions("sample", top_k=3),
     SearchOptions("sample", top_p=0.7),
     SearchOptions("beam", beam_size=3),
+    SearchOptions(look_ahead=0),
+    SearchOptions(look_ahead=1),
+    SearchOptions("beam", beam_size=3, look_ahead=1),
 ]
 
 

@@ -32,6 +32,7 @@ _SEARCH = {
     "top_k": (int, "of sample: draw among so many codes; 0 for all"),
     "top_p": (float, "of sample: draw among the codes that together are so probable"),
     "beam_size": (int, "of beam: how many sequences are pursued"),
+    "look_ahead": (int, "tokens beyond the furthest one read that can be looked at; 0 for all"),
 }
 
 

@@ -143,9 +143,8 @@ def _describe_speech(folder, model):
 def _search_in_words(search):
     """The method, and what it depends on."""
     of_method = {"sample": ("temperature", "top_k", "top_p"), "beam": ("beam_size",)}
-    return {"method": search.method} | {
-        name: getattr(search, name) for name in of_method.get(search.method, ())
-    }
+    names = ("method", *of_method.get(search.method, ()), "look_ahead")
+    return {name: getattr(search, name) for name in names}
 
 
 def describe_code_file(path):

@@ -34,6 +34,9 @@ class SearchOptions(NamedTuple):
         Of ``beam``: sequences that are pursued at a time.
     length_penalty : float
         Of ``beam``.
+    look_ahead : int
+        The decoder may look at so many tokens beyond the furthest one that it has read (and at a
+        few before), so that it cannot lose its place in the text; 0: at all of them.
 
     Example
     -------
@@ -51,14 +54,16 @@ class SearchOptions(NamedTuple):
     top_p: float = 1.0
     beam_size: int = 4
     length_penalty: float = 1.0
+    look_ahead: int = 6
 
     def checked(self):
         """Itself; a UserError for what cannot be."""
         if self.method not in METHODS:
             raise UserError(f"method: {self.method!r} is not one of {', '.join(METHODS)}")
+        whole = "a whole number of at least 0"
         for name, value, fits, condition in (
             ("temperature", self.temperature, _between(self.temperature, 0), "above 0"),
-            ("top_k", self.top_k, _whole(self.top_k, 0), "a whole number of at least 0"),
+            ("top_k", self.top_k, _whole(self.top_k, 0), whole),
             ("top_p", self.top_p, _between(self.top_p, 0, 1), "above 0 and at most 1"),
             ("beam_size", self.beam_size, _whole(self.beam_size, 1), "a whole number above 0"),
             (
@@ -67,6 +72,7 @@ class SearchOptions(NamedTuple):
                 _between(self.length_penalty, -1e-9),
                 "at least 0",
             ),
+            ("look_ahead", self.look_ahead, _whole(self.look_ahead, 0), whole),
         ):
             if not fits:
                 raise UserError(f"{name}: {value!r}; it has to be {condition}")

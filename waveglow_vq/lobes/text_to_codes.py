@@ -13,6 +13,8 @@ what makes the attention of speech hold:
   :func:`~waveglow_vq.lobes.reading.reading_likelihood`).
 - Codes that the decoder reads in training are hidden at random, so that it cannot live on
   repeating its own past.
+- While it generates, the decoder looks only at what is near to where it is reading (see
+  :mod:`~waveglow_vq.lobes.decoder_steps`).
 - The end is one more code, and learned; how early and how late it may come, and how often a code
   may be repeated, follows the training data: see :meth:`TextToCodes.fit_statistics`.
 
@@ -323,7 +325,7 @@ class TextToCodes(nn.Module):
         places = torch.arange(first, first + codes.shape[1], device=codes.device)
         return x + self.code_scale * sinusoids(places, x.shape[2]) + self._speaker(speaker)
 
-    def decode_text(self, memory, padding, codes, pitch=None, speaker=None):
+    def decode_text(self, memory, padding, codes, pitch=None, speaker=None, hidden_tokens=None):
         """Runs the decoder over known codes.
 
         Arguments
@@ -332,6 +334,8 @@ class TextToCodes(nn.Module):
             From :meth:`encode_text`.
         codes, pitch, speaker
             As for :meth:`forward`.
+        hidden_tokens : torch.Tensor
+            bool ``[B, T + 1, S]``: what the decoder cannot look at, at t; None: nothing.
 
         Returns
         -------
@@ -348,8 +352,11 @@ class TextToCodes(nn.Module):
             pitch = None if pitch is None else pitch.masked_fill(hidden, -1)
         x = self.dropout(self.decoder_inputs(codes, pitch, speaker))
         later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+        if hidden_tokens is not None:
+            heads = self.decoder.layers[0].multihead_attn.att.num_heads
+            hidden_tokens = hidden_tokens.repeat_interleave(heads, 0)
         hidden, _, attention = self.decoder(
-            x, memory, tgt_mask=later, memory_key_padding_mask=padding
+            x, memory, later, memory_mask=hidden_tokens, memory_key_padding_mask=padding
         )
         return hidden, torch.stack(attention).mean(0)
 
@@ -386,12 +393,11 @@ class TextToCodes(nn.Module):
         Generated
             See :func:`~waveglow_vq.lobes.code_search.search_codes`.
         """
+        search = (search or SearchOptions()).checked()
         memory, padding = self.encode_text(tokens, token_lens, speaker)
         make = CachedSteps if use_cache else PlainSteps
-        steps = make(self, memory, padding, speaker)
-        return search_codes(
-            steps, self.limits((~padding).sum(1)), search or SearchOptions(), generator
-        )
+        steps = make(self, memory, padding, speaker, search.look_ahead)
+        return search_codes(steps, self.limits((~padding).sum(1)), search, generator)
 
     # ---- what the shared training loop asks of a model
 
