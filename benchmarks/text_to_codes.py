@@ -50,7 +50,8 @@ def measure(size, options):
     search = SearchOptions(options.method)
 
     def write(make):
-        return search_codes(make(model, memory, padding), limits, search, 0).codes
+        steps = make(model, memory, padding, look_ahead=search.look_ahead)
+        return search_codes(steps, limits, search, 0).codes
 
     results = {}
 

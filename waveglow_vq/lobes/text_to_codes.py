@@ -393,7 +393,7 @@ class TextToCodes(nn.Module):
         Generated
             See :func:`~waveglow_vq.lobes.code_search.search_codes`.
         """
-        search = (search or SearchOptions()).checked()
+        search = search or SearchOptions()
         memory, padding = self.encode_text(tokens, token_lens, speaker)
         make = CachedSteps if use_cache else PlainSteps
         steps = make(self, memory, padding, speaker, search.look_ahead)
