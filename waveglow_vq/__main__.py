@@ -5,7 +5,6 @@ Authors
 """
 
 import argparse
-import os
 import sys
 
 from waveglow_vq import __version__
@@ -39,8 +38,8 @@ example:
 
 'waveglow-vq COMMAND --help' explains a command. MODEL is an export folder, which training leaves
 and import-checkpoint makes. Where INPUT is a folder, all its files are processed into a folder of
-the same tree. Exit status: 0 done, 1 some files of a folder could not be, 2 wrong usage or input,
-130 interrupted.
+the same tree. Exit status: 0 done, 1 some files of a folder could not be or what was printed is
+lost, 2 wrong usage or input, 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
 """
 
 
@@ -60,7 +59,8 @@ def main(arguments=None):
     Raises
     ------
     SystemExit
-        With status 2 after wrong usage or input, 130 after Ctrl-C.
+        With the status of `waveglow_vq.errors.cli_errors` otherwise, such as 2 after wrong usage
+        or input.
 
     Example
     -------
@@ -69,29 +69,13 @@ def main(arguments=None):
     ...
     SystemExit: 0
     """
-    try:
-        with cli_errors():
-            return _run(arguments)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        # Whoever reads has had enough, as head has. What is left in the buffer would be complained
-        # of when the interpreter ends. The status is that of a program which the signal ended.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
-
-
-def _run(arguments):
-    try:
+    with cli_errors():
         parser = _parser()
         options = parser.parse_args(arguments)
         if options.command is None:
             parser.print_help(sys.stderr)
             raise SystemExit(2)
         return COMMANDS[options.command].run(options)
-    finally:
-        sys.stdout.flush()
 
 
 def _help(prog):

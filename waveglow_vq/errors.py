@@ -5,7 +5,12 @@ sentence that names the file or option and says what to do; a traceback would bu
 """
 
 import contextlib
+import errno
+import io
+import os
 import sys
+
+from waveglow_vq.signals import Stopped, stop_signals
 
 
 class UserError(ValueError):
@@ -22,7 +27,9 @@ class UserError(ValueError):
 
 @contextlib.contextmanager
 def cli_errors():
-    """Turns a `UserError` into `error: <sentence>` on stderr and exit status 2.
+    """What every command line owes its user, whatever happens: `error: <sentence>` on stderr and
+    exit status 2 for a `UserError`; nothing half-written and one sentence when it is stopped; and a
+    word when what it prints is lost.
 
     Command line entry points wrap their `main` in it, either as a context manager or as a
     decorator. Any other exception passes through with its traceback, since that is a defect of
@@ -31,7 +38,9 @@ def cli_errors():
     Raises
     ------
     SystemExit
-        With status 2, if a `UserError` was raised inside.
+        With status 2, if a `UserError` was raised inside; 1, if standard output is closed or full;
+        130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which is ignored under nohup; 141,
+        silently, if whoever read standard output has had enough, as head has.
 
     Example
     -------
@@ -44,9 +53,84 @@ def cli_errors():
     ...     print(exit.code)
     2
     """
+    _have_standard_streams()
     try:
-        yield
+        with stop_signals():
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
     except UserError as error:
-        # The sentence may come from a library and be wrapped over lines; the user gets one line.
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        report_error(error)
         raise SystemExit(2) from None
+    except Stopped as stop:
+        _say(str(stop))
+        raise SystemExit(stop.status) from None
+    except KeyboardInterrupt:
+        _say("interrupted")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        _give_up_on(sys.stdout)
+        raise SystemExit(141) from None
+    except OSError as error:
+        # Trouble with a file has its name.
+        problem = _stdout_problem() if error.filename is None else None
+        if problem is None:
+            raise
+        _give_up_on(sys.stdout)
+        _say(f"error: what was to be printed is lost: standard output {problem}")
+        raise SystemExit(1) from None
+
+
+def report_error(error):
+    """Says on stderr what an error says, in one line.
+
+    Example
+    -------
+    >>> with contextlib.redirect_stderr(sys.stdout):
+    ...     report_error(UserError("no such folder:\\n  corpus"))
+    error: no such folder: corpus
+    """
+    # The sentence may come from a library and be wrapped over lines.
+    _say(f"error: {' '.join(str(error).split())}")
+
+
+def _say(sentence):
+    # Where stderr is closed or full too, the exit status has to be enough.
+    try:
+        print(sentence, file=sys.stderr)
+    except OSError:
+        _give_up_on(sys.stderr)
+
+
+def _have_standard_streams():
+    """Python leaves out streams that are closed when it starts. Something has to take their place:
+    the next file that is opened would, and what libraries print would go into it."""
+    for name, flags in (
+        ("stdin", os.O_RDONLY),
+        ("stdout", os.O_RDONLY),  # where nothing can be written to, which is noticed
+        ("stderr", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.open(os.devnull, flags), mode, encoding="utf-8"))
+    # Names of files can hold anything, and terminals and logs take only some of it. stderr is as
+    # lenient from the start.
+    if getattr(sys.stdout, "errors", None) in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _stdout_problem():
+    """Why what was printed cannot be written; None if it can."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except io.UnsupportedOperation:  # it is no file, but in memory
+        return None
+    except OSError as error:
+        return "is closed" if error.errno == errno.EBADF else f"fails ({error.strerror})"
+    return None
+
+
+def _give_up_on(stream):
+    # What is left in its buffer would be complained of when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,8 +1,10 @@
 import os
 import signal
+import time
 
 from waveglow_vq.data.workers import run_tasks
 from waveglow_vq.errors import UserError
+from waveglow_vq.signals import stop_signals
 
 import pytest
 import torch
@@ -63,3 +65,19 @@ def test_an_error_of_a_task_is_passed_on(workers):
 def test_a_process_that_is_killed_is_told_of():
     with pytest.raises(UserError, match="a process that counts was killed.*smaller num_workers"):
         run(die, 2)
+
+
+def be_stopped(path):
+    path.touch()
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(5)
+    finally:
+        path.unlink()
+
+
+def test_a_process_that_is_stopped_removes_what_is_half_written(tmp_path):
+    with stop_signals(), pytest.raises(UserError, match="was killed"):
+        list(run_tasks(be_stopped, [tmp_path / name for name in "abcd"], 2, "fork", "writes"))
+    assert not list(tmp_path.iterdir())

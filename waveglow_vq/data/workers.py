@@ -4,6 +4,7 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -72,7 +73,7 @@ def run_tasks(work, tasks, workers, method, doing, prepare=None):
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(workers, context, _start, (os.getpid(), prepare)) as pool:
         try:
-            yield from pool.map(work, tasks)
+            yield from pool.map(functools.partial(_unless_stopped, work), tasks)
         except BrokenProcessPool as error:
             raise UserError(
                 f"a process that {doing} was killed, perhaps for want of memory: call again to go"
@@ -84,10 +85,27 @@ def run_tasks(work, tasks, workers, method, doing, prepare=None):
 
 def _start(parent, prepare):
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers in good order
+    # What reaches all processes of a terminal is the parent's: it ends the workers in good order.
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _exit)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     if prepare is not None:
         prepare()
+
+
+def _exit(number, frame):
+    raise SystemExit(128 + number)
+
+
+def _unless_stopped(work, task):
+    """Works; a process that is told to end removes what is half-written, and ends."""
+    try:
+        return work(task)
+    except SystemExit as stop:
+        # The pool would take it for the result of the task, and keep the process.
+        os._exit(stop.code)
 
 
 def _leave_with(parent):
