@@ -112,7 +112,7 @@ def test_how_many_processes_there_are(tmp_path, codec_folder, monkeypatch, devic
     write_corpus(tmp_path, NAMES[:3])
     started = []
 
-    def note(work, tasks, workers, **options):
+    def note(work, tasks, workers, doing, **options):
         started.append((workers, options["prepare"] is not None))
         yield from [(1.0, None)] * len(tasks)
 

@@ -37,7 +37,7 @@ def die(number):
 
 
 def run(work, workers, **options):
-    return list(run_tasks(work, list(range(8)), workers, "fork", "counts", **options))
+    return list(run_tasks(work, list(range(8)), workers, "counts", method="fork", **options))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3, 20])
@@ -55,7 +55,7 @@ def test_every_process_is_prepared_once():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_of_a_task_is_passed_on(workers):
     threads = torch.get_num_threads()
-    results = run_tasks(refuse, list(range(8)), workers, "fork", "counts")
+    results = run_tasks(refuse, list(range(8)), workers, "counts", method="fork")
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(UserError, match="three is refused"):
         next(results)
@@ -79,5 +79,5 @@ def be_stopped(path):
 
 def test_a_process_that_is_stopped_removes_what_is_half_written(tmp_path):
     with stop_signals(), pytest.raises(UserError, match="was killed"):
-        list(run_tasks(be_stopped, [tmp_path / name for name in "abcd"], 2, "fork", "writes"))
+        list(run_tasks(be_stopped, [tmp_path / name for name in "abcd"], 2, "writes", "fork"))
     assert not list(tmp_path.iterdir())

@@ -107,8 +107,8 @@ def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_s
         functools.partial(_encode, codec) if alone else _encode_in_worker,
         [(recording, code_path(folder, key)) for key, recording in recordings.items()],
         workers,
+        "encodes recordings",
         method="spawn",  # a process that computed in several threads cannot be forked safely
-        doing="encodes recordings",
         prepare=None if alone else functools.partial(_prepare_worker, str(codec_folder)),
     )
     seconds, skipped = 0.0, {}

@@ -17,7 +17,6 @@ import json
 import logging
 import math
 import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -304,11 +303,8 @@ class _Journal:
 
 def _run(tasks, num_workers):
     """The results of `prepare_utterance`, in the order of the tasks."""
-    # Processes: the search for the best pitch path is a loop in Python. Forked ones start at once
-    # and need no guarded main module; elsewhere than on Linux forking is not safe.
-    method = "fork" if sys.platform == "linux" else "spawn"
-    workers = worker_count(num_workers)
-    return run_tasks(_prepare_task, tasks, workers, method, "prepares audio")
+    # Processes: the search for the best pitch path is a loop in Python.
+    return run_tasks(_prepare_task, tasks, worker_count(num_workers), "prepares audio")
 
 
 def _prepare_task(task):

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -19,6 +18,8 @@ import torch
 
 # Where nobody says how many processes there are to be, at most so many.
 MOST_WORKERS = 16
+# Where processes are not forked, each imports the program that started it.
+UNGUARDED = "; a program of your own has to start its work under: if __name__ == '__main__'"
 
 
 def worker_count(wanted=None):
@@ -26,7 +27,7 @@ def worker_count(wanted=None):
     return wanted or min(MOST_WORKERS, os.cpu_count() or 1)
 
 
-def run_tasks(work, tasks, workers, method, doing, prepare=None):
+def run_tasks(work, tasks, workers, doing, method=None, prepare=None):
     """Yields the results of all tasks in their order, whatever the number of processes. When it is
     closed, or an error ends it, no process is left.
 
@@ -38,10 +39,11 @@ def run_tasks(work, tasks, workers, method, doing, prepare=None):
         What to work on.
     workers : int
         Processes; with 1, or a single task, there is no second process.
-    method : str
-        How processes are started: ``fork`` or ``spawn``.
     doing : str
         What a process does, for the error.
+    method : str or None
+        How processes are started: ``fork``, ``spawn`` or ``forkserver``; None: as Python has it
+        on this system, or as the program was told (``multiprocessing.set_start_method``).
     prepare : callable or None
         ``prepare()`` is called once in each process that is started.
 
@@ -57,7 +59,7 @@ def run_tasks(work, tasks, workers, method, doing, prepare=None):
 
     Example
     -------
-    >>> list(run_tasks(str, [1, 2], 1, "spawn", "writes numbers"))
+    >>> list(run_tasks(str, [1, 2], 1, "writes numbers"))
     ['1', '2']
     """
     workers = min(workers, len(tasks))
@@ -71,26 +73,27 @@ def run_tasks(work, tasks, workers, method, doing, prepare=None):
             torch.set_num_threads(threads)
         return
     context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(workers, context, _start, (os.getpid(), prepare)) as pool:
+    with ProcessPoolExecutor(workers, context, _start, (prepare,)) as pool:
         try:
             yield from pool.map(functools.partial(_unless_stopped, work), tasks)
         except BrokenProcessPool as error:
+            hint = "" if context.get_start_method() == "fork" else UNGUARDED
             raise UserError(
                 f"a process that {doing} was killed, perhaps for want of memory: call again to go"
-                " on where it stopped, with a smaller num_workers"
+                f" on where it stopped, with a smaller num_workers{hint}"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)  # the first error is enough
 
 
-def _start(parent, prepare):
+def _start(prepare):
     torch.set_num_threads(1)
     # What reaches all processes of a terminal is the parent's: it ends the workers in good order.
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _exit)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     if prepare is not None:
         prepare()
 
@@ -108,8 +111,7 @@ def _unless_stopped(work, task):
         os._exit(stop.code)
 
 
-def _leave_with(parent):
+def _leave_with_parent():
     """Ends a worker whose parent was killed; it would wait for its next task for ever."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
+    multiprocessing.parent_process().join()
     os._exit(1)

@@ -5,6 +5,7 @@ Authors
 """
 
 import copy
+import functools
 import math
 from itertools import islice
 from pathlib import Path
@@ -173,7 +174,6 @@ def segment_dataset(
             )
     reader = SegmentReader(features, segment_frames, context_frames, history, **options)
     names = ["wav", "mel", "start"] + (["history"] if history else [])
-
     extra = [] if speakers is None else speakers.names
     if speakers is not None:
         speakers.check(manifest, dataset.data)
@@ -181,23 +181,26 @@ def segment_dataset(
     for entry in dataset.data.values():
         by_speaker.setdefault(entry.get("speaker_label"), []).append(entry["path"])
 
-    # Functions, and no generators: one of those that an error ended would stay ended.
-    def cut(key, generator):
-        entry = dataset.data[key]
-        item = reader(dataset.source(entry["path"]), generator)
-        values = [item[name] for name in names]
-        if speakers is not None:
-            frames = len(item["mel"])
-            values += speakers.items(entry, item["first_frame"], frames, dataset.source)
-            if speakers.reference:
-                paths = by_speaker[entry["speaker_label"]]
-                chosen = int(torch.randint(len(paths), (), generator=generator))
-                values.append(reader.reference(dataset.source(paths[chosen]), generator))
-        return values
-
+    cut = functools.partial(_cut, dataset, reader, names, speakers, by_speaker)
     dataset.add_dynamic_item(cut, takes=["id", "generator"], provides=names + extra)
     dataset.set_output_keys(["id"] + names + extra)
     return dataset
+
+
+# Functions of the module, since data loaders that are not forked are sent the dataset; and no
+# generators: one of those that an error ended would stay ended.
+def _cut(dataset, reader, names, speakers, by_speaker, key, generator):
+    entry = dataset.data[key]
+    item = reader(dataset.source(entry["path"]), generator)
+    values = [item[name] for name in names]
+    if speakers is not None:
+        frame, frames = item["first_frame"], len(item["mel"])
+        values += speakers.items(entry, frame, frames, dataset.source)
+        if speakers.reference:
+            paths = by_speaker[entry["speaker_label"]]
+            chosen = int(torch.randint(len(paths), (), generator=generator))
+            values.append(reader.reference(dataset.source(paths[chosen]), generator))
+    return values
 
 
 class UtteranceDataset(DynamicItemDataset):
@@ -235,20 +238,22 @@ def utterance_dataset(manifest, data_root, features, max_utterances=None, speake
     dataset = UtteranceDataset(dict(islice(data.items(), max_utterances)))
     features = copy.deepcopy(features)
 
-    def read(key):
-        entry = dataset.data[key]
-        item = read_utterance(sound_source(entry["path"]), features, seeded(key))
-        values = [item["wav"], item["mel"]]
-        if speakers is not None:
-            values += speakers.items(entry, 0, len(item["mel"]))
-            if speakers.reference:
-                values.append(item["mel"])
-        return values
-
+    read = functools.partial(_read, dataset, features, speakers)
     names = ["wav", "mel"] + ([] if speakers is None else speakers.names)
     dataset.add_dynamic_item(read, takes=["id"], provides=names)
     dataset.set_output_keys(["id"] + names)
     return dataset
+
+
+def _read(dataset, features, speakers, key):
+    entry = dataset.data[key]
+    item = read_utterance(sound_source(entry["path"]), features, seeded(key))
+    values = [item["wav"], item["mel"]]
+    if speakers is not None:
+        values += speakers.items(entry, 0, len(item["mel"]))
+        if speakers.reference:
+            values.append(item["mel"])
+    return values
 
 
 def collate_utterances(items):

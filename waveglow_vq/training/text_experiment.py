@@ -20,6 +20,7 @@ from waveglow_vq.training.text_pipeline import make_text_datasets, training_labe
 
 import ruamel.yaml
 import speechbrain as sb
+import torch
 from speechbrain.core import DEFAULT_LOG_CONFIG
 from speechbrain.utils.distributed import run_on_main
 from speechbrain.utils.logger import get_logger, setup_logging
@@ -215,7 +216,7 @@ def text_datasets(hparams, data_root):
         checksum=hparams["codec_checksum"],
     )
     hparams["model"].fit_statistics(
-        (len(entry["stored_tokens"]), entry["stored_codes"], entry.get("stored_pitch"))
+        (len(entry["stored_tokens"]), torch.from_numpy(entry["stored_codes"]), None)
         for entry in train.data.values()
     )
     return train, valid, test

@@ -12,6 +12,7 @@ from waveglow_vq.data.code_corpus import read_code_corpus
 from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.errors import UserError
 
+import numpy as np
 import torch
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import make_dataloader
@@ -29,6 +30,11 @@ logging.getLogger(DynamicBatchSampler.__module__).addFilter(
 MOST_BUCKETS = 16
 # So many batches of one class make it worth having: its last batch is rarely a full one.
 BATCHES_OF_A_BUCKET = 4
+
+
+class TextDataset(DynamicItemDataset):
+    """SpeechBrain's own. A process that is sent it imports this module first, and with it what lets
+    SpeechBrain be imported."""
 
 
 def make_text_datasets(hparams, data_root, tokenizer, labels=None, checksum=None):
@@ -50,7 +56,7 @@ def make_text_datasets(hparams, data_root, tokenizer, labels=None, checksum=None
 
     Returns
     -------
-    train, valid, test : DynamicItemDataset
+    train, valid, test : TextDataset
     """
     manifests = Path(hparams["manifest_folder"])
 
@@ -101,7 +107,7 @@ def text_dataset(
 
     Returns
     -------
-    dataset : DynamicItemDataset
+    dataset : TextDataset
         Items ``id``, ``tokens`` int64 ``[S]``, ``codes`` int64 ``[T]``, with pitch beside the codes
         ``pitch`` int64 ``[T]``, and with labels ``speaker``, a number: of a batch, ``[B]``. In
         ``dataset.data[id]`` there are ``text``, ``path`` of the recording, ``samples`` and
@@ -135,11 +141,11 @@ def text_dataset(
             "path": utterance.wav,
             "samples": utterance.samples,
             "speaker_label": utterance.speaker,
-            "stored_tokens": _stored(torch.tensor(tokens)),
-            "stored_codes": _stored(utterance.codes),
+            "stored_tokens": _stored(np.array(tokens)),
+            "stored_codes": _stored(utterance.codes.numpy()),
         }
         if utterance.pitch is not None:
-            entry["stored_pitch"] = _stored(utterance.pitch)
+            entry["stored_pitch"] = _stored(utterance.pitch.numpy())
         if labels is not None:
             entry["speaker"] = numbers[utterance.speaker]
         data[utterance.id] = entry
@@ -153,10 +159,10 @@ def text_dataset(
         )
     if counts:
         logger.info(f"{manifest}: {len(data)} utterances are used; left out: {counts}")
-    dataset = DynamicItemDataset(dict(islice(data.items(), max_utterances)))
+    dataset = TextDataset(dict(islice(data.items(), max_utterances)))
     names = ["tokens", "codes"] + ["pitch"] * any("stored_pitch" in x for x in data.values())
     for name in names:
-        dataset.add_dynamic_item(torch.Tensor.long, takes=f"stored_{name}", provides=name)
+        dataset.add_dynamic_item(_tensor, takes=f"stored_{name}", provides=name)
     dataset.set_output_keys(["id", *names] + ["speaker"] * (labels is not None))
     return dataset
 
@@ -170,7 +176,7 @@ def text_loader(dataset, max_batch_codes, seed, rank=0, world=1, **loader_kwargs
 
     Arguments
     ---------
-    dataset : DynamicItemDataset
+    dataset : TextDataset
         From :func:`text_dataset`.
     max_batch_codes : int
         Codes of a batch of one process at most, padding included. A longer utterance is a batch of
@@ -258,5 +264,10 @@ def _boundaries(lengths, max_batch_codes):
 
 
 def _stored(numbers):
-    """Whole numbers, in the memory that they need."""
-    return numbers.to(torch.int16 if int(numbers.max()) < 2**15 else torch.int32)
+    """Whole numbers, in the memory that they need. Arrays, no tensors: sent to a process, every
+    tensor would take an open file."""
+    return numbers.astype(np.int16 if numbers.max() < 2**15 else np.int32)
+
+
+def _tensor(numbers):
+    return torch.from_numpy(numbers.astype(np.int64))
