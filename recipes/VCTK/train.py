@@ -5,13 +5,19 @@ comparison, the published setting (vq_wav.yaml) on VCTK.
     torchrun --nproc_per_node 4 train.py hparams/vq.yaml --data_folder /data/VCTK-Corpus
 
 An interrupted run goes on when the same command is given again. Options: the YAML's keys and
-SpeechBrain's run options (--device cpu, --precision bf16, --debug, --test_only, ...).
+SpeechBrain's run options (--device cpu, --precision bf16, --debug, --test_only, ...); with the YAML
+and --help, they are listed.
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
 import sys
+
+from waveglow_vq.training.recipe_help import show_help
+
+if __name__ == "__main__":
+    show_help(what=__doc__)  # before all that takes long is imported
 
 from waveglow_vq.data.shards import shards_are_ready
 from waveglow_vq.data.speakers import read_speakers

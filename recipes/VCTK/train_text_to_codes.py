@@ -6,13 +6,19 @@ voice converter whose codes they are, which train.py has trained, it is text to 
     torchrun --nproc_per_node 4 train_text_to_codes.py hparams/text_to_codes.yaml ...
 
 An interrupted run goes on when the same command is given again. Options: the YAML's keys and
-SpeechBrain's run options (--device cpu, --precision bf16, --debug, --test_only, ...).
+SpeechBrain's run options (--device cpu, --precision bf16, --debug, --test_only, ...); with the YAML
+and --help, they are listed.
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
 import sys
+
+from waveglow_vq.training.recipe_help import show_help
+
+if __name__ == "__main__":
+    show_help(what=__doc__)  # before all that takes long is imported
 
 from waveglow_vq.errors import cli_errors
 from waveglow_vq.training.experiment import load_hparams, parse_arguments, train_and_test

@@ -5,19 +5,24 @@ Authors
 """
 
 import contextlib
-import difflib
 import gc
+import io
 import logging
 import re
 import time
 import traceback
-from collections.abc import Mapping
-from pathlib import Path
 
 from waveglow_vq.data.reading import being_read
 from waveglow_vq.errors import UserError
+from waveglow_vq.training.command_line import (
+    open_keys,
+    read_yaml,
+    split_arguments,
+    typed_overrides,
+)
 from waveglow_vq.training.guards import check_numbers, write_errors
 from waveglow_vq.training.model_brain import VALID_LOSS
+from waveglow_vq.training.recipe_help import check_known, show_help
 
 import ruamel.yaml
 import speechbrain as sb
@@ -27,7 +32,7 @@ import torch
 # which DistributedDataParallel would otherwise import in the middle of one, and keep it alive.
 import torch.distributed.nn
 from hyperpyyaml import load_hyperpyyaml, resolve_references
-from speechbrain.utils.run_opts import RunOptions
+from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 
 # SpeechBrain warns, whenever its train loggers are imported, that it cannot save figures without
 # torchvision; nothing here saves figures with it.
@@ -60,26 +65,38 @@ def parse_arguments(arguments):
     Raises
     ------
     UserError
-        For what SpeechBrain accepts and then gets wrong: an abbreviated run option (parsed, then
-        ignored), and a value with an equals sign (cut in two).
+        For an option that is cut short, has no value or a wrong one; see
+        :mod:`~waveglow_vq.training.command_line`.
+    SystemExit
+        With ``--help``, which is answered.
 
     Example
     -------
-    >>> parse_arguments(["vq.yaml", "--prec", "bf16"])
+    >>> parse_arguments(["vq.yaml", "--data_folder"])
     Traceback (most recent call last):
     ...
-    waveglow_vq.errors.UserError: --prec: write the option in full (--precision)
+    waveglow_vq.errors.UserError: --data_folder needs a value: --data_folder VALUE
     """
-    run_options = [name for name in RunOptions().as_dict() if name != "overridden_args"]
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if "=" in (value if argument.startswith("--") else argument):
-            raise UserError(f"{argument}: a value with an equals sign cannot be given here")
-        if argument.startswith("--") and name[2:] not in run_options:
-            full = [f"--{option}" for option in run_options if option.startswith(name[2:])]
-            if full:
-                raise UserError(f"{name}: write the option in full ({' or '.join(full)})")
-    return sb.parse_arguments(arguments)
+    show_help(arguments)
+    defaults = RunOptions().as_dict()
+    options = [*HELP_TEXTS.keys() & defaults.keys(), "jit_module_keys", "compile_module_keys"]
+    flags = [name for name in options if defaults[name] is False]
+    valued = [name for name in options if defaults[name] is not False]
+    hparams_file, run_arguments, given = split_arguments(arguments, flags, valued)
+    known = read_yaml(hparams_file)
+    for name in given:
+        full = [f"--{option}" for option in options if option.startswith(name)]
+        if full and name not in known and name not in valued:
+            raise UserError(f"--{name}: write the option in full ({' or '.join(full)})")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            _, run_opts, _ = sb.parse_arguments([hparams_file, *run_arguments])
+    except SystemExit:
+        # Behind the usage of all options, it says which is wrong.
+        raise UserError(said.getvalue().rsplit("error: ", 1)[-1].strip()) from None
+    given = {name: text for name, text in given.items() if name in known or name not in valued}
+    return hparams_file, run_opts, typed_overrides(hparams_file, given)
 
 
 def load_hparams(hparams_file, overrides):
@@ -101,17 +118,19 @@ def load_hparams(hparams_file, overrides):
     UserError
         If there is no such file, or an option that it does not have.
     """
-    if not Path(hparams_file).is_file():
-        raise UserError(f"{hparams_file}: no such hyperparameter file")
     yaml = ruamel.yaml.YAML()
     try:
         replaced = yaml.load(overrides) or {}
     except ruamel.yaml.YAMLError as error:
         raise UserError(f"the options cannot be read as YAML: {error}") from None
+    left_open = open_keys(read_yaml(hparams_file), replaced)
     with open(hparams_file, encoding="utf-8") as stream:
-        # As round-trip YAML, which keeps tags as they are and builds nothing.
-        known = yaml.load(resolve_references(stream).read())
-    _check_options(replaced, known, hparams_file)
+        try:
+            # As round-trip YAML, which keeps tags as they are and builds nothing.
+            known = yaml.load(resolve_references(stream, left_open).read())
+        except (ValueError, OSError, ruamel.yaml.YAMLError) as error:
+            raise UserError(f"{hparams_file} cannot be read: {error}") from None
+    check_known(replaced, known, hparams_file)
     # Before anything is built with them.
     check_numbers(replaced)
     with open(hparams_file, encoding="utf-8") as stream, write_errors():
@@ -123,18 +142,6 @@ def load_hparams(hparams_file, overrides):
             raise UserError(
                 f"{hparams_file} describes nothing that can be built: {error}; check the options"
             ) from error
-
-
-def _check_options(replaced, known, where):
-    """HyperPyYAML refuses unknown options, but adds unknown ones inside of a mapping, where
-    nothing would ever read them."""
-    for name, value in replaced.items():
-        if name not in known:
-            near = difflib.get_close_matches(str(name), list(known), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(known)}"
-            raise UserError(f"{name} is not an option of {where}; {hint}")
-        if isinstance(value, Mapping) and isinstance(known[name], Mapping):
-            _check_options(value, known[name], f"{name} in {where}")
 
 
 @contextlib.contextmanager

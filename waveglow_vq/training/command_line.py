@@ -1,0 +1,301 @@
+"""What stands on the command line of a recipe, and what it means to the recipe's YAML.
+
+SpeechBrain glues the options together to a YAML text. So a folder's name may become a number, a
+date or a list, or end at a ``#``; here a path or a name stays the text that was typed, and only
+what the YAML does not hold as text is read as YAML. Nothing here imports torch.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import copy
+import io
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from waveglow_vq.errors import UserError
+
+import ruamel.yaml
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+# Keys of a YAML that name a file or a folder; and such that are lists of texts, or may be.
+_PATHS = re.compile(r".*_(folder|file|log)|codec")
+# How SpeechBrain begins the YAML that a run saves, and what does not tell such runs apart.
+_SAVED = "# Generated "
+_OUTSIDE = ("data_folder", "shards_folder", "codec", "num_workers")
+_TEXT_LISTS = ("additional_folders", "use_speakers", "unseen_speakers")
+
+
+def is_path(name):
+    """Whether a key of a recipe's YAML names a file or a folder.
+
+    Example
+    -------
+    >>> is_path("output_folder"), is_path("codec"), is_path("codec_checksum")
+    (True, True, False)
+    """
+    return bool(_PATHS.fullmatch(name))
+
+
+def split_arguments(arguments, flags, valued):
+    """Tells the YAML file, SpeechBrain's run options and the YAML's keys apart.
+
+    Arguments
+    ---------
+    arguments : list of str
+        The command line, without the program's name.
+    flags, valued : collection of str
+        Names of the run options without and with a value.
+
+    Returns
+    -------
+    hparams_file : str
+    run_arguments : list of str
+        The run options as they stand on the command line.
+    given : dict
+        Name of every other option: its text. Run options with a value are among them too: a YAML
+        may have a key of that name.
+
+    Raises
+    ------
+    UserError
+        If a value is missing, or belongs to nothing, or an option is given twice.
+
+    Example
+    -------
+    >>> split_arguments(["vq.yaml", "--debug", "--data_folder", "/x/run=1"], ["debug"], [])
+    ('vq.yaml', ['--debug'], {'data_folder': '/x/run=1'})
+    """
+    hparams_file, run_arguments, given, option = None, [], {}, None
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("--"):
+            if argument.startswith("-"):
+                raise UserError(f"{argument} is no option; options begin with two dashes")
+            if hparams_file is not None:
+                where = f" behind {option}" if option else ""
+                raise UserError(
+                    f"{argument!r}{where} belongs to no option; put a value with spaces in quotes"
+                )
+            hparams_file = argument
+            continue
+        option, equals, value = argument.partition("=")
+        name = option[2:]
+        if name in flags:
+            if equals:
+                raise UserError(f"{option} is a switch and takes no value; write {option} alone")
+            run_arguments.append(option)
+            continue
+        if not equals:
+            value = next(rest, None)
+            if value is None or value.startswith("--"):
+                raise UserError(f"{option} needs a value: {option} VALUE")
+        if name in given:
+            raise UserError(f"{option} is given twice; give it once")
+        given[name] = value
+        if name in valued:
+            run_arguments.append(f"{option}={value}")
+    if hparams_file is None:
+        raise UserError(
+            "name the hyperparameters first, for instance hparams/mel.yaml; --help tells more"
+        )
+    return hparams_file, run_arguments, given
+
+
+def read_yaml(hparams_file):
+    """The YAML of a recipe as it is written, with tags and comments; builds nothing.
+
+    Arguments
+    ---------
+    hparams_file : str or Path
+        Path of the file.
+
+    Returns
+    -------
+    ruamel.yaml.comments.CommentedMap
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or it is no YAML.
+    """
+    try:
+        known = ruamel.yaml.YAML().load(Path(hparams_file).read_text("utf-8"))
+    except OSError:
+        raise UserError(f"{hparams_file}: no such hyperparameter file") from None
+    except (ruamel.yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{hparams_file} cannot be read as YAML: {error}") from None
+    if not isinstance(known, Mapping):
+        raise UserError(f"{hparams_file} holds no hyperparameters")
+    return known
+
+
+def typed_overrides(hparams_file, given):
+    """What the command line replaces in a YAML.
+
+    Arguments
+    ---------
+    hparams_file : str or Path
+        The YAML of a recipe.
+    given : dict
+        Names and texts of the options.
+
+    Returns
+    -------
+    str
+        YAML in which paths, names and whatever else is a text in the file are texts, and other
+        values what YAML reads. ``~`` is expanded, also in the paths that the file names itself.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, a value cannot be read, or a path cannot be written down.
+
+    Example
+    -------
+    >>> file = getfixture("tmp_path") / "recipe.yaml"
+    >>> _ = file.write_text("output_folder: results\\nseed: 1\\ncodec: null")
+    >>> print(typed_overrides(file, {"output_folder": "0010", "seed": "0x2", "codec": "null"}))
+    output_folder: "0010"
+    seed: 0x2
+    codec:
+    """
+    known = read_yaml(hparams_file)
+    _check_saved(hparams_file, given)
+    overrides = {name: _typed(name, text, known.get(name)) for name, text in given.items()}
+    overrides.update(_own_paths(hparams_file, known, overrides))
+    yaml, stream = ruamel.yaml.YAML(), io.StringIO()
+    yaml.width = sys.maxsize  # a line that is broken may lose spaces
+    if overrides:
+        yaml.dump(overrides, stream)
+    return stream.getvalue().strip()
+
+
+def _check_saved(hparams_file, given):
+    """What a run has saved holds every value wherever it is used: another would take the place of
+    one of them, and a run with another folder would go on with the checkpoints of the first."""
+    saved = Path(hparams_file).read_text("utf-8").startswith(_SAVED)
+    changed = [name for name in given if name not in _OUTSIDE]
+    if saved and changed:
+        raise UserError(
+            f"--{changed[0]}: {hparams_file} is what a run has saved, and repeats that run as it "
+            f"was; of its options only {', '.join(_OUTSIDE)} can be given; for another run, give "
+            "the recipe's own YAML, named in the second line of that file"
+        )
+
+
+def _typed(name, text, default):
+    """The value of an option: of the kind that the YAML has there."""
+    # A key that may be left open takes the YAML's own word for that.
+    if text == "null" and default is None:
+        return None
+    if is_path(name):
+        return _path(f"--{name}", text)
+    if name in _TEXT_LISTS and not text.isdigit():
+        return _texts(name, text)
+    if isinstance(default, str):
+        return _text(f"--{name}", text)
+    try:
+        value = ruamel.yaml.YAML().load(text)
+        if text.strip() == "" and default is not None:
+            raise UserError(f"--{name} is empty; leave it away, or give a value")
+    except ruamel.yaml.YAMLError as error:
+        if default is not None:
+            raise UserError(f"--{name} {text!r} cannot be read as YAML: {error}") from None
+        return _text(f"--{name}", text)
+    # Of what may be left open, nobody knows the kind: a number, a list, or else a text.
+    brackets = text.lstrip().startswith(("[", "{"))
+    if default is None and not brackets and not isinstance(value, (int, float)):
+        return _text(f"--{name}", text)
+    return value
+
+
+def _text(option, text):
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{option} {os.fsencode(text)!r} is not UTF-8; give another name") from None
+    return DoubleQuotedScalarString(text)
+
+
+def _path(option, text):
+    """A path as text, with ~ expanded. HyperPyYAML takes what stands in angle brackets for
+    references, and breaks lines at spaces."""
+    if not text.strip():
+        raise UserError(f"{option} is empty; leave it away, or name a file or folder")
+    if re.search(r"<[^>]*>|  |[\x00-\x1f\x7f-\x9f]", text):
+        raise UserError(
+            f"{option} {text!r}: a path here can hold no angle brackets, control characters or two "
+            "spaces in a row; give another name, or a link of another name"
+        )
+    return _text(option, os.path.expanduser(text))
+
+
+def _texts(name, text):
+    """A list as YAML has it, [a, b], whose members are texts; or a single one."""
+    values = [text]
+    if text.lstrip().startswith("["):
+        try:
+            values = ruamel.yaml.YAML(typ="base").load(text)
+        except ruamel.yaml.YAMLError as error:
+            raise UserError(f"--{name} {text!r} cannot be read as YAML: {error}") from None
+    if not all(isinstance(value, str) for value in values):
+        raise UserError(f"--{name} {text!r} has to be a list of names, such as [one, two]")
+    as_text = _path if name.endswith("_folders") else _text
+    return [as_text(f"--{name}", value) for value in values]
+
+
+def _own_paths(hparams_file, known, overrides):
+    """The paths that a YAML names itself, where they are not what they look like: those with ``~``,
+    and those that YAML takes for a number or a date."""
+    # All scalars as the text that they are in the file.
+    texts = ruamel.yaml.YAML(typ="base").load(Path(hparams_file).read_text("utf-8"))
+    changed = {}
+    for name, value in known.items():
+        text = texts[name]
+        if not is_path(name) or name in overrides or value is None or not isinstance(text, str):
+            continue
+        if tag_of(value):
+            if text.startswith("~"):
+                value = copy.deepcopy(value)
+                value.value = os.path.expanduser(text)
+                changed[name] = value
+        elif text.startswith("~") or not isinstance(value, str):
+            changed[name] = _path(name, text)
+    return changed
+
+
+def open_keys(known, overrides):
+    """What fills the keys that a YAML leaves open (``!PLACEHOLDER``), which have to be filled
+    before anything can be read of it.
+
+    Arguments
+    ---------
+    known : Mapping
+        From :func:`read_yaml`.
+    overrides : Mapping
+        Values by name.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    UserError
+        If one of them is not given.
+    """
+    names = [name for name in known if tag_of(known[name]) == "!PLACEHOLDER"]
+    for name in names:
+        if name not in overrides:
+            raise UserError(f"--{name} has to be given: the YAML leaves it open (!PLACEHOLDER)")
+    return {name: overrides[name] for name in names}
+
+
+def tag_of(value):
+    """The tag of a value of a YAML from :func:`read_yaml`, such as ``!ref``; "" without one."""
+    tag = getattr(value, "tag", None)
+    return str(getattr(tag, "value", None) or "")
