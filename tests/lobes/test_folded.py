@@ -111,6 +111,19 @@ def test_precision_is_that_of_the_convolutions(dtype, error):
         assert off > error / 100  # it is what was asked for
 
 
+@pytest.mark.parametrize("mask_dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_masks_of_any_type_are_counted_in_full(mask_dtype):
+    """Half precision cannot tell 2307 from 2308, or 2304."""
+    net, groups, own = network(layers=1, condition_channels=0), 2311, 2307
+    context = ragged(FlowContext(), groups, own)
+    context = context._replace(mask=context.mask.to(mask_dtype))
+    x = random_tensor(2, 3, groups)
+    with torch.no_grad():
+        prepare_inference(net)
+        batch, alone = net(x, context), net(x[1:, :, :own], FlowContext())
+    assert torch.equal(batch[1:, :, :own], alone)
+
+
 def test_autocast_does_not_reach_it():
     net = network().float()
     x, context = random_tensor(1, 3, 48).float(), flow_context(5, 6, 8)

@@ -8,6 +8,7 @@ import math
 
 from waveglow_vq.data.blocks import log_mel_blocks
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.lengths import shares
 
 import torch
 
@@ -66,6 +67,11 @@ def item_counts(option, lengths, batch, total):
     if counts.shape != (batch,):
         raise UserError(f"{option}: {counts.numel()} lengths for a batch of {batch}")
     if counts.is_floating_point():
+        if counts.dtype.itemsize < 4:
+            raise UserError(
+                f"{option}: {str(counts.dtype).removeprefix('torch.')} cannot tell {total} lengths "
+                "apart; give whole numbers, or fp32"
+            )
         # A relative length of 1 and a count of 1 look alike; a batch of one-frame items is
         # not what anybody decodes.
         counts = counts.double()
@@ -76,9 +82,8 @@ def item_counts(option, lengths, batch, total):
 
 
 def relative_lengths(counts, total):
-    """Relative lengths ``[B]`` in fp64 (fp32 cannot tell the samples of long recordings apart),
-    or None where nothing is padded."""
-    return None if bool((counts == total).all()) else counts.double() / total
+    """Relative lengths ``[B]``, or None where nothing is padded."""
+    return None if bool((counts == total).all()) else shares(counts, total)
 
 
 def fill_padding(x, counts, value):

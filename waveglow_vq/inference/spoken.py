@@ -15,6 +15,7 @@ from waveglow_vq.inference.coding import (
     pitch_format,
     pitch_of_codes,
 )
+from waveglow_vq.lobes.lengths import shares
 
 import torch
 
@@ -122,7 +123,7 @@ def write_sentences(model, tokenizer, sentences, speaker=None, search=None, gene
     tokens = torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(tokens) for _, tokens in sentences], batch_first=True
     )
-    lengths = counts / tokens.shape[1]
+    lengths = shares(counts, tokens.shape[1])
     generated = model.generate(tokens.to(device), lengths.to(device), speaker, search, generator)
     spoken = []
     for item, (text, tokens) in enumerate(sentences):

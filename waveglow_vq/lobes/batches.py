@@ -5,6 +5,7 @@ Authors
 """
 
 from waveglow_vq.lobes.flows import at_least_fp32
+from waveglow_vq.lobes.lengths import whole_lengths
 from waveglow_vq.lobes.processes import mean_everywhere
 
 import torch
@@ -68,7 +69,7 @@ def crop_frames(x, frames, starts=None, lengths=None):
         index = index + starts[:, None]
     last = torch.full_like(index[:, :1], total - 1)
     if lengths is not None:
-        last = (lengths * total).round().long()[:, None] - 1
+        last = whole_lengths(lengths, total)[:, None] - 1
     index = torch.minimum(index, last)
     return x.gather(-1, index[:, None].expand(-1, x.shape[1], -1))
 
@@ -87,7 +88,7 @@ def masked_l1(estimate, target, lengths=None, together=False):
     difference = (estimate - target).abs().mean(dim=1)
     count = torch.full((), difference.numel(), device=difference.device)
     if lengths is not None:
-        frames = (lengths * difference.shape[-1]).round()[:, None]
+        frames = whole_lengths(lengths, difference.shape[-1])[:, None]
         mask = torch.arange(difference.shape[-1], device=lengths.device) < frames
         difference, count = difference * mask, mask.sum()
     return mean_everywhere(difference.sum(), count, together)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows import at_least_fp32, zero_linear
+from waveglow_vq.lobes.lengths import shares, whole_lengths
 
 import torch
 from torch import nn
@@ -72,7 +73,7 @@ def frame_mask(lengths, frames):
     """
     if lengths is None or bool((lengths >= 1).all()):
         return None
-    valid = (lengths * frames).round()[:, None, None]
+    valid = whole_lengths(lengths, frames)[:, None, None]
     return torch.arange(frames, device=lengths.device) < valid
 
 
@@ -215,8 +216,8 @@ def relative_code_lengths(lengths, frames, stride):
     """Relative lengths of the codes of items with the given relative lengths in frames."""
     if lengths is None:
         return None
-    codes = math.ceil(frames / stride)
-    return ((lengths * frames).round() / stride).ceil() / codes
+    counts = (whole_lengths(lengths, frames) + stride - 1) // stride
+    return shares(counts, math.ceil(frames / stride))
 
 
 def code_mask(lengths, frames, stride):

@@ -5,6 +5,7 @@ Authors
 """
 
 from waveglow_vq.lobes.flows import at_least_fp32
+from waveglow_vq.lobes.lengths import whole_lengths
 from waveglow_vq.lobes.speakers import masked_moments
 
 import torch
@@ -77,7 +78,7 @@ def time_jitter(vectors, probability, lengths=None):
     here = torch.arange(codes, device=vectors.device)
     last = torch.full_like(step[:, :1], codes - 1)
     if lengths is not None:
-        last = (lengths * codes).round().long()[:, None] - 1
+        last = whole_lengths(lengths, codes)[:, None] - 1
     # Padding stays where it is.
     neighbour = torch.minimum((here + step).clamp_min(0), torch.maximum(last, here))
     neighbour = torch.where(here <= last, torch.minimum(neighbour, last), here)

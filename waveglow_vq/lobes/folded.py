@@ -101,7 +101,7 @@ class FoldedWaveNet:
                 return self._run(x, context)
             lengths = [x.shape[-1]] * len(x)
             if context.mask is not None:
-                lengths = context.mask[:, 0].sum(-1).long().tolist()
+                lengths = context.mask[:, 0].bool().sum(-1).tolist()
             y = x.new_zeros(len(x), self.outputs, x.shape[-1], dtype=self.kind)
             for i, groups in enumerate(lengths):
                 item = slice(i, i + 1)

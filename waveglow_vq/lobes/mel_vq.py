@@ -20,6 +20,7 @@ from waveglow_vq.lobes.conditioners import (
 )
 from waveglow_vq.lobes.disentangle import instance_norm, random_warp, time_jitter
 from waveglow_vq.lobes.flows import zero_linear
+from waveglow_vq.lobes.lengths import shares
 from waveglow_vq.lobes.pitch import PitchCondition
 
 import torch
@@ -297,7 +298,7 @@ class MelVQConditioner(nn.Module):
         """
         frames = frames or indices.shape[1] * self.stride
         if lengths is None and bool((indices < 0).any()):
-            lengths = (indices >= 0).sum(1) * self.stride / frames
+            lengths = shares((indices >= 0).sum(1) * self.stride, frames)
             lengths = lengths.clamp(max=1.0)
         local, log_mel = self.decoder(
             self.quantizer.decode(indices), frames, lengths, speaker, pitch, f0_statistics

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.batches import crop_frames, draw_noise, masked_l1
 from waveglow_vq.lobes.conditioners import relative_code_lengths
+from waveglow_vq.lobes.lengths import whole_lengths
 from waveglow_vq.lobes.model_checks import check_parts
 from waveglow_vq.lobes.prepared import prepare_inference
 from waveglow_vq.lobes.speakers import UNKNOWN, SpeakerAdversary
@@ -344,7 +345,7 @@ class WaveGlowVQ(nn.Module):
         hop = self.vocoder.hop
         samples = torch.full((wav.shape[0],), wav.shape[-1], device=wav.device)
         if wav_lens is not None:
-            samples = (wav_lens * wav.shape[-1] / hop).round().long() * hop
+            samples = whole_lengths(wav_lens, wav.shape[-1] / hop) * hop
         local, log_mel = condition.local, condition.log_mel
         # One frame more than the waveform covers: the envelope and the condition are
         # interpolated towards it. Where there is none, the last frame is held.
@@ -402,7 +403,7 @@ class WaveGlowVQ(nn.Module):
         total = local.shape[-1] * condition.hop
         samples = None
         if lengths is not None:
-            samples = (lengths * local.shape[-1]).round().long() * condition.hop
+            samples = whole_lengths(lengths, local.shape[-1]) * condition.hop
             local = crop_frames(local, local.shape[-1], None, lengths)
             if log_mel is not None:
                 log_mel = crop_frames(log_mel, log_mel.shape[-1], None, lengths)

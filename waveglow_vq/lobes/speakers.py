@@ -202,6 +202,7 @@ def masked_moments(x, mask=None):
     >>> float(mean), float(variance)
     (2.0, 1.0)
     """
+    x = at_least_fp32(x)
     if mask is None:
         return x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
     mask = mask.to(x.dtype)

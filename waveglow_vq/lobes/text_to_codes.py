@@ -27,6 +27,7 @@ from typing import NamedTuple
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.code_search import Limits, SearchOptions, search_codes
 from waveglow_vq.lobes.decoder_steps import CachedSteps, PlainSteps
+from waveglow_vq.lobes.lengths import whole_lengths
 from waveglow_vq.lobes.positions import sinusoids
 from waveglow_vq.lobes.processes import mean_everywhere
 from waveglow_vq.lobes.reading import reading_likelihood
@@ -240,7 +241,7 @@ class TextToCodes(nn.Module):
         -------
         TextToCodesOutput
         """
-        counts = (code_lens * codes.shape[1]).round().long()
+        counts = whole_lengths(code_lens, codes.shape[1])
         memory, padding = self.encode_text(tokens, token_lens, speaker)
         hidden, attention = self.decode_text(memory, padding, codes, pitch, speaker)
         steps = torch.arange(hidden.shape[1], device=codes.device)
@@ -304,7 +305,7 @@ class TextToCodes(nn.Module):
         """
         if token_lens is None:
             token_lens = torch.ones(len(tokens), device=tokens.device)
-        counts = (token_lens * tokens.shape[1]).round().long()
+        counts = whole_lengths(token_lens, tokens.shape[1])
         places = torch.arange(tokens.shape[1], device=tokens.device)
         padding = places >= counts[:, None]
         x = self.tokens(tokens)

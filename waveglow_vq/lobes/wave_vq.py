@@ -15,6 +15,7 @@ from waveglow_vq.lobes.conditioners import (
     predicted_log_mel,
     to_vectors,
 )
+from waveglow_vq.lobes.lengths import shares
 
 from torch import nn
 from torch.nn import functional as F
@@ -150,6 +151,6 @@ class WaveVQConditioner(nn.Module):
         :meth:`~waveglow_vq.lobes.mel_vq.MelVQConditioner.decode`. The codes say how many frames
         there are."""
         if lengths is None and bool((indices < 0).any()):
-            lengths = (indices >= 0).sum(1) / indices.shape[1]
+            lengths = shares((indices >= 0).sum(1), indices.shape[1])
         local, log_mel = self.decoder(self.quantizer.decode(indices), lengths, speaker)
         return Condition(local, self.hop, None, log_mel)

@@ -7,6 +7,7 @@ Authors
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.lengths import whole_lengths
 from waveglow_vq.lobes.processes import everyones
 from waveglow_vq.lobes.quantizer_statistics import CodeStatistics
 from waveglow_vq.training.model_brain import VALID_LOSS, ModelBrain
@@ -89,7 +90,9 @@ class WaveGlowBrain(ModelBrain):
     def weight_of(self, batch, stage):
         """Segments count alike; of utterances, samples do."""
         wav, wav_lens = batch.wav
-        return len(wav) if stage == sb.Stage.TRAIN else wav_lens.double().sum() * wav.shape[1]
+        if stage == sb.Stage.TRAIN:
+            return len(wav)
+        return whole_lengths(wav_lens, wav.shape[1]).sum()
 
     def compute_objectives(self, predictions, batch, stage):
         """The model's own loss; keeps what the reports need."""
@@ -203,11 +206,11 @@ class WaveGlowBrain(ModelBrain):
         for b, (name, wav, wav_len, mel, mel_len) in enumerate(rows):
             if len(self.kept) >= wanted or not if_main_process():
                 return
-            samples = int((wav_len * len(wav)).round())
-            frames = int((mel_len * len(mel)).round())
+            samples = whole_lengths(wav_len, len(wav))
+            frames = whole_lengths(mel_len, len(mel))
             own = {key: value[b : b + 1] for key, value in who.items()}
             if "reference" in own:
-                own["reference"] = own["reference"][..., : int((lens[b] * mel.shape[0]).round())]
+                own["reference"] = own["reference"][..., : whole_lengths(lens[b], len(mel))]
             self.kept.append((name, wav[:samples], mel[:frames], own))
 
     def write_epoch_samples(self, folder):

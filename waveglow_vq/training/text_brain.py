@@ -16,6 +16,7 @@ from waveglow_vq.evaluation.plots import attention_picture
 from waveglow_vq.inference.coding import load_codec
 from waveglow_vq.inference.loading import file_checksum
 from waveglow_vq.inference.spoken import spoken_code_file, write_sentences
+from waveglow_vq.lobes.lengths import whole_lengths
 from waveglow_vq.training.export import export_text_to_speech
 from waveglow_vq.training.model_brain import ModelBrain
 from waveglow_vq.training.report import EpochMeans
@@ -93,7 +94,7 @@ class TextToCodesBrain(ModelBrain):
     def weight_of(self, batch, stage):
         """Codes and ends."""
         codes, lens = batch.codes
-        return int((lens * codes.shape[1]).round().sum()) + len(codes)
+        return int(whole_lengths(lens, codes.shape[1]).sum()) + len(codes)
 
     def compute_objectives(self, predictions, batch, stage):
         """The model's own loss; keeps utterances that are to be spoken."""
@@ -136,8 +137,8 @@ class TextToCodesBrain(ModelBrain):
         wanted = math.ceil(self.hparams.free_running_utterances / self.world)
         tokens, token_lens = batch.tokens
         codes, code_lens = batch.codes
-        token_counts = (token_lens * tokens.shape[1]).round().long().tolist()
-        code_counts = (code_lens * codes.shape[1]).round().long().tolist()
+        token_counts = whole_lengths(token_lens, tokens.shape[1]).tolist()
+        code_counts = whole_lengths(code_lens, codes.shape[1]).tolist()
         for row in range(min(len(tokens), wanted - len(self.kept))):
             speaker = batch.speaker[row] if hasattr(batch, "speaker") else None
             own = tokens[row, : token_counts[row]].tolist()
