@@ -43,6 +43,7 @@ setup(
         "scipy",
         "sentencepiece",
         "soundfile",
+        "soxr",
         "tqdm",
     ],
     extras_require={

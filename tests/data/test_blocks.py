@@ -15,19 +15,18 @@ def noise(*shape):
     return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000, 96000])
-@pytest.mark.parametrize("seconds", [0.001, 0.013, 10.0])
+@pytest.mark.parametrize("rate", [7993, 22050, 44100, 96000])
+@pytest.mark.parametrize("seconds", [0.0031, 10.0])
 def test_blocks_are_the_whole_file(tmp_path, rate, seconds):
     path = tmp_path / "stereo.flac"
-    wav = noise(30011, 2)
-    soundfile.write(path, wav.numpy(), rate, subtype="PCM_24")
+    soundfile.write(path, noise(30011, 2).numpy(), rate, subtype="PCM_24")
     whole = read_for_model(path, 22050)
     assert len(whole) == math.ceil(30011 * 22050 / rate)
     blocks = list(read_blocks(path, 22050, block_seconds=seconds))
-    torch.testing.assert_close(torch.cat(blocks), whole, atol=1e-6, rtol=0)
-    assert len(blocks) > 20 or seconds > 0.001
+    assert torch.equal(torch.cat(blocks), whole)
+    assert max(map(len, blocks)) < 15000 or seconds > 1
     in_memory = read_blocks(SoundBytes("it", path.read_bytes()), 22050)
-    torch.testing.assert_close(torch.cat(list(in_memory)), whole, atol=1e-6, rtol=0)
+    assert torch.equal(torch.cat(list(in_memory)), whole)
 
 
 def test_what_cannot_be_read_is_said_as_by_read_for_model(tmp_path):

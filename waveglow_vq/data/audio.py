@@ -10,20 +10,18 @@ import math
 from pathlib import Path
 
 from waveglow_vq.data.sound_files import audio_info, reason, sound_file, sound_name
+from waveglow_vq.data.windows import until_end
 from waveglow_vq.errors import UserError
 
 import numpy as np
 import soundfile
+import soxr
 import torch
-from torchaudio.functional import resample as torchaudio_resample
 
 logger = logging.getLogger(__name__)
 
-# Of the filter that resamples: what it sees to either side, in periods of the lower rate, and where
-# it begins to fall, as a share of the Nyquist frequency.
-_ZERO_CROSSINGS, _ROLLOFF = 64, 0.9476
-# Torchaudio computes the length of its result in fp32, which is off by samples beyond this.
-_EXACT_LENGTHS = 2**22
+# Soxr works in fp64 then. What it is given at once when all is there, in samples.
+_QUALITY, _PIECE = "VHQ", 2**16
 
 
 def read_wav(source, sample_rate=None, mono="require", min_samples=1):
@@ -221,15 +219,16 @@ def audio_info_for_model(source, sample_rate, min_samples=1):
 
 
 def resample(wav, rate_in, rate_out):
-    """Band-limited resampling by a long windowed sinc (Kaiser window, 64 zero crossings).
+    """Band-limited resampling by soxr at its highest quality, without delay.
 
-    The defaults of torchaudio let what lies close above the new Nyquist frequency alias back
-    at about -20 dB; these settings reject it far below what speech recordings contain.
+    Time and memory grow with the samples that go in and come out, however odd the ratio is. Up to
+    0.91 of the lower Nyquist frequency levels are kept to 0.01 dB; what lies above the whole of it
+    is rejected by more than 140 dB. Gradients do not pass.
 
     Arguments
     ---------
     wav : torch.Tensor
-        Samples [..., N].
+        Samples [..., N], floating point.
     rate_in, rate_out : int
         Rates in Hz.
 
@@ -245,25 +244,50 @@ def resample(wav, rate_in, rate_out):
     """
     if rate_in == rate_out:
         return wav
-    samples = -(-wav.shape[-1] * rate_out // rate_in)
-    if samples > _EXACT_LENGTHS:
-        wav = torch.nn.functional.pad(wav, (0, 16 * rate_in))
-    resampled = torchaudio_resample(
-        wav,
-        rate_in,
-        rate_out,
-        lowpass_filter_width=_ZERO_CROSSINGS,
-        rolloff=_ROLLOFF,
-        resampling_method="sinc_interp_kaiser",
-        beta=14.77,
-    )
-    return resampled[..., :samples]
+    shape = *wav.shape[:-1], -(-wav.shape[-1] * rate_out // rate_in)
+    rows = wav.reshape(math.prod(shape[:-1]), wav.shape[-1])
+    parts = (part for row in rows for part in resample_blocks(row.split(_PIECE), rate_in, rate_out))
+    return torch.cat([wav.new_empty(0), *parts]).view(shape)
 
 
-def resample_reach(rate_in, rate_out):
-    """Samples of the input beyond those of the same time, to either side, that the result of
-    :func:`resample` depends on."""
-    return math.ceil(_ZERO_CROSSINGS * max(1, rate_in / rate_out) / _ROLLOFF)
+def resample_blocks(blocks, rate_in, rate_out):
+    """Resamples a waveform that comes in blocks.
+
+    Arguments
+    ---------
+    blocks : iterable of torch.Tensor
+        [n] each, any number of samples, floating point.
+    rate_in, rate_out : int
+        Rates in Hz.
+
+    Yields
+    ------
+    torch.Tensor
+        [n]; together, to the bit, what :func:`resample` makes of the whole.
+
+    Example
+    -------
+    >>> wav = torch.rand(1000)
+    >>> parts = list(resample_blocks(wav.split(300), 16000, 22050))
+    >>> torch.equal(torch.cat(parts), resample(wav, 16000, 22050))
+    True
+    """
+    stream, taken, given = None, 0, 0
+    for block, ended in until_end(blocks):
+        if ended and stream is None:
+            return
+        if not ended:
+            like, taken = block, taken + len(block)
+        else:
+            # Silence behind the end, for as long as the last sample of the result lasts and longer.
+            block = like.new_zeros(rate_in // rate_out + 2)
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        stream = stream or soxr.ResampleStream(rate_in, rate_out, 1, str(dtype)[6:], _QUALITY)
+        part = stream.resample_chunk(block.to("cpu", dtype).contiguous().numpy(), last=ended)
+        part = torch.from_numpy(part[: -(-taken * rate_out // rate_in) - given]).to(like)
+        given += len(part)
+        if len(part):
+            yield part
 
 
 def write_wav(path, wav, sample_rate):

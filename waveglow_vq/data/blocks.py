@@ -4,19 +4,17 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import math
 import uuid
 from pathlib import Path
 
 from waveglow_vq.data.audio import (
     audio_info_for_model,
     decoded_blocks,
-    resample,
-    resample_reach,
+    resample_blocks,
     to_pcm,
     warn_of_limited,
 )
-from waveglow_vq.data.windows import Buffer, windows
+from waveglow_vq.data.windows import Buffer
 from waveglow_vq.errors import UserError
 
 import soundfile
@@ -60,19 +58,7 @@ def read_blocks(source, sample_rate, min_samples=1, block_seconds=BLOCK_SECONDS)
     info, _ = audio_info_for_model(source, sample_rate, min_samples)
     rate = info.sample_rate
     blocks = decoded_blocks(source, info, max(1, round(block_seconds * rate)))
-    return blocks if rate == sample_rate else _resampled(blocks, rate, sample_rate)
-
-
-def _resampled(blocks, rate_in, rate_out):
-    """Resamples [n] blocks as :func:`resample` does the whole."""
-    common = math.gcd(rate_in, rate_out)
-    # Every so many samples, input and output begin together.
-    unit, units_out = rate_in // common, rate_out // common
-    reach = math.ceil(resample_reach(rate_in, rate_out) / unit) * unit
-    for window, first, new in windows(blocks, reach, unit):
-        part = resample(window, rate_in, rate_out)
-        begin = first // unit * units_out
-        yield part[begin : begin + math.ceil(new * units_out / unit)]
+    return blocks if rate == sample_rate else resample_blocks(blocks, rate, sample_rate)
 
 
 def log_mel_blocks(features, wavs):

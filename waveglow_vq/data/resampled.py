@@ -144,9 +144,9 @@ def prepare_audio(utterances, audio_folder, treatment=None, num_workers=None):
 def prepare_utterance(utterance, audio_folder, treatment):
     """Reads a recording and writes its prepared copy and its pitch.
 
-    Channels are averaged, the mean (a DC offset) is removed, the rate is changed by a long windowed
-    sinc, silence at the ends is cut off. The level stays, unless the result exceeds full scale:
-    then it is scaled down to it.
+    Channels are averaged, the mean (a DC offset) is removed, the rate is changed, silence at the
+    ends is cut off. The level stays, unless the result exceeds full scale: then it is scaled down
+    to it.
 
     Arguments
     ---------
