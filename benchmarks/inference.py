@@ -27,7 +27,15 @@ from speechbrain.lobes.models.HifiGAN import HifiganGenerator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from measuring import begin, check_device, finish, peak_memory, seconds_of  # noqa: E402
+from measuring import (  # noqa: E402
+    begin,
+    check_device,
+    finish,
+    largest_within,
+    matrix_product,
+    peak_memory,
+    seconds_of,
+)
 from nvidia import load_glow, their_model, their_noise  # noqa: E402
 from speed import SIZES, lively, load_vocoder, macs_per_second_of_audio  # noqa: E402
 
@@ -217,24 +225,28 @@ def first_audio(model, features, dtype, options):
 # ---- how it is measured
 
 
+def convolution(dtype, device):
+    """One of a coupling network, in the layout that the kernels like best, that shows the machine's
+    peak: its call, and its number of multiplications."""
+    weight = torch.randn(512, 256, 1, 3, device=device).to(dtype)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+
+    def make(steps):
+        image = torch.randn(1, 1, steps + 2, 256, device=device).permute(0, 3, 1, 2).to(dtype)
+        return lambda: torch.nn.functional.conv2d(image, weight), steps * weight.numel()
+
+    longest = 17 if torch.device(device).type == "cuda" else 13
+    return largest_within(make, [2**power for power in range(8, longest + 1)], device)
+
+
+@torch.inference_mode()
 def peak_calls(options):
     """The products whose best rate is the machine's peak: name -> (call, multiplications)."""
-    is_cuda = torch.device(options.device).type == "cuda"
-    size, steps = (8192, 131072) if is_cuda else (2048, 8192)
     calls = {}
     for dtype in options.dtypes:
         kind = DTYPES[dtype]
-        left, right = torch.randn(2, size, size, device=options.device).to(kind)
-        # That of a coupling network, in the layout that the kernels like best.
-        image = torch.randn(1, 1, steps + 2, 256, device=options.device).permute(0, 3, 1, 2)
-        weight = torch.randn(512, 256, 1, 3, device=options.device).to(kind)
-        weight = weight.contiguous(memory_format=torch.channels_last)
-        image = image.to(kind)
-        calls[dtype, "matrix"] = (lambda a=left, b=right: a @ b, size**3)
-        calls[dtype, "convolution"] = (
-            lambda a=image, w=weight: torch.nn.functional.conv2d(a, w),
-            steps * 256 * 512 * 3,
-        )
+        calls[dtype, "matrix"] = matrix_product(kind, options.device)
+        calls[dtype, "convolution"] = convolution(kind, options.device)
     return calls
 
 

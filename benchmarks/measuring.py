@@ -54,6 +54,57 @@ def _memory_status(name):
     return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
+def largest_within(make, sizes, device, seconds=0.2):
+    """The largest of growing sizes whose call ends in time, as a smaller one's time foretells it.
+
+    No size serves every machine: in half precision, a CPU without instructions for it takes a
+    hundred times as long as in fp32.
+
+    Arguments
+    ---------
+    make : callable
+        Makes of a size a call and the number of its multiplications.
+    sizes : iterable of int
+        Growing; the first one is always taken.
+    device : str or torch.device
+        Where it runs.
+    seconds : float
+        That a call may take.
+
+    Returns
+    -------
+    call : callable
+    multiplications : int
+    """
+    first, *larger = sizes
+    call, multiplications = make(first)
+    call()  # what is set up only once takes time too
+    for size in larger:
+        rate = multiplications / seconds_of(call, device)
+        candidate = make(size)
+        if candidate[1] > seconds * rate:
+            break
+        call, multiplications = candidate
+    return call, multiplications
+
+
+def matrix_product(dtype, device, as_convolution=False):
+    """A product of square matrices that shows the machine's peak: its call, and its number of
+    multiplications. The same as a convolution is, on CPU, another library's."""
+    sizes = [256, 512, 1024, 2048]
+    if torch.device(device).type == "cuda":
+        sizes += [4096, 8192]
+
+    def make(size):
+        left, right = torch.randn(2, size, size, device=device).to(dtype)
+        if as_convolution:
+            image, weight = right[None], left[..., None]
+            return lambda: torch.nn.functional.conv1d(image, weight), size**3
+        return lambda: left @ right, size**3
+
+    return largest_within(make, sizes, device)
+
+
 def describe_machine(device):
     """Device, threads and versions."""
     if torch.device(device).type == "cuda":

@@ -28,6 +28,7 @@ from measuring import (  # noqa: E402
     begin,
     check_device,
     finish,
+    matrix_product,
     peak_memory,
     seconds_of,
 )
@@ -113,10 +114,10 @@ def macs_per_second_of_audio(model, sample_rate):
 # ---- what is run
 
 
-def load_vocoder(size, device):
-    """The model of a size of hparams/mel.yaml, and its features."""
+def load_vocoder(size, device, **changes):
+    """The model of a size of hparams/mel.yaml, with changes to its keys, and its features."""
     with open(PRESET, encoding="utf-8") as stream:
-        preset = load_hyperpyyaml(stream, {"size": size})
+        preset = load_hyperpyyaml(stream, {"size": size, **changes})
     return preset["model"].to(device).eval(), preset["contract"]["features"].to(device)
 
 
@@ -222,18 +223,17 @@ def measure(cases, repeats, device):
     peak : float
         Multiply-accumulates per second of the large matrix product, the best of all turns.
     """
-    size = 8192 if torch.device(device).type == "cuda" else 2048
-    left, right = torch.randn(2, size, size, device=device)
+    product, macs = matrix_product(torch.float32, device)
     memory = []
     for case in cases:
         case.run()
         memory.append(peak_memory(case.run, device))
     times, products = [[] for _ in cases], []
     for _ in range(repeats):
-        products += [seconds_of(lambda: left @ right, device) for _ in range(2)]
+        products += [seconds_of(product, device) for _ in range(2)]
         for case, taken in zip(cases, times, strict=True):
             taken.append(seconds_of(case.run, device))
-    peak = size**3 / min(products)
+    peak = macs / min(products)
     results = []
     for case, taken, held in zip(cases, times, memory, strict=True):
         median = statistics.median(taken)

@@ -27,7 +27,14 @@ from torch.utils.checkpoint import checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from measuring import begin, check_device, finish, peak_memory, seconds_of  # noqa: E402
+from measuring import (  # noqa: E402
+    begin,
+    check_device,
+    finish,
+    matrix_product,
+    peak_memory,
+    seconds_of,
+)
 from nvidia import load_glow, their_model  # noqa: E402
 from speed import PRESET, SIZES, lively, macs_per_second_of_audio  # noqa: E402
 
@@ -150,18 +157,12 @@ class Trainer:
         return peak
 
 
-def best_matmul(dtype, device, repeats=5):
-    """Multiply-accumulates per second of a large product of matrices, the better of torch's own
-    and of the same as a convolution, which on CPU is another library."""
-    size = 8192 if torch.device(device).type == "cuda" else 2048
-    left, right = torch.randn(2, size, size, device=device).to(dtype)
-    ways = (
-        lambda: left @ right,
-        lambda: torch.nn.functional.conv1d(right[None], left[..., None]),
-    )
+def best_rate(products, device, repeats=1):
+    """Multiplications per second of the fastest of several products, each its call and number."""
     with torch.no_grad():
-        times = [seconds_of(way, device) for _ in range(repeats) for way in ways]
-    return size**3 / min(times)
+        return max(
+            macs / seconds_of(call, device) for _ in range(repeats) for call, macs in products
+        )
 
 
 def measure(rows, options, audio_seconds, macs):
@@ -175,11 +176,13 @@ def measure(rows, options, audio_seconds, macs):
     for trainer in trainers:
         trainer.step()
     times = [[] for _ in rows]
-    peak = best_matmul(dtype, device)
+    # The better of torch's own product and of the same as a convolution.
+    products = [matrix_product(dtype, device, as_convolution) for as_convolution in (False, True)]
+    peak = best_rate(products, device, repeats=5)
     for _ in range(options.repeats):
         for trainer, taken in zip(trainers, times, strict=True):
             taken.append(seconds_of(trainer.step, device))
-        peak = max(peak, best_matmul(dtype, device, repeats=1))
+        peak = max(peak, best_rate(products, device))
     for result, taken in zip(results, times, strict=True):
         median = statistics.median(taken)
         result.update(
