@@ -4,8 +4,10 @@ Import this package before `speechbrain` or `torchaudio`: it lets both be import
 that was built without CUDA (see `waveglow_vq.torchaudio_compat`).
 """
 
+from waveglow_vq.cache_folders import use_cache_folders
 from waveglow_vq.torchaudio_compat import install_stand_in
 
 __version__ = "0.1.0"
 
+use_cache_folders()
 install_stand_in()

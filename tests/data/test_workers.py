@@ -2,7 +2,8 @@ import os
 import signal
 import time
 
-from waveglow_vq.data.workers import run_tasks
+from waveglow_vq.data import workers
+from waveglow_vq.data.workers import check_processes, run_tasks
 from waveglow_vq.errors import UserError
 from waveglow_vq.signals import stop_signals
 
@@ -81,3 +82,14 @@ def test_a_process_that_is_stopped_removes_what_is_half_written(tmp_path):
     with stop_signals(), pytest.raises(UserError, match="was killed"):
         list(run_tasks(be_stopped, [tmp_path / name for name in "abcd"], 2, "writes", "fork"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_without_shared_memory(monkeypatch):
+    def no_lock():
+        raise OSError(38, "Function not implemented")
+
+    check_processes(1)
+    monkeypatch.setattr(workers.multiprocessing, "Lock", no_lock)
+    check_processes(0)
+    with pytest.raises(UserError, match=r"^num_workers: 3 .*\(Function not .*--num_workers 0"):
+        check_processes(3)

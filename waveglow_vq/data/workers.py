@@ -27,6 +27,34 @@ def worker_count(wanted=None):
     return wanted or min(MOST_WORKERS, os.cpu_count() or 1)
 
 
+def check_processes(workers):
+    """Checks that there can be so many processes beside this one.
+
+    Arguments
+    ---------
+    workers : int or None
+        How many; with 0 or None, nothing is needed.
+
+    Raises
+    ------
+    UserError
+        If the machine has no place for what they share, as some containers and function services.
+
+    Example
+    -------
+    >>> check_processes(0)
+    """
+    if not workers:
+        return
+    try:
+        multiprocessing.Lock()
+    except OSError as error:
+        raise UserError(
+            f"num_workers: {workers} processes need shared memory, which there is none of here "
+            f"({error.strerror}): give --num_workers 0, or make /dev/shm a folder to write to"
+        ) from error
+
+
 def run_tasks(work, tasks, workers, doing, method=None, prepare=None):
     """Yields the results of all tasks in their order, whatever the number of processes. When it is
     closed, or an error ends it, no process is left.

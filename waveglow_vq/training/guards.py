@@ -13,7 +13,9 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from waveglow_vq.cache_folders import use_temporary_folder
 from waveglow_vq.data.tokenizer import KINDS
+from waveglow_vq.data.workers import check_processes
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.checkpointing import failed_write, free_space
 from waveglow_vq.training.export_hparams import model_hparams
@@ -193,6 +195,7 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
             raise UserError(f"{name}: {options[name]!r}; it has to be True or False")
     _check_device(options)
     _check_steps(options)
+    check_processes(options.get("num_workers"))
     if "search" in options:
         options["search"].checked()
     if options.get("tokenizer", "char") not in KINDS:
@@ -203,6 +206,8 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
             text = resolve_references(stream, overrides).read()
         model_hparams(text)
     _check_folders(options)
+    if "output_folder" in options:
+        use_temporary_folder(options["output_folder"])
 
 
 def check_numbers(options):
