@@ -16,6 +16,8 @@ CASES = {
         ("St. John's St.", "saint john's street."),
         ("on Main St. The end", "on main street. the end"),
         ("12 Sunset Dr., Dallas", "twelve sunset drive, dallas"),
+        ("Mrs.Hale of St.Ives", "missus hale of saint ives"),
+        ("Dr.O'Hara, Prof.B.Lund, MR.POOLE", "doctor o'hara, professor b lund, mister poole"),
     ],
     "words": [
         ("Rose & Co. of Chicago", "rose and company of chicago"),
@@ -32,6 +34,11 @@ CASES = {
         ("No. 77, of course? No. Never.", "number seventy-seven, of course? no. never."),
         ("his cap. The art. Of s.", "his cap. the art. of s."),
         ("Jan. 5, Sept. 11", "january five, september eleven"),
+        (
+            "7 Feb 2031, Nov 3, by 4 Oct. Mar 9",
+            "seven february twenty thirty-one, november three, by four october. march nine",
+        ),
+        ("e.g.apples w/ cream, w/o sugar", "for example apples with cream, without sugar"),
     ],
     "letters": [
         ("the BBC's and the FBI.", "the b b c's and the f b i."),
@@ -43,6 +50,7 @@ CASES = {
         ("only giving an I. O. U. for it", "only giving an i o u for it"),
         ("J. R. R. Tolkien and George W. Bush", "j r r tolkien and george w bush"),
         ("I. M. Pei", "i m pei"),
+        ("C.S.Lewis in the U.K.Then the E.U.Council", "c s lewis in the u k. then the e u council"),
         ("So did I. Tom left.", "so did i. tom left."),
         ("plan B. He left", "plan b. he left"),
         ("R&D at AT&T", "r and d at a t and t"),

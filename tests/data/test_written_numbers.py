@@ -12,6 +12,7 @@ CASES = {
         ("12,345.67", "twelve thousand, three hundred forty-five point six seven"),
         ("007", "zero zero seven"),
         ("1,2,3", "one, two, three"),
+        ("2'000'000 or 2\u202f500", "two million or two thousand, five hundred"),
         ("12000 or 12345", "twelve thousand or one two three four five"),
         ("7" * 30, " ".join(["seven"] * 30)),
         ("1,000" + ",000" * 9, " ".join(["one"] + ["zero"] * 30)),
@@ -43,6 +44,8 @@ CASES = {
         ("1:02:03", "one oh two and three seconds"),
         ("9 a.m.-5 p.m.", "nine a m to five p m."),
         ("won 10:1", "won ten to one"),
+        ("18:20:00 and 18:20:07.5h", "eighteen twenty and eighteen twenty and seven point five "
+         "seconds h"),
     ],
     "money": [
         ("$5, $1 and $1,500", "five dollars, one dollar and one thousand, five hundred dollars"),
@@ -59,7 +62,7 @@ CASES = {
         ("5% or 4.5 %", "five percent or four point five percent"),
         ("3+4=7", "three plus four equals seven"),
         ("2\u00d73\u00b11", "two times three plus or minus one"),
-        ("#5 & #tag @ home", "number five and hash tag at home"),
+        ("#5 & #tag @ home", "number five and hashtag tag at home"),
         ("20\u00b0C, 1 \u00b0F, 45\u00b0", "twenty degrees celsius, one degree fahrenheit, "
          "forty-five degrees"),
     ],
@@ -83,7 +86,17 @@ CASES = {
         ("602 Elsbeth Street", "six oh two elsbeth street"),
         ("a .38-caliber", "a thirty-eight-caliber"),
         ("MP3, H2O, 3D, B-52", "m p three, h two o, three d, b-fifty-two"),
-        ("version 1.2.3", "version one point two point three"),
+        ("version 4.0.12, V7.1.20b3", "version four point zero point twelve, v seven point one "
+         "point twenty b three"),
+        ("Ruby3.21, Ruby 3.21, k1.25, 3.21", "ruby three point twenty-one, ruby three point "
+         "twenty-one, k one point two five, three point two one"),
+        ("LLM-7.5, VPN4.0", "l l m-seven point five, v p n four point zero"),
+        ("(212) 555-0147 or 212.555.0147", "two one two, five five five, zero one four seven or "
+         "two one two, five five five, zero one four seven"),
+        ("+49 30 901820", "plus four nine, three zero, nine zero one eight two zero"),
+        ("4929 0012 7788 3141", "four nine two nine, zero zero one two, seven seven eight eight, "
+         "three one four one"),
+        ("10.0.0.7", "ten point zero point zero point seven"),
     ],
     "units": [
         ("5 km, 1 km, 60 mph", "five kilometers, one kilometer, sixty miles per hour"),
@@ -92,7 +105,7 @@ CASES = {
         ("10-20 km/h", "ten to twenty kilometers per hour"),
         ("6'2\" tall", "six foot two tall"),
         ("6.5-millimeter", "six point five-millimeter"),
-        ("5 m\u00b2", "five meters squared"),
+        ("5 m\u00b2", "five square meters"),
         ("4 p.m. to 4:50 p.m. on", "four p m to four fifty p m on"),
     ],
 }  # fmt: skip

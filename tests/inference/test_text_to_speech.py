@@ -245,6 +245,29 @@ def test_nothing_to_say(speeches, text):
     assert "nothing to say" in refusal(tts.synthesize_batch, ["Go.", text])
 
 
+def test_signs_without_words_are_named_once(speeches, caplog, tmp_path):
+    tts = speeches("plain")
+    text = "Yes 👋🏾, so | no. Yes 👋🏾☂️!"
+    said = "left out of what is spoken, since there are no words for it: "
+    said += "'👋🏾', '☂️', '|' (vertical line)"
+    (tmp_path / "text.txt").write_text(text, "utf-8")
+    calls = {
+        "synthesize": lambda: tts.synthesize(text, generator=0),
+        "synthesize_batch": lambda: tts.synthesize_batch([text, "Yes.", "☂️ no"], generator=0),
+        "encode_text": lambda: tts.encode_text(text, generator=0),
+        "synthesize_file": lambda: tts.synthesize_file(
+            tmp_path / "text.txt", tmp_path / "speech.wav", generator=0
+        ),
+    }
+    for name, call in calls.items():
+        caplog.clear()
+        call()
+        assert [x.getMessage() for x in caplog.records if "words for it" in x.msg] == [said], name
+    caplog.clear()
+    tts.synthesize("Yes, so: (no) – “yes”?", generator=0)
+    assert not [x for x in caplog.records if "words for it" in x.msg]
+
+
 def test_lines_of_marks_within_a_text_are_no_obstacle(speeches):
     tts = speeches("plain")
     assert [x for x, _ in tts.sentences("Go.\n\n***\n\nYes!")] == ["go.", "yes!"]

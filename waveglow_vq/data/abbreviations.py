@@ -7,6 +7,7 @@ Authors
 import re
 
 from waveglow_vq.data.numbers_in_words import NUMBER_WORDS, cardinal, ordinal, roman
+from waveglow_vq.data.units import any_of
 
 # Before a name: "Mr. Neild".
 _TITLES = {
@@ -236,6 +237,8 @@ def _keeping_stop(words):
 
     def replaced(found):
         spoken = words(found) if callable(words) else words[found[1].lower()]
+        if found.string[found.end() : found.end() + 1].isalnum():
+            return f"{spoken} "
         ends = found[0].endswith(".") and ends_sentence(found.string, found.end())
         return spoken + ("." if ends else "")
 
@@ -318,17 +321,16 @@ def _sentence_begins(text, position):
     return not before or before[-1] in ".?!:;"
 
 
-def _any(words):
-    return "|".join(sorted(words, key=len, reverse=True))
-
-
 def _capitalised(words):
-    return _any(word.capitalize() for word in words)
+    return any_of(word.capitalize() for word in words)
 
 
 _RULES = [
     (re.compile(pattern), words)
     for pattern, words in (
+        # "Mr.Lee", "J.R.R.Tolkien", "the end.Next", but not "B.Sc."
+        (r"(?<=[A-Za-z]\.)(?=[A-Z][a-z'])(?!(?:Sc|Phil|Ed|Eng|Com)\b)", " "),
+        (rf"\b(?i:({any_of(_SURE_TITLES)})|{_capitalised(_TITLES)})\.(?=[A-Z])", r"\g<0> "),
         # 5 p.m., 5pm
         (
             r"(?<=\d)\s?([AaPp])(?:\.\s?[Mm]\b\.?|[Mm]\b\.?)",
@@ -345,7 +347,7 @@ _RULES = [
         (r"\bi\. ?e\.", "that is"),
         # Titles, with a point or without.
         (
-            rf"(?i:\b({_any(_SURE_TITLES)})\.)",
+            rf"(?i:\b({any_of(_SURE_TITLES)})\.)",
             lambda found: _TITLES[found[1].lower()],
         ),
         (
@@ -358,27 +360,33 @@ _RULES = [
         ),
         (r"(?i:\b(dr))\.", _title),
         (
-            rf"(?<![\w'])(?i:({_any(_BEFORE_NUMBERS)}))\.\s*(?=[A-Z]?-?\d|(?:[IVXL]{{2,}}|[VX])\b)",
+            rf"(?<![\w'])(?i:({any_of(_BEFORE_NUMBERS)}))\.\s*(?=[A-Z]?-?\d|(?:[IVXL]{{2,}}|[VX])\b)",
             lambda found: _BEFORE_NUMBERS[found[1].lower()] + " ",
         ),
         (
-            rf"\b(cap|c|s)\.\s(?=(?:{_any(NUMBER_WORDS)})\b)",
+            rf"\b(cap|c|s)\.\s(?=(?:{any_of(NUMBER_WORDS)})\b)",
             lambda found: _BEFORE_NUMBERS[found[1]] + " ",
         ),
-        (rf"\b({_capitalised(_MONTHS)})\.(?=\s*\d)", lambda found: _MONTHS[found[1].lower()]),
-        (rf"(?<![\w'.])(?i:({_any(_WORDS)}))\.", _keeping_stop(_WORDS)),
-        # Roman numerals: kings, then chapters, then what cannot be a word.
-        (rf"\b({_any(_KINGS)}) ([IVXL]{{2,}}|[VX])\b(\.?)", _roman_ordinal),
         (
-            rf"\b({_any(_KINGS)}) (I)\b(\.|(?=[,;:)?!']|$| (?:of|was|had|and|in|to|who|by|the)\b))",
+            rf"\b({_capitalised(_MONTHS)})(?:\.(?=\s*\d)|(?=\s\d)|(?<=\d ...)(?!\w))",
+            lambda found: _MONTHS[found[1].lower()],
+        ),
+        (r"\bw/o\b", "without"),
+        (r"\bw/(?=\s?[A-Za-z])", "with "),
+        (rf"(?<![\w'.])(?i:({any_of(_WORDS)}))\.", _keeping_stop(_WORDS)),
+        # Roman numerals: kings, then chapters, then what cannot be a word.
+        (rf"\b({any_of(_KINGS)}) ([IVXL]{{2,}}|[VX])\b(\.?)", _roman_ordinal),
+        (
+            rf"\b({any_of(_KINGS)}) (I)\b"
+            r"(\.|(?=[,;:)?!']|$| (?:of|was|had|and|in|to|who|by|the)\b))",
             _roman_ordinal,
         ),
         (
-            rf"\b((?i:{_any(_NUMBERED_THINGS)})) ([IVXLC]{{2,}})\b(\.?)",
+            rf"\b((?i:{any_of(_NUMBERED_THINGS)})) ([IVXLC]{{2,}})\b(\.?)",
             _roman_cardinal,
         ),
         (
-            rf"\b({_any(_CHAPTERS)}) ([IVX])\b(\.?)(?! (?:am|do|have|think|will)\b)",
+            rf"\b({any_of(_CHAPTERS)}) ([IVX])\b(\.?)(?! (?:am|do|have|think|will)\b)",
             _roman_cardinal,
         ),
         (r"\b([A-Z][a-z]+) ([VX]?I{2,3}|XI[VX]|XVI*|XXI*)\b(\.?)", _roman_cardinal),

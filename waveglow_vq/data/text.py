@@ -8,6 +8,12 @@ import re
 import unicodedata
 
 from waveglow_vq.data.abbreviations import expand_abbreviations, point_ends_sentence
+from waveglow_vq.data.addresses import expand_addresses
+from waveglow_vq.data.formulas import expand_comparisons
+from waveglow_vq.data.signs import is_mark, pictures, plain_letters, plain_signs
+from waveglow_vq.data.units import expand_capital_units
+from waveglow_vq.data.written_dates import expand_dates
+from waveglow_vq.data.written_money import CURRENCY_SIGNS, expand_money
 from waveglow_vq.data.written_numbers import expand_numbers
 from waveglow_vq.errors import UserError
 
@@ -15,33 +21,11 @@ from waveglow_vq.errors import UserError
 MAX_CHARACTERS = 180
 # The strongest first: of several marks in a row, it stays. The last stands for a dash.
 MARKS = "?!.;:,—"
-# What compatibility forms of Unicode (NFKC) lack, or would take the meaning from.
-_BEFORE_FOLDING = {
-    **dict.fromkeys("™®©℠\u00ad", ""),
-    **dict.fromkeys("‘’‚‛ʼ′´`", "'"),
-    **dict.fromkeys("“”„‟«»″", '"'),
-    **dict.fromkeys("‐‑−", "-"),
-    **dict.fromkeys("—―⸺", " — "),
-    **dict.fromkeys("¿¡", " "),
-    "²": " squared",
-    "³": " cubed",
-    "º": "°",
-    "№": "No. ",
-    "、": ", ",
-    "。": ". ",
-    "×": " times ",
-    "÷": " divided by ",
-    "±": " plus or minus ",
-}
-# Latin letters that are no base letter with an accent.
-_LETTERS = {
-    **{"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th"},
-    **{"ħ": "h", "ı": "i", "ŋ": "ng", "ŧ": "t", "ə": "e"},
-}
-_SYMBOLS = {
+_SIGNS = {
     **{"&": "and", "%": "percent", "+": "plus", "=": "equals", "@": "at", "#": "hash"},
-    **{"$": "dollars", "£": "pounds", "€": "euros", "§": "section", "°": "degrees"},
+    **{"§": "section", "°": "degrees", **CURRENCY_SIGNS},
 }
+_SIGN = re.compile(f"[{''.join(_SIGNS)}]")
 # Words that begin with an apostrophe.
 _ELIDED = "tis|twas|twere|twill|em|til|cause|bout|round|neath|gainst|n"
 
@@ -49,9 +33,10 @@ _ELIDED = "tis|twas|twere|twill|em|til|cause|bout|round|neath|gainst|n"
 def normalize_text(text):
     """English text as it is spoken, in the symbols that a text model learns.
 
-    Numbers, dates, times of day, money, units, abbreviations, acronyms and signs become words, as
-    an American reads them. Accents fall away; brackets become commas; of several marks in a row the
-    strongest stays. What has been normalised stays as it is.
+    Numbers, dates, times of day, money, units, formulas, versions, addresses, abbreviations,
+    acronyms and signs become words, as an American reads them. Accents fall away; brackets become
+    commas; of several marks in a row the strongest stays; pictures and signs without words are left
+    out (see `unspoken_signs`). What has been normalised stays as it is.
 
     Arguments
     ---------
@@ -72,6 +57,9 @@ def normalize_text(text):
     ninety-seven - why?"
     >>> normalize_text("The BBC’s café opens at 9:05 a.m., No. 12 St. James's St.")
     "the b b c's cafe opens at nine oh five a m, number twelve saint james's street."
+    >>> normalize_text("On 2031-02-03 Dr.Wu paid 12.50 EUR for 3GB (x² ≥ 5).")
+    'on february three, twenty thirty-one doctor wu paid twelve euros, fifty cents for three
+    gigabytes, x squared greater than or equal to five.'
     """
     # What one round leaves may be an abbreviation for the next: "(Smith Jr)." is "smith jr." Two
     # rounds and one to see that nothing changes were enough for all texts tried.
@@ -83,53 +71,16 @@ def normalize_text(text):
 
 
 def _normalize(text):
-    text = _in_plain_signs(text)
-    text = re.sub(
-        r"(?i)(?<![\w.@-])(?:[\w-]+[.@])*[\w-]+\.(?:com|org|net|edu|gov|info|co\.uk|ac\.uk)\b",
-        lambda found: found[0].replace(".", " dot "),
-        text,
-    )
-    text = re.sub(r"#(?=\d)", "number ", text)
+    return _tidy(plain_letters(_in_words(text)))
+
+
+def _in_words(text):
+    """A text without digits and signs that have words; what else is not spoken is still there."""
+    text = expand_addresses(expand_comparisons(plain_signs(text)))
+    text = re.sub(r"\b([CF])#(?!\w)", r"\1 sharp", re.sub(r"#(?=\d)", "number ", text))
+    text = expand_capital_units(expand_money(expand_dates(text)))
     text = expand_numbers(expand_abbreviations(text))
-    text = re.sub(r"[&%+=@#$£€§°]", lambda found: f" {_SYMBOLS[found[0]]} ", text)
-    return _tidy(_in_plain_letters(text))
-
-
-def _in_plain_signs(text):
-    """Quotation marks, dashes, digits and spaces as ASCII has them."""
-    text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)
-    # Between numbers a dash is a range.
-    text = re.sub(r"(?<=\d) ?[–‒] ?(?=[$£€]?\d)", "-", text)
-    text = re.sub(r"[–‒]", " — ", text)
-    text = text.translate(str.maketrans(_BEFORE_FOLDING))
-    text = unicodedata.normalize("NFKC", text).translate({0x2044: "/", 0x2215: "/"})
-    text = "".join(_plain_sign(character) for character in text)
-    text = re.sub(r"-{2,}|(?<=\s)-(?=\s)", " — ", text)
-    # Some texts of VCTK have spaces around apostrophes, or no apostrophe.
-    text = re.sub(r"(?i)(?<=[a-z])(?: '|' | ' )(?=(?:t|s|re|ve|ll|d|m)\b)", "'", text)
-    text = re.sub(r"(?i)\b(it|that|what|there|he|she) (?=s\b)", r"\1'", text)
-    return " ".join(text.split())
-
-
-def _plain_sign(character):
-    if character.isascii():
-        return character
-    category = unicodedata.category(character)
-    if category == "Nd":
-        return str(unicodedata.decimal(character))
-    return "" if category == "Cf" else character
-
-
-def _in_plain_letters(text):
-    """Lower case without accents, where a Latin letter is below them."""
-    if text.isascii():
-        return text.lower()
-    folded = unicodedata.normalize("NFKD", text.lower()).translate(str.maketrans(_LETTERS))
-    letters = ""
-    for character in folded:
-        if not unicodedata.combining(character) or (letters and not letters[-1].isascii()):
-            letters += character
-    return unicodedata.normalize("NFC", letters).lower()
+    return _SIGN.sub(lambda found: f" {_SIGNS[found[0]]} ", text)
 
 
 def _tidy(text):
@@ -152,6 +103,40 @@ def _is_spoken(character):
     if character.isascii():
         return character.isalpha() or character in "',.?!;:- "
     return character == "—" or unicodedata.category(character)[0] in "LM"
+
+
+def unspoken_signs(text):
+    """What `normalize_text` leaves out of a text although it is no mark: pictures and signs that
+    have no words.
+
+    Arguments
+    ---------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    list of str
+        Each but once, in order.
+
+    Example
+    -------
+    >>> unspoken_signs("I | we > ∮ (5 > 3, 5 €): fine.")
+    ['|', '>', '∮']
+    """
+    if not _MAY_BE_UNSPOKEN.search(text):
+        return []
+    found, before = pictures(text), " "
+    for character in _in_words(text):
+        category = unicodedata.category(character)
+        unread = category[0] in "SCN" and category != "Cf" and not character.isspace()
+        if unread or (is_mark(character) and not (before.isalpha() or is_mark(before))):
+            found.append(character)
+        before = character
+    return list(dict.fromkeys(found))
+
+
+_MAY_BE_UNSPOKEN = re.compile(r"[^\x20-;=?-\]_a-{}\s]")
 
 
 def _strongest_mark(found):
@@ -195,7 +180,7 @@ def split_sentences(text, max_characters=MAX_CHARACTERS):
     if not max_characters >= 1:
         raise UserError(f"max_characters is {max_characters}, but has to be at least 1")
     sentences = []
-    for paragraph in re.split(r"\n\s*\n", text):
+    for paragraph in re.split(r"\n\s*\n|\u2029", re.sub(r"\r\n?", "\n", text)):
         sentences += _sentences(" ".join(paragraph.split()))
     pieces = []
     for sentence in _with_words(sentences):

@@ -11,6 +11,7 @@ import tempfile
 import textwrap
 from pathlib import Path
 
+from waveglow_vq.data.signs import named
 from waveglow_vq.data.text import normalize_text
 from waveglow_vq.errors import UserError
 
@@ -307,7 +308,7 @@ def _shortened(text):
 
 
 def _unknown_sentence(unknown):
-    names = ", ".join(repr(character) for character in unknown[:20])
+    names = ", ".join(map(named, unknown[:20]))
     names += " and others" if len(unknown) > 20 else ""
     were, they = ("was", "it") if len(unknown) == 1 else ("were", "they")
     return (

@@ -9,6 +9,7 @@ Authors
 import re
 
 from waveglow_vq.data.abbreviations import ends_sentence
+from waveglow_vq.data.formulas import POWER, POWER_OF_NUMBER, power_in_words
 from waveglow_vq.data.numbers_in_words import (
     LONGEST_CARDINAL,
     cardinal,
@@ -20,58 +21,11 @@ from waveglow_vq.data.numbers_in_words import (
     plural,
     year,
 )
+from waveglow_vq.data.units import UNIT, UNITS, per
 
 # A number with or without commas between groups of three, and decimals.
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
-_NUMBER = rf"(?:{_WHOLE}(?:\.\d+)?|(?<![\w.])\.\d+)"
-_CURRENCIES = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"),
-    "€": ("euro", "euros", "cent", "cents"),
-}
-_MAGNITUDES = {
-    **dict.fromkeys(("k", "K", "thousand"), "thousand"),
-    **dict.fromkeys(("m", "M", "mn", "million"), "million"),
-    **dict.fromkeys(("b", "B", "bn", "billion"), "billion"),
-    **dict.fromkeys(("tn", "trillion"), "trillion"),
-}
-# What may follow a number: singular and plural.
-_UNITS = {
-    "km": ("kilometer", "kilometers"),
-    "cm": ("centimeter", "centimeters"),
-    "mm": ("millimeter", "millimeters"),
-    "m": ("meter", "meters"),
-    "kg": ("kilogram", "kilograms"),
-    "mg": ("milligram", "milligrams"),
-    "g": ("gram", "grams"),
-    "ml": ("milliliter", "milliliters"),
-    "lb": ("pound", "pounds"),
-    "lbs": ("pound", "pounds"),
-    "oz": ("ounce", "ounces"),
-    "ft": ("foot", "feet"),
-    "in.": ("inch", "inches"),
-    "yd": ("yard", "yards"),
-    "yds": ("yard", "yards"),
-    "mph": ("mile per hour", "miles per hour"),
-    "km/h": ("kilometer per hour", "kilometers per hour"),
-    "Hz": ("hertz", "hertz"),
-    "kHz": ("kilohertz", "kilohertz"),
-    "MHz": ("megahertz", "megahertz"),
-    "GHz": ("gigahertz", "gigahertz"),
-    "hr": ("hour", "hours"),
-    "hrs": ("hour", "hours"),
-    "min": ("minute", "minutes"),
-    "mins": ("minute", "minutes"),
-    "sec": ("second", "seconds"),
-    "secs": ("second", "seconds"),
-    "ms": ("millisecond", "milliseconds"),
-    "kW": ("kilowatt", "kilowatts"),
-    "°F": ("degree fahrenheit", "degrees fahrenheit"),
-    "°C": ("degree celsius", "degrees celsius"),
-    "°": ("degree", "degrees"),
-    "¢": ("cent", "cents"),
-    "p": ("penny", "pence"),
-}
+NUMBER = rf"(?:{_WHOLE}(?:\.\d+)?|(?<![\w.])\.\d+)"
 # Denominators that are read as parts; "24/7" and "9/11" are read as two numbers.
 _DENOMINATORS = {*range(2, 11), 12, 15, 16, 20, 24, 25, 30, 32, 40, 50, 60, 64, 100, 1000}
 
@@ -83,7 +37,7 @@ def expand_numbers(text):
     ---------
     text : str
         Case and marks as written; digits, hyphens and apostrophes in ASCII. Abbreviations (see
-        abbreviations.py) are expanded.
+        abbreviations.py), dates in digits and money are expanded.
 
     Returns
     -------
@@ -92,37 +46,62 @@ def expand_numbers(text):
 
     Example
     -------
-    >>> expand_numbers("On May 2nd, 1897 at 7:45, 1,200 men paid $21.45 for 3 1/2 lb.")
-    'On May second, eighteen ninety-seven at seven forty-five, one thousand, two hundred men paid
-    twenty-one dollars, forty-five cents for three and a half pounds.'
+    >>> expand_numbers("On May 2nd, 1897 at 7:45, 1,200 men bought 3 1/2 lb.")
+    'On May second, eighteen ninety-seven at seven forty-five, one thousand, two hundred men bought
+    three and a half pounds.'
     >>> expand_numbers("-4.5 of 10-20 in number 162, Box 2915, rifle C2766, the 1960s")
     'minus four point five of ten to twenty in number one sixty-two, Box two nine one five,
     rifle C two seven six six, the nineteen sixties'
     """
+    if not re.search(r"[\d^]", text):
+        return text
     for pattern, words in _RULES:
         text = pattern.sub(words, text)
     return text
 
 
-def _amount(written):
-    """A number as in _NUMBER that counts or measures."""
+def _apart(words):
+    """Words with a space between them and the letters that their digits touched."""
+
+    def replaced(found):
+        spoken, start, end = words(found), found.start(), found.end()
+        before, after = found.string[max(0, start - 1) : start], found.string[end : end + 1]
+        first = " " if before.isalpha() and spoken[:1].isalpha() else ""
+        return first + spoken + (" " if after.isalpha() and spoken[-1:].isalpha() else "")
+
+    return replaced
+
+
+def amount_in_words(written):
+    """A number that counts or measures.
+
+    Arguments
+    ---------
+    written : str
+        As `NUMBER` finds it; digit by digit if it begins with a zero or is very long.
+
+    Example
+    -------
+    >>> amount_in_words("1,200"), amount_in_words("3.05"), amount_in_words("007")
+    ('one thousand, two hundred', 'three point zero five', 'zero zero seven')
+    """
     whole, point, decimals = written.replace(",", "").partition(".")
-    if point:
-        return decimal(whole, decimals)
-    return digit_by_digit(whole) if whole[0] == "0" and len(whole) > 1 else cardinal(int(whole))
+    if (whole[:1] == "0" and whole != "0") or len(whole) > LONGEST_CARDINAL:
+        return digit_by_digit(whole) + (f" point {digit_by_digit(decimals)}" if point else "")
+    return decimal(whole, decimals) if point else cardinal(int(whole))
 
 
 def _plain(found):
     """Digits without any other sign: a year, an amount, or the number of something."""
     digits = found[0]
     if not digits.isdecimal():
-        return _amount(digits)
+        return amount_in_words(digits)
     if len(digits) == 4 and 1100 <= int(digits) < 2100 and not _counts(found):
         return year(int(digits))
     # Long ones without commas are numbers of parts and accounts, unless they are round.
     if len(digits) > 4 and not digits.endswith("00"):
         return digit_by_digit(digits)
-    return _amount(digits)
+    return amount_in_words(digits)
 
 
 def _counts(found):
@@ -133,30 +112,17 @@ def _counts(found):
     )
 
 
-def _money(found):
-    one, many, small_one, small_many = _CURRENCIES[found["currency"]]
-    amount, magnitude = found["amount"], found["magnitude"]
-    whole, _, cents = amount.replace(",", "").partition(".")
-    if magnitude:
-        return f"{_amount(amount)} {_MAGNITUDES[magnitude]} {many}"
-    if cents and len(cents) != 2:
-        return f"{_amount(amount)} {many}"
-    words = f"{cardinal(int(whole or 0))} {one if whole == '1' else many}"
-    if not cents or cents == "00":
-        return words
-    small = f"{cardinal(int(cents))} {small_one if cents == '01' else small_many}"
-    return f"{words}, {small}" if int(whole or 0) else small
-
-
 def _time(found):
     hour, minute, second = int(found[1]), int(found[2]), found[3]
     words = cardinal(hour)
+    second = second if second and float(second) else None
     if minute:
         words += f" {'oh ' if minute < 10 else ''}{cardinal(minute)}"
     elif not second and not _HALF_DAY.match(found.string, found.end()):
         words += " o'clock" if hour <= 12 else " hundred"
     if second:
-        words += f" and {cardinal(int(second))} second{'' if int(second) == 1 else 's'}"
+        seconds = amount_in_words(second.lstrip("0"))
+        words += f" and {seconds} second{'' if seconds == 'one' else 's'}"
     return words
 
 
@@ -164,25 +130,27 @@ def _unit(found, words, single):
     """The words of a number, and of the unit that follows it."""
     if not found["unit"]:
         return words
-    one, many = _UNITS[found["unit"]]
+    one, many = UNITS[found["unit"]]
     # "six-foot", "six feet", "one foot"
     unit = one if found["join"] == "-" or single else many
     dot = found["dot"] if ends_sentence(found.string, found.end()) else ""
-    return f"{words}{found['join'] or ' '}{unit}{dot}"
+    return f"{words}{found['join'] or ' '}{unit}{per(found['per'])}{dot}"
 
 
 def _measure(found):
-    return _unit(found, _amount(found["amount"]), found["amount"] == "1")
+    return _unit(found, amount_in_words(found["amount"]), found["amount"] == "1")
 
 
 def _fraction(found):
     whole, above, below = found["whole"], int(found["above"]), int(found["below"])
     if below not in _DENOMINATORS or above >= below:
-        words = " ".join(map(_amount, filter(None, (whole, found["above"], found["below"]))))
+        words = " ".join(
+            map(amount_in_words, filter(None, (whole, found["above"], found["below"])))
+        )
         return _unit(found, words, False)
     words = fraction(above, below)
     if whole:
-        words = f"{_amount(whole)} and {'a half' if words == 'one half' else words}"
+        words = f"{amount_in_words(whole)} and {'a half' if words == 'one half' else words}"
     return _unit(found, words, not whole)
 
 
@@ -193,7 +161,13 @@ def _decade(found):
 
 def _groups(found):
     """Telephones and dates in digits: group by group."""
-    return ", ".join(digit_by_digit(group) for group in re.findall(r"\d+", found[0]))
+    groups = ", ".join(digit_by_digit(group) for group in re.findall(r"\d+", found[0]))
+    return f"plus {groups}" if found[0][0] == "+" else groups
+
+
+def _version(found):
+    """The parts of a version are numbers of their own: "three point eleven"."""
+    return " point ".join(map(amount_in_words, found[0].split(".")))
 
 
 def _numbered(found):
@@ -201,53 +175,66 @@ def _numbered(found):
     digits = found["digits"].replace(",", "")
     if len(digits) == 3 and digits[0] != "0":
         return found["before"] + in_pairs(int(digits))
-    return found["before"] + (digit_by_digit(digits) if len(digits) > 4 else _amount(digits))
+    return found["before"] + (
+        digit_by_digit(digits) if len(digits) > 4 else amount_in_words(digits)
+    )
 
 
 def _code(found):
     """Digits after letters."""
-    return f" {digit_by_digit(found[1]) if len(found[1]) > 2 else _amount(found[1])}"
+    return f" {digit_by_digit(found[1]) if len(found[1]) > 2 else amount_in_words(found[1])}"
 
 
-_UNIT = (
-    rf"(?P<join>[ -]?)(?P<unit>{'|'.join(sorted(map(re.escape, _UNITS), key=len, reverse=True))})"
-    r"(?![\w/])(?! m\b)(?P<dot>\.?)"
-)
 _COUNTED = re.compile(r" (?!was\b|has\b|this\b|his\b|its\b)[a-z]{2,}s\b")
 _YEAR_WORD = re.compile(
     r"\b(?:in|since|until|till|by|of|year|during|from|before|after|about|and|the) $", re.I
 )
 _HALF_DAY = re.compile(r" [ap] m\b", re.I)
+# What is followed by the number of its version, or of its part.
+_VERSIONED = "|".join(
+    rf"(?<=\b{name} )"
+    for name in (
+        "Chapter Section Article Figure Table Equation Version version Release release"
+        " Android Blender Chrome CUDA Debian Django Fedora Firefox GCC Go iOS Java Kubernetes Linux"
+        " macOS MySQL NumPy Perl PHP PostgreSQL Python PyTorch Ruby Rust TensorFlow Ubuntu Windows"
+    ).split()
+)
 _RULES = [
-    (re.compile(pattern), words)
+    (re.compile(pattern), _apart(words) if callable(words) else words)
     for pattern, words in (
+        (r"(?<=\d)'(?=\d{3}(?!\d))", ","),  # 1'000'000
+        (POWER_OF_NUMBER, power_in_words),
         # Nobody would say the name of such a number; int() even refuses very long ones.
         (
             rf"\d{{{LONGEST_CARDINAL + 1},}}|\d{{1,3}}(?:,\d{{3}}){{{LONGEST_CARDINAL // 3},}}",
             lambda found: f" {digit_by_digit(found[0].replace(',', ''))} ",
         ),
-        (r"(?<![\w-])\d+(?:-\d+){2,}(?![\w-])|(?<![\w-])\d{3}-\d{4}(?![\w-])", _groups),
-        # Ranges: what stands on both sides is said by the rules below.
-        (rf"(?<![\w-])({_NUMBER})-(?=[$£€]?{_NUMBER}(?![\dA-Z-]))", r"\1 to "),
-        (r"(?<= [ap] m)-(?=\d)", " to "),
+        # Telephones, and other numbers in groups.
         (
-            rf"(?:\bU ?S ?)?(?P<currency>[$£€]) ?(?P<amount>{_NUMBER})"
-            rf"(?: ?(?P<magnitude>{'|'.join(_MAGNITUDES)})(?!\w))?",
-            _money,
+            r"(?<![\w-])(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-]|\.\d)"
+            r"|(?<!\w)\+\d{1,3}(?:[ .-]?\(?\d{2,5}\)?){2,5}(?!\w)"
+            r"|(?<![\w-])\d+(?:-\d+){2,}(?![\w-])|(?<![\w-])\d{3}-\d{4}(?![\w-])"
+            r"|(?<![\w,.-])\d{4}(?: \d{4}){2,}(?![\w-])",
+            _groups,
         ),
-        (r"(?<![\d:.,])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?![\d:])", _time),
+        # Ranges: what stands on both sides is said by the rules below.
+        (rf"(?<![\w-])({NUMBER})-(?=[$£€]?{NUMBER}(?![\dA-Z-]))", r"\1 to "),
+        (r"(?:(?<= [ap] m)|(?<=\d[%°])|(?<=\d°[CF]))-(?=\d)", " to "),
+        (r"(?<![\d:.,])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?(?![\d:])", _time),
         (r"(?<![\d:.,])(1?\d)\.([0-5]\d)()(?= [ap] m\b)", _time),
         (
             r"(?<![\d/.,])(?:(?P<whole>\d+)[ -])?(?P<above>\d+)/(?P<below>\d+)(?![\d/])"
-            rf"(?:{_UNIT})?",
+            rf"(?:{UNIT})?",
             _fraction,
         ),
         (
-            r"\d+(?:\.\d+){2,}",
-            lambda found: " point ".join(map(_amount, found[0].split("."))),
+            rf"\d+(?:\.\d+){{2,}}|(?<=[A-Za-z]{{2}})\d+\.\d+|(?<=\bv)\d+\.\d+"
+            rf"|(?:{_VERSIONED})\d+\.\d\d(?![\d%])",
+            _version,
         ),
+        (r"(?<=[A-Za-z])\d+\.\d+", lambda found: amount_in_words(found[0])),
         (r"(?<![\w.,])'?((?:\d\d)?\d0)'?s\b", _decade),
-        (r"(?<!\w)'(\d\d)\b", lambda found: _amount(found[1])),
+        (r"(?<!\w)'(\d\d)\b", lambda found: amount_in_words(found[1])),
         (
             rf"(?<![\w.,])({_WHOLE})-?(?:st|nd|rd|th)\b",
             lambda found: ordinal(int(found[1].replace(",", ""))),
@@ -272,15 +259,16 @@ _RULES = [
             lambda found: in_pairs(int(found[1])),
         ),
         # Calibers: a .38 revolver.
-        (r"(?<![\w.])\.(22|25|32|38|44|45|50)(?![\d%])", lambda found: _amount(found[1])),
+        (r"(?<![\w.])\.(22|25|32|38|44|45|50)(?![\d%])", lambda found: amount_in_words(found[1])),
         (r"(?<![\w.])-(?=\.?\d)", "minus "),
         (
-            rf"(?<![\w.,])(?P<amount>{_NUMBER}){_UNIT}",
+            rf"(?<![\w.,])(?P<amount>{NUMBER}){UNIT}",
             _measure,
         ),
+        (POWER, power_in_words),
         (r"(?<=\d):(?=\d)", " to "),
         (r"(?<=\d)(?=[A-Za-z])", " "),
         (r"(?<=[A-Za-z])(\d+)", _code),
-        (_NUMBER, _plain),
+        (NUMBER, _plain),
     )
 ]

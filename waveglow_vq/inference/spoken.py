@@ -4,9 +4,12 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
+from waveglow_vq.data.signs import named
+from waveglow_vq.data.text import unspoken_signs
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.coding import (
     code_count,
@@ -18,6 +21,8 @@ from waveglow_vq.inference.coding import (
 from waveglow_vq.lobes.lengths import shares
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 
 class SpokenSentence(NamedTuple):
@@ -183,6 +188,21 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
         steps = model.conditioner.samples_per_code, samples_per_pitch
         more["pitch"] = pitch_of_codes(pitch, pitch_count(codec, samples), *steps)
     return new_code_file(codec, codes, samples, **more)
+
+
+def warn_of_unspoken(texts):
+    """Says in one line of the log which signs of texts have no words, if there are any.
+
+    Arguments
+    ---------
+    texts : list of str
+        As people write them.
+    """
+    signs = list(dict.fromkeys(sign for text in texts for sign in unspoken_signs(text)))
+    if signs:
+        more = f" and {len(signs) - 10} others" if len(signs) > 10 else ""
+        names = ", ".join(map(named, signs[:10])) + more
+        logger.warning("left out of what is spoken, since there are no words for it: %s", names)
 
 
 def read_text_file(path):

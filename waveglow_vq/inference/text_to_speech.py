@@ -24,6 +24,7 @@ from waveglow_vq.inference.spoken import (
     SpokenText,
     read_text_file,
     spoken_code_file,
+    warn_of_unspoken,
     write_sentences,
 )
 from waveglow_vq.lobes.code_search import SearchOptions
@@ -44,8 +45,9 @@ class TextToSpeech(ExportedInterface):
 
     A text is spoken sentence by sentence (those that are very long, in parts), with a pause
     between them, so that memory does not grow with its length and speech can be heard before all
-    of it is there. Where a sentence does not end by itself, it is cut off at the length that its
-    text can have at most, and the log warns of it.
+    of it is there. The log warns of signs that are left out since they have no words, such as
+    emoji, and where a sentence did not end by itself and was cut off at the length that its text
+    can have at most.
 
     Chance comes from ``generator``: a seed, a ``torch.Generator``, or None for torch's global
     source. A seed gives every sentence the speech that it has alone.
@@ -228,6 +230,7 @@ class TextToSpeech(ExportedInterface):
         """
         generator, voice = checked_generator(generator), self.voice_of(speaker)
         sentences, search = self.sentences(text), changed_search(self.search, search)
+        warn_of_unspoken([text])
         spoken = (self._written([s], [voice], search, generator)[0] for s in sentences)
         return self._decoded(spoken, len(sentences), voice, sigma, generator, pause)
 
@@ -265,6 +268,7 @@ class TextToSpeech(ExportedInterface):
             raise UserError(f"speakers: {len(speakers)} labels for {len(texts)} texts")
         voices = [self.voice_of(one) for one in (speakers if several else [speakers] * len(texts))]
         sentences = [self.sentences(text) for text in texts]
+        warn_of_unspoken(texts)
         flat = [(own, voices[item]) for item, text in enumerate(sentences) for own in text]
         spoken = []
         for begin in range(0, len(flat), SENTENCES_AT_ONCE):
@@ -335,6 +339,7 @@ class TextToSpeech(ExportedInterface):
         """
         generator, voice = checked_generator(generator), self.voice_of(speaker)
         sentences, search = self.sentences(text), changed_search(self.search, search)
+        warn_of_unspoken([text])
         return SpokenText([self._written([s], [voice], search, generator)[0] for s in sentences])
 
     def decode_text(self, spoken, speaker=None, generator=None, sigma=None, pause=PAUSE):

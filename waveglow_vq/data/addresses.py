@@ -1,0 +1,79 @@
+"""Addresses of the internet, names of files, hashtags and the like, as they are read out.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import re
+
+_SPOKEN = {
+    **{".": "dot", "/": "slash", "-": "dash", "_": "underscore", "@": "at", ":": "colon"},
+    **{"?": "question mark", "=": "equals", "&": "and", "#": "hash", "%": "percent"},
+    **{"~": "tilde", "+": "plus"},
+}
+# Of names without "www." or a scheme, those that end so are addresses.
+_DOMAINS = (
+    "com|org|net|edu|gov|info|io|ai|dev|app|eu|de|fr|nl|ch|ca|jp|uk|com\\.au|COM|ORG|NET|EDU|GOV"
+)
+# Endings of files: spelled, or words.
+_SPELLED = "avi bmp cfg cpp css csv doc docx exe flac htm html jpg js mkv mp ogg pdf php png ppt"
+_SPELLED += " pptx py rb rtf sql svg ts tsv txt xls xlsx xml yml"
+_WORDS = "bat bin dll gif ini iso jar jpeg json log md tar gz tex toml wav yaml zip"
+_NAME = r"[\w-]+(?:\.[\w-]+)*"
+_ADDRESS = re.compile(
+    # With a scheme or "www."
+    r"(?<!\w)(?:(?:https?|ftp)://|(?=www\.))(?P<url>[^\s<>\"]+)"
+    # joe.smith@mail.example
+    r"|(?<![\w.+-])(?P<mail>[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,})"
+    # example.com/path
+    rf"|(?<![\w.@/-])(?P<site>{_NAME}\.(?:{_DOMAINS})\b(?![@.-]\w)(?:/[^\s<>\"]*)?)"
+    rf"|(?<![\w./-])(?P<file>{_NAME}\.(?:{'|'.join((_SPELLED + ' ' + _WORDS).split())})"
+    r"[34]?\b(?![@.-]\w))"
+    r"|(?<![\w.@])@(?P<handle>\w+)"
+    r"|(?<![\w&])#(?P<tag>[^\W\d_]\w*)"
+)
+
+
+def expand_addresses(text):
+    """Replaces web and mail addresses, names of files, ``@names`` and hashtags.
+
+    Arguments
+    ---------
+    text : str
+        As written, with signs in ASCII.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> expand_addresses("See https://www.example.org/my-page?id=7, or ask jo_lee@mail.example.")
+    'See w w w dot example dot org slash my dash page question mark id equals 7, or ask jo
+    underscore lee at mail dot example.'
+    >>> expand_addresses("@jo_lee put notes.pdf under #RainyDays")
+    'at jo underscore lee put notes dot p d f under hashtag Rainy Days'
+    """
+    return _ADDRESS.sub(_spoken, text) if re.search(r"[.@#]\w|://", text) else text
+
+
+def _spoken(found):
+    kind, written = found.lastgroup, found[found.lastgroup]
+    if kind == "tag":
+        return "hashtag " + re.sub(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Za-z])(?=\d)|_", " ", written)
+    if kind == "handle":
+        return f"at {_said(written)}"
+    if kind == "file":
+        stem, _, ending = written.rpartition(".")
+        letters = ending.rstrip("34")
+        ending = " ".join(letters if letters in _SPELLED.split() else [letters])
+        return f"{_said(stem)} dot {ending} {written[len(stem) + 1 + len(letters) :]}".rstrip()
+    # Marks at the end are those of the sentence.
+    address = written.rstrip(".,;:!?)]}'*/")
+    return _said(re.sub(r"^www\b", "w w w", address)) + written[len(address) :].replace("/", "")
+
+
+def _said(written):
+    """An address with its marks in words."""
+    said = re.sub(r"[./_@:?=&#%~+-]", lambda mark: f" {_SPOKEN[mark[0]]} ", written)
+    return " ".join(said.split())
