@@ -1,14 +1,15 @@
+import os
 from argparse import Namespace
 from pathlib import Path
 
 from waveglow_vq.commands.common import (
-    SOUND_SUFFIXES,
     Plan,
     load_model,
     plan_files,
     process,
     written_whole,
 )
+from waveglow_vq.data.sound_kinds import sound_suffixes
 from waveglow_vq.errors import UserError
 
 import pytest
@@ -18,7 +19,7 @@ from tests.commands.conftest import tree
 
 
 def plan(source, output, force=False):
-    return plan_files(source, output, SOUND_SUFFIXES, ".wav", force)
+    return plan_files(source, output, sound_suffixes(), ".wav", force)
 
 
 def test_a_folder_becomes_a_folder_of_the_same_tree(clips, tmp_path):
@@ -51,11 +52,41 @@ def test_what_cannot_be_is_said_before_anything_is_done(clips, tmp_path):
         (one, clips, "one.wav is the input itself"),
         (clips, one, "is a file, but"),
         (clips, clips / "out", "inside of"),
-        (tmp_path / "empty", tmp_path / "out", "holds no such files: .wav, .flac"),
+        (tmp_path / "empty", tmp_path / "out", "holds no sound files$"),
         (taken, tmp_path / "out", "both be written"),
     ):
         with pytest.raises(UserError, match=words):
             plan(source, output, force=True)
+
+
+def test_what_a_folder_holds_beside_sound_is_counted(clips, tmp_path, capsys):
+    (clips / "more" / "b.opus").touch()
+    (clips / "disk").symlink_to(tmp_path / "disk")
+    for name in ("disk/c.SND", "disk/talk 1.MP4", "disk/.hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [out.name for _, out in plan(clips, tmp_path / "out").pairs] == [
+        "c.wav", "b.wav", "two.wav", "one.wav"
+    ]  # fmt: skip
+    hint = '; ffmpeg -i "talk 1.MP4" "talk 1.wav" makes a file that can be read'
+    assert capsys.readouterr().err == f"left out: 1 file .mp4, 1 .txt{hint}\n"
+    with pytest.raises(UserError, match=r"talk 1.MP4 is of a kind that is not read; ffmpeg -i"):
+        plan(tmp_path / "disk" / "talk 1.MP4", tmp_path / "x.wav")
+    (tmp_path / "disk" / "c.SND").unlink()
+    with pytest.raises(UserError, match="holds no sound files, only 1 file .mp4; ffmpeg"):
+        plan(tmp_path / "disk", tmp_path / "out")
+
+
+def test_any_name_is_a_name(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    names = [b"\xff\xfe.wav", b"y" * 251 + b".wav", "ж".encode() * 125 + b".flac"]
+    for name in names:
+        (source / os.fsdecode(name)).touch()
+    pairs = plan(source, tmp_path / "out").pairs
+    assert [os.fsencode(a.name) for a, _ in pairs] == sorted(names, key=os.fsdecode)
+    with pytest.raises(UserError, match="does not exist"):
+        plan("z" * 300, tmp_path / "out")
 
 
 def test_nothing_is_overwritten_without_force(clips, tmp_path):
@@ -104,6 +135,35 @@ def test_an_error_that_is_not_of_a_file_ends_it(tmp_path):
 
     with pytest.raises(UserError, match="a.out: No space left"):
         process(Plan(pairs, tmp_path), full, None)
+
+
+def test_no_exception_of_one_file_ends_the_folder(tmp_path, capsys):
+    pairs = [(Path(f"{name}.wav"), tmp_path / f"{name}.out") for name in "abcdef"]
+    problems = {
+        "b": RuntimeError("not\nforeseen"),
+        "c": PermissionError(13, "Permission denied", "c.out"),
+        "d": MemoryError(),
+        "e": UserError("nothing is voiced"),  # after others, where it is not of an option
+    }
+
+    def work(source, output, advance):
+        if source.stem in problems:
+            raise problems[source.stem]
+        output.touch()
+
+    assert process(Plan(pairs, tmp_path), work, None) == 1
+    assert tree(tmp_path) == {"a.out", "f.out"}
+    first, second, third, fourth, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: b.wav: RuntimeError: not foreseen (a defect")
+    assert second == "error: c.out: Permission denied"
+    assert third.startswith("error: d.wav: MemoryError (")
+    assert fourth == "error: e.wav: nothing is voiced"
+    assert last == "4 of 6 files could not be processed"
+    with pytest.raises(RuntimeError, match="foreseen"):  # with its traceback
+        process(Plan(pairs[1:2], None), work, lambda path: 1.0)
+    problems["c"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        process(Plan(pairs, tmp_path), work, None)
 
 
 def test_the_only_file_raises(tmp_path):

@@ -12,7 +12,7 @@ def test_prints_a_table_and_writes_json(clips, tmp_path, run, refused, capsys):
     for name in ("one.wav", "more/two.wav"):
         write_wav(other / name, 0.5 * voiced_speech_like(3000), 22050)
     status, out, error = run("evaluate", clips, other, "--level_match", "--json", figures)
-    assert status == 0 and error == ""
+    assert status == 0 and error == f"{clips}: left out: 1 file .txt\n"
     assert [line.split()[0] for line in out.splitlines()[:4]] == ["file", "more/two", "one", "mean"]
     assert set(json.loads(figures.read_text())["files"]) == {"one", "more/two"}
     assert "figures.json exists" in refused("evaluate", clips, other, "--json", figures)

@@ -8,6 +8,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.score import METRICS, format_table, main, score_folders, score_pair
 
 import pytest
+import soundfile
 import torch
 
 from tests.evaluation.signals import RATE, speech_like
@@ -135,16 +136,34 @@ def test_bad_folders(folders, tmp_path, wav):
     with pytest.raises(UserError, match="nowhere is not a folder"):
         score_folders(recordings, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty holds no .wav files"):
+    with pytest.raises(UserError, match="empty holds no sound files$"):
         score_folders(recordings, tmp_path / "empty")
     with pytest.raises(UserError, match="holds no .flac files; choose others with --ext"):
         score_folders(recordings, recordings, ext="flac")
     write_wav(tmp_path / "foreign" / "z.wav", wav, RATE)
-    with pytest.raises(UserError, match="no .wav file of the same name.*has a, the second z"):
+    with pytest.raises(UserError, match="no sound file of the same name.*has a, the second z"):
         score_folders(recordings, tmp_path / "foreign")
+    soundfile.write(tmp_path / "foreign" / "z.aiff", wav.numpy(), RATE)
+    with pytest.raises(UserError, match="z.aiff and .*z.wav have one name; choose a kind with"):
+        score_folders(tmp_path / "foreign", recordings)
     write_wav(tmp_path / "short" / "a.wav", wav[:1000], RATE)
     with pytest.raises(UserError, match="a.wav is too short to be scored: 1000 samples"):
         score_folders(recordings, tmp_path / "short")
+
+
+def test_one_bad_file_does_not_end_the_folder(tmp_path, capsys):
+    recordings, other, wav = tmp_path / "recordings", tmp_path / "other", speech_like(0.1)
+    for path in (recordings / "sub" / "b.wav", other / "a.wav", other / "sub" / "c.wav"):
+        write_wav(path, wav, RATE)
+    (recordings / "a.wav").write_bytes(b"no sound")
+    soundfile.write(other / "sub" / "b.flac", wav.numpy(), RATE)
+    (other / "talk.m4a").touch()
+    assert main([str(recordings), str(other)]) == 1
+    out, error = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["sub/b", "mean"]
+    assert "left out: 1 file .m4a; ffmpeg -i talk.m4a talk.wav" in error
+    assert f"error: {recordings / 'a.wav'} cannot be read" in error
+    assert "1 of 2 files could not be scored" in error
 
 
 def test_command_prints_a_table_and_writes_json(folders, tmp_path, capsys):

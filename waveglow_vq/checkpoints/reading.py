@@ -14,7 +14,6 @@ import struct
 import sys
 import tarfile
 import zipfile
-from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.checkpoints.pickles import read_pickle
@@ -26,6 +25,7 @@ from waveglow_vq.checkpoints.records import (
     stored_tensor,
 )
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 
 import torch
 import yaml
@@ -84,7 +84,7 @@ def opened(path):
         If the file is missing, damaged, of another kind, or names what no checkpoint needs; also
         for errors that are raised within the context.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist or is no file; give a WaveGlow checkpoint.")
     try:

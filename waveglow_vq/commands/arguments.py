@@ -1,16 +1,30 @@
-"""Options that several commands have. Nothing is imported here, so that ``--help`` is quick.
+"""Options that several commands have. Nothing large is imported here, so that ``--help`` is quick.
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
+import os
+
+
+def path(text):
+    """The type of arguments that are paths. Shells expand ``~`` at the beginning of a word, and
+    leave it in ``--json=~/scores.json``.
+
+    Example
+    -------
+    >>> path("~/speech.wav") == os.path.join(os.path.expanduser("~"), "speech.wav")
+    True
+    """
+    return os.path.expanduser(text)
+
 
 def file_arguments(parser, input_help, output_help):
     """Adds MODEL, INPUT, OUTPUT and ``--force``."""
     parser.usage = "%(prog)s MODEL INPUT OUTPUT [options]"
-    parser.add_argument("model", metavar="MODEL", help="export folder")
-    parser.add_argument("input", metavar="INPUT", help=input_help)
-    parser.add_argument("output", metavar="OUTPUT", help=output_help)
+    parser.add_argument("model", type=path, metavar="MODEL", help="export folder")
+    parser.add_argument("input", type=path, metavar="INPUT", help=input_help)
+    parser.add_argument("output", type=path, metavar="OUTPUT", help=output_help)
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
 
 

@@ -5,6 +5,7 @@ Authors
 """
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -12,13 +13,15 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.errors import UserError
+from waveglow_vq import files
+from waveglow_vq.data.sound_kinds import how_to_convert
+from waveglow_vq.errors import UserError, report_error
+from waveglow_vq.files import count_kinds, walk_files
 
-# What is taken for a sound file in a folder. A file that is named may be of any kind that
-# libsndfile reads.
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 # Values in a list that nobody wants to count.
 MANY = 5
+# What no other file would be spared either.
+_OF_ALL_FILES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 # What each interface is for.
 _COMMANDS_FOR = {
     "WaveGlowVocoder": "vocode",
@@ -54,7 +57,8 @@ def plan_files(source, output, suffixes, new_suffix, force=False):
         For a file, the file to write, or a folder that exists, where it gets the input's name. For
         a folder, the folder to write to, which gets the same tree.
     suffixes : tuple of str
-        The files of a folder that are taken.
+        The files of a folder that are taken, whatever the links on the way; what is left out is
+        told. A file that is named may be of any kind.
     new_suffix : str
         Of the outputs.
     force : bool
@@ -75,24 +79,30 @@ def plan_files(source, output, suffixes, new_suffix, force=False):
     >>> folder = Path(tempfile.mkdtemp())
     >>> (folder / "in" / "more").mkdir(parents=True)
     >>> (folder / "in" / "more" / "a.flac").touch()
-    >>> plan = plan_files(folder / "in", folder / "out", SOUND_SUFFIXES, ".wav")
+    >>> plan = plan_files(folder / "in", folder / "out", (".wav", ".flac"), ".wav")
     >>> [(str(a.relative_to(folder)), str(b.relative_to(folder))) for a, b in plan.pairs]
     [('in/more/a.flac', 'out/more/a.wav')]
     """
     source, output = Path(source), Path(output)
-    if not source.exists():
+    if not os.path.exists(source):  # where Path.exists fails for names that are too long
         raise UserError(f"INPUT: {source} does not exist")
+    note = None
     if source.is_dir():
-        plan = Plan(_folder_pairs(source, output, suffixes, new_suffix), output)
+        pairs, note = _folder_pairs(source, output, suffixes, new_suffix)
+        plan = Plan(pairs, output)
     else:
         if output.is_dir():
             output = output / source.with_suffix(new_suffix).name
         if output.suffix.lower() != new_suffix:
             raise UserError(f"OUTPUT: the name of a {new_suffix} file is wanted, not {output}")
-        if output.exists() and output.samefile(source):
+        if source.suffix.lower() not in suffixes and (hint := _hint([source], suffixes)):
+            raise UserError(f"INPUT: {source} is of a kind that is not read{hint}")
+        if os.path.exists(output) and output.samefile(source):
             raise UserError(f"OUTPUT: {output} is the input itself; choose another name")
         plan = Plan([(source, output)], None)
     check_outputs([output for _, output in plan.pairs], force)
+    if note:
+        print(note, file=sys.stderr)
     return plan
 
 
@@ -106,7 +116,7 @@ def check_outputs(paths, force, option="OUTPUT"):
     ...
     waveglow_vq.errors.UserError: OUTPUT: / exists; choose another name, or replace it with --force
     """
-    taken = [str(path) for path in paths if Path(path).exists() and not _is_empty_folder(path)]
+    taken = [str(path) for path in paths if os.path.exists(path) and not _is_empty_folder(path)]
     if taken and not force:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         be, them = ("exist", "them") if more else ("exists", "it")
@@ -121,47 +131,40 @@ def _is_empty_folder(path):
 
 @contextlib.contextmanager
 def written_whole(path, option="OUTPUT"):
-    """Gives another name to write to, which becomes ``path`` unless an error interrupts.
-
-    Raises
-    ------
-    UserError
-        If it cannot be written.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    """As :func:`waveglow_vq.files.written_whole`, with a UserError if it cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
+        with files.written_whole(path) as part:
+            yield part
     except OSError as error:
         raise UserError(f"{option} {path} cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def _folder_pairs(source, output, suffixes, new_suffix):
-    files = sorted(
-        file
-        for file in source.rglob("*")
-        # Hidden files that end in .wav are what some systems keep beside a sound.
-        if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith(".")
-    )
-    if not files:
-        raise UserError(f"INPUT: {source} holds no such files: {', '.join(suffixes)}")
+    files = walk_files(source)
+    taken = [file for file in files if file.suffix.lower() in suffixes]
+    left_out = [file for file in files if file.suffix.lower() not in suffixes]
+    hint = _hint(left_out, suffixes)
+    if not taken:
+        kind = "sound files" if ".wav" in suffixes else f"{suffixes[0]} files"
+        there = f", only {count_kinds(left_out)}{hint}" if left_out else ""
+        raise UserError(f"INPUT: {source} holds no {kind}{there}")
     if output.exists() and not output.is_dir():
         raise UserError(f"OUTPUT: {output} is a file, but {source} is a folder; name a folder")
     if output.resolve().is_relative_to(source.resolve()):
         raise UserError(f"OUTPUT: {output} is inside of {source}; choose another folder")
-    pairs, taken = [], {}
-    for file in files:
+    pairs, names = [], {}
+    for file in taken:
         name = file.relative_to(source).with_suffix(new_suffix)
-        if name in taken:
-            raise UserError(f"{taken[name]} and {file} would both be written to {output / name}")
-        taken[name] = file
+        if name in names:
+            raise UserError(f"{names[name]} and {file} would both be written to {output / name}")
+        names[name] = file
         pairs.append((file, output / name))
-    return pairs
+    return pairs, f"left out: {count_kinds(left_out)}{hint}" if left_out else None
+
+
+def _hint(paths, suffixes):
+    """How sound of other kinds can be brought to one that is wanted."""
+    return how_to_convert(paths) if ".wav" in suffixes else ""
 
 
 def load_model(options, command, interfaces):
@@ -309,11 +312,12 @@ def process(plan, work, total_seconds, what=""):
     Raises
     ------
     UserError
-        If the only file cannot be processed, or nothing can be written.
+        If the only file cannot be processed, an option is wrong, or nothing can be written. Any
+        other exception is the matter of its file, and the others are processed.
     """
     from tqdm import tqdm
 
-    seconds, failed, begin = 0.0, [], time.perf_counter()
+    seconds, done, failed, begin = 0.0, 0, [], time.perf_counter()
     alone = plan.folder is None
     total, shown = len(plan.pairs), None
     if alone and total_seconds is None:
@@ -341,16 +345,27 @@ def process(plan, work, total_seconds, what=""):
             try:
                 work(source, output, advance)
             except UserError as error:
-                # A sentence that names neither file is about an option, and holds for all files.
-                if alone or not any(str(file) in str(error) for file in (source, output)):
+                named = any(str(file) in str(error) for file in (source, output))
+                # A sentence that names neither file is about an option, and holds for all files;
+                # unless it did not hold for another.
+                if alone or not (named or done):
                     raise
-                failed.append(error)
+                failed.append(error if named else f"{source}: {error}")
             except OSError as error:
-                raise UserError(f"{error.filename or output}: {error.strerror or error}") from error
+                sentence = f"{error.filename or output}: {error.strerror or error}"
+                if alone or error.errno in _OF_ALL_FILES:
+                    raise UserError(sentence) from error
+                failed.append(sentence)
+            except Exception as error:
+                if alone:
+                    raise
+                why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                failed.append(f"{source}: {why} (a defect; given alone, it is traced)")
+            else:
+                done += 1
             if not alone:
                 bar.update()
     elapsed = time.perf_counter() - begin
-    done = len(plan.pairs) - len(failed)
     if done:
         files = f"{done} file{'s' if done > 1 else ''}"
         where = plan.pairs[0][1] if alone else f"{plan.folder}: {files}"
@@ -360,7 +375,7 @@ def process(plan, work, total_seconds, what=""):
             f"(real-time factor {elapsed / max(seconds, 1e-9):.3f})"
         )
     for error in failed:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        report_error(error)
     if failed:
         print(f"{len(failed)} of {len(plan.pairs)} files could not be processed", file=sys.stderr)
     return 1 if failed else 0

@@ -4,15 +4,20 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-from waveglow_vq.commands.arguments import compute_arguments, file_arguments, sampling_arguments
+from waveglow_vq.commands.arguments import (
+    compute_arguments,
+    file_arguments,
+    path,
+    sampling_arguments,
+)
 from waveglow_vq.commands.common import (
-    SOUND_SUFFIXES,
     load_model,
     plan_files,
     process,
     sound_seconds,
     write_blocks,
 )
+from waveglow_vq.data.sound_kinds import sound_suffixes
 
 EXAMPLES = """\
   waveglow-vq convert EXPORT_FOLDER speech.wav converted.wav --speaker p226
@@ -29,7 +34,7 @@ def add_arguments(parser):
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--speaker", metavar="LABEL", help="who is to speak")
     target.add_argument(
-        "--reference", metavar="FILE",
+        "--reference", type=path, metavar="FILE",
         help="instead: a sound file of the target (models with speaker_source: encoder)",
     )  # fmt: skip
     parser.add_argument(
@@ -49,7 +54,7 @@ def add_arguments(parser):
 
 def run(options):
     """Converts; returns the exit status."""
-    plan = plan_files(options.input, options.output, SOUND_SUFFIXES, ".wav", options.force)
+    plan = plan_files(options.input, options.output, sound_suffixes(), ".wav", options.force)
     converter = load_model(options, "convert", ("VoiceConverter",))
 
     def work(source, output, advance):

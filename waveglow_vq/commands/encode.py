@@ -6,12 +6,12 @@ Authors
 
 from waveglow_vq.commands.arguments import compute_arguments, file_arguments
 from waveglow_vq.commands.common import (
-    SOUND_SUFFIXES,
     load_model,
     plan_files,
     process,
     sound_seconds,
 )
+from waveglow_vq.data.sound_kinds import sound_suffixes
 
 EXAMPLES = """\
   waveglow-vq encode EXPORT_FOLDER speech.wav speech.wvq
@@ -31,7 +31,7 @@ def run(options):
     """Encodes; returns the exit status."""
     from waveglow_vq.inference.code_file import SUFFIX, write_code_file
 
-    plan = plan_files(options.input, options.output, SOUND_SUFFIXES, SUFFIX, options.force)
+    plan = plan_files(options.input, options.output, sound_suffixes(), SUFFIX, options.force)
     codec = load_model(options, "encode", ("SpeechCodec", "VoiceConverter"))
     size = 0
 

@@ -7,6 +7,7 @@ Authors
 import sys
 import time
 
+from waveglow_vq.commands.arguments import path
 from waveglow_vq.commands.common import check_device
 
 EXAMPLES = """\
@@ -22,13 +23,16 @@ again; codes of another model are replaced with --force only.
 def add_arguments(parser):
     """Adds what the command takes to its parser."""
     parser.usage = "%(prog)s MODEL MANIFEST [MANIFEST ...] CODES_FOLDER --data_folder DIR [options]"
-    parser.add_argument("model", metavar="MODEL", help="export folder")
+    parser.add_argument("model", type=path, metavar="MODEL", help="export folder")
     parser.add_argument(
-        "manifests", metavar="MANIFEST", nargs="+", help="manifest of a prepared corpus (.json)"
+        "manifests", type=path, metavar="MANIFEST", nargs="+",
+        help="manifest of a prepared corpus (.json)",
+    )  # fmt: skip
+    parser.add_argument(
+        "codes_folder", type=path, metavar="CODES_FOLDER", help="where the codes go"
     )
-    parser.add_argument("codes_folder", metavar="CODES_FOLDER", help="where the codes go")
     parser.add_argument(
-        "--data_folder", required=True, metavar="DIR",
+        "--data_folder", type=path, required=True, metavar="DIR",
         help="the corpus: what {data_root} in the manifests stands for",
     )  # fmt: skip
     parser.add_argument(
@@ -52,7 +56,7 @@ def run(options):
     begin = time.perf_counter()
     report = extract_codes(
         options.model,
-        {path: path for path in options.manifests},
+        {name: name for name in options.manifests},
         options.data_folder,
         options.codes_folder,
         num_workers=options.num_workers,

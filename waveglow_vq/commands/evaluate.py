@@ -8,8 +8,9 @@ import json
 import math
 import sys
 
+from waveglow_vq.commands.arguments import path
 from waveglow_vq.commands.common import check_outputs, written_whole
-from waveglow_vq.errors import UserError
+from waveglow_vq.errors import UserError, report_error
 
 EXAMPLES = """\
   waveglow-vq evaluate recordings/ reconstructions/
@@ -21,11 +22,14 @@ Files of the same relative path belong together.
 
 def add_arguments(parser):
     """Adds what the command takes to its parser."""
-    parser.add_argument("reference_folder", metavar="RECORDINGS", help="folder of the recordings")
     parser.add_argument(
-        "estimate_folder", metavar="RECONSTRUCTIONS", help="the same clips under the same names"
+        "reference_folder", type=path, metavar="RECORDINGS", help="folder of the recordings"
     )
-    parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
+    parser.add_argument(
+        "estimate_folder", type=path, metavar="RECONSTRUCTIONS",
+        help="the same clips under the same names",
+    )  # fmt: skip
+    parser.add_argument("--json", type=path, metavar="FILE", help="write all figures to this file")
     parser.add_argument("--force", action="store_true", help="replace this file if it exists")
     parser.add_argument("--align", action="store_true", help="remove a constant delay first")
     parser.add_argument(
@@ -35,7 +39,7 @@ def add_arguments(parser):
         "--max_shift", type=int, metavar="SAMPLES",
         help="the greatest delay that --align looks for (default: 2048)",
     )  # fmt: skip
-    parser.add_argument("--ext", default="wav", help="extension of the files (default: wav)")
+    parser.add_argument("--ext", help="extension of the files (default: all kinds of sound)")
     parser.add_argument(
         "--sample_rate", type=int, metavar="HZ", help="rate to score at (default: the files' own)"
     )
@@ -68,7 +72,14 @@ def run(options):
     if options.json is not None:
         with written_whole(options.json, "--json") as part:
             part.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
-    return 0
+    for sentence in results["left_out"]:
+        print(sentence, file=sys.stderr)
+    for sentence in results["failed"].values():
+        report_error(sentence)
+    if results["failed"]:
+        total = len(results["failed"]) + len(results["files"])
+        print(f"{len(results['failed'])} of {total} files could not be scored", file=sys.stderr)
+    return 1 if results["failed"] else 0
 
 
 def _without_nan(value):

@@ -4,6 +4,7 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+from waveglow_vq.commands.arguments import path
 from waveglow_vq.commands.common import check_outputs, print_report
 
 EXAMPLES = """\
@@ -17,8 +18,8 @@ pickled in them is executed. 'waveglow-vq info CHECKPOINT' says what one holds.
 
 def add_arguments(parser):
     """Adds what the command takes to its parser."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the published file")
-    parser.add_argument("folder", metavar="FOLDER", help="export folder to write")
+    parser.add_argument("checkpoint", type=path, metavar="CHECKPOINT", help="the published file")
+    parser.add_argument("folder", type=path, metavar="FOLDER", help="export folder to write")
     parser.add_argument(
         "--sigma", type=float, help="the export's standard deviation of the noise (default: 1)"
     )

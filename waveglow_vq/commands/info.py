@@ -5,8 +5,10 @@ Authors
 """
 
 import math
+import os
 from pathlib import Path
 
+from waveglow_vq.commands.arguments import path as expanded
 from waveglow_vq.commands.common import print_report
 from waveglow_vq.errors import UserError
 
@@ -20,7 +22,10 @@ EXAMPLES = """\
 def add_arguments(parser):
     """Adds what the command takes to its parser."""
     parser.add_argument(
-        "path", metavar="PATH", help="export folder, .wvq file, or published checkpoint"
+        "path",
+        type=expanded,
+        metavar="PATH",
+        help="export folder, .wvq file, or published checkpoint",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -28,7 +33,7 @@ def add_arguments(parser):
 def run(options):
     """Prints it; returns the exit status."""
     path = Path(options.path)
-    if not path.exists():
+    if not os.path.exists(path):  # where Path.exists fails for names that are too long
         raise UserError(f"PATH: {path} does not exist")
     if path.is_dir():
         report = describe_model(path)

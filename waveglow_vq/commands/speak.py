@@ -9,6 +9,7 @@ from pathlib import Path
 
 from waveglow_vq.commands.arguments import (
     compute_arguments,
+    path,
     sampling_arguments,
     search_arguments,
     search_changes,
@@ -22,6 +23,7 @@ from waveglow_vq.commands.common import (
     write_blocks,
 )
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import lines_of
 
 EXAMPLES = """\
   waveglow-vq speak EXPORT_FOLDER "Any sentence." speech.wav
@@ -35,9 +37,11 @@ Long texts are spoken sentence by sentence. 'waveglow-vq info EXPORT_FOLDER' lis
 def add_arguments(parser):
     """Adds what the command takes to its parser."""
     parser.usage = "%(prog)s MODEL TEXT OUTPUT [options]"
-    parser.add_argument("model", metavar="MODEL", help="export folder")
+    parser.add_argument("model", type=path, metavar="MODEL", help="export folder")
     parser.add_argument("text", metavar="TEXT", help="what is to be said")
-    parser.add_argument("output", metavar="OUTPUT", help="WAV file; with --lines, a folder")
+    parser.add_argument(
+        "output", type=path, metavar="OUTPUT", help="WAV file; with --lines, a folder"
+    )
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--text_file", action="store_true", help="TEXT names a file with the text")
@@ -52,8 +56,9 @@ def add_arguments(parser):
     )
     search_arguments(parser)
     parser.add_argument(
-        "--attention", metavar="PICTURE", help="draw which letters each code was chosen from (.png)"
-    )
+        "--attention", type=path, metavar="PICTURE",
+        help="draw which letters each code was chosen from (.png)",
+    )  # fmt: skip
     sampling_arguments(parser)
     compute_arguments(parser)
 
@@ -103,29 +108,30 @@ def _plan(options):
             raise UserError(f"OUTPUT: the name of a .wav file is wanted, not {output}")
         check_outputs([output], options.force)
         return Plan([("TEXT", output)], None), {"TEXT": options.text}
-    if not os.path.isfile(options.text):
-        raise UserError(f"TEXT: {options.text} does not exist or is not a file")
+    file = path(options.text)
+    if not os.path.isfile(file):
+        raise UserError(f"TEXT: {file} does not exist or is not a file")
     if options.text_file:
-        plan = plan_files(options.text, output, (), ".wav", options.force)
+        plan = plan_files(file, output, (), ".wav", options.force)
         source = plan.pairs[0][0]
         return plan, {source: _read_text(source)}
     if output.exists() and not output.is_dir():
         raise UserError(f"OUTPUT: {output} is a file, and --lines makes several; name a folder")
-    lines = enumerate(_read_text(options.text).splitlines(), 1)
+    lines = enumerate(lines_of(_read_text(file)), 1)
     lines = {number: line for number, line in lines if line.strip()}
     if not lines:
-        raise UserError(f"TEXT: {options.text} holds no text")
+        raise UserError(f"TEXT: {file} holds no text")
     width = max(4, len(str(max(lines))))
-    names = {number: f"{options.text}, line {number}" for number in lines}
+    names = {number: f"{file}, line {number}" for number in lines}
     pairs = [(names[number], output / f"{number:0{width}}.wav") for number in lines]
-    check_outputs([path for _, path in pairs], options.force)
+    check_outputs([file for _, file in pairs], options.force)
     return Plan(pairs, output), {names[number]: line for number, line in lines.items()}
 
 
-def _read_text(path):
+def _read_text(file):
     from waveglow_vq.inference.spoken import read_text_file
 
-    return read_text_file(path)
+    return read_text_file(file)
 
 
 def _check_picture(options):

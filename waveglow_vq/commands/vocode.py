@@ -4,8 +4,6 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-from pathlib import Path
-
 from waveglow_vq.commands.arguments import (
     compute_arguments,
     file_arguments,
@@ -13,14 +11,15 @@ from waveglow_vq.commands.arguments import (
     sampling_arguments,
 )
 from waveglow_vq.commands.common import (
-    SOUND_SUFFIXES,
     load_model,
     plan_files,
     process,
     sound_seconds,
     write_blocks,
 )
+from waveglow_vq.data.sound_kinds import sound_suffixes
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 
 EXAMPLES = """\
   waveglow-vq vocode EXPORT_FOLDER mel.npy speech.wav
@@ -46,7 +45,7 @@ def add_arguments(parser):
 
 def run(options):
     """Vocodes; returns the exit status."""
-    suffixes = SOUND_SUFFIXES + LOG_MEL_SUFFIXES
+    suffixes = sound_suffixes() + LOG_MEL_SUFFIXES
     plan = plan_files(options.input, options.output, suffixes, ".wav", options.force)
     vocoder = load_model(options, "vocode", ("WaveGlowVocoder",))
     n_mels, rate = vocoder.mods.features.n_mels, vocoder.sample_rate
@@ -105,7 +104,7 @@ def read_log_mel(path, n_mels=80):
     import numpy as np
     import torch
 
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file")
     try:

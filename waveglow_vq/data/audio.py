@@ -7,11 +7,12 @@ at hand and brings it to the rate of the model. A problem is one sentence that n
 
 import logging
 import math
-from pathlib import Path
+import os
 
 from waveglow_vq.data.sound_files import audio_info, reason, sound_file, sound_name
 from waveglow_vq.data.windows import until_end
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 
 import numpy as np
 import soundfile
@@ -332,8 +333,9 @@ def write_wav(path, wav, sample_rate):
     pcm, limited = to_pcm(path, wav)
     if limited:
         warn_of_limited(path, limited, len(wav), float(wav.abs().max()))
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(str(path), pcm, sample_rate, subtype="PCM_16")
+    path = user_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(os.fsencode(path), pcm, sample_rate, subtype="PCM_16")
     return limited
 
 

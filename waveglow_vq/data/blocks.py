@@ -4,8 +4,9 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import uuid
-from pathlib import Path
+import contextlib
+import os
+import sys
 
 from waveglow_vq.data.audio import (
     audio_info_for_model,
@@ -14,8 +15,10 @@ from waveglow_vq.data.audio import (
     to_pcm,
     warn_of_limited,
 )
+from waveglow_vq.data.sound_files import reason
 from waveglow_vq.data.windows import Buffer
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path, written_whole
 
 import soundfile
 import torch
@@ -138,23 +141,26 @@ class WavWriter:
     """
 
     def __init__(self, path, sample_rate):
-        self.path = Path(path)
+        self.path = user_path(path)
         self.sample_rate = sample_rate
         self.samples = 0
         self.limited = 0
         self.peak = 0.0
-        self.partial = self.path.with_name(f".{self.path.stem}.{uuid.uuid4().hex}.part")
         self.file = None
+        self._whole = contextlib.ExitStack()
 
     def __enter__(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         kind = self.path.suffix[1:].upper() or "WAV"
         try:
-            self.file = soundfile.SoundFile(
-                self.partial, "w", self.sample_rate, 1, "PCM_16", format=kind
+            part = self._whole.enter_context(written_whole(self.path))
+            self.file = self._whole.enter_context(
+                soundfile.SoundFile(
+                    os.fsencode(part), "w", self.sample_rate, 1, "PCM_16", format=kind
+                )
             )
         except (OSError, RuntimeError, ValueError, TypeError) as error:
-            raise UserError(f"{self.path} cannot be written: {error}") from error
+            self._whole.__exit__(*sys.exc_info())
+            raise self._problem(error) from error
         return self
 
     def write(self, block):
@@ -170,17 +176,20 @@ class WavWriter:
         try:
             self.file.write(pcm)
         except (OSError, RuntimeError) as error:
-            raise UserError(f"{self.path} cannot be written: {error}") from error
+            raise self._problem(error) from error
         self.samples += len(block)
         self.limited += limited
         if len(block):
             self.peak = max(self.peak, float(block.abs().max()))
 
-    def __exit__(self, kind, error, trace):
-        self.file.close()
-        if kind is not None:
-            self.partial.unlink(missing_ok=True)
-            return
-        self.partial.replace(self.path)
-        if self.limited:
+    def _problem(self, error):
+        why = getattr(error, "strerror", None) or reason(error)
+        return UserError(f"{self.path} cannot be written: {why}")
+
+    def __exit__(self, *error):
+        try:
+            self._whole.__exit__(*error)
+        except OSError as problem:
+            raise self._problem(problem) from problem
+        if self.limited and error[0] is None:
             warn_of_limited(self.path, self.limited, self.samples, self.peak)

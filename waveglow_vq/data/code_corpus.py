@@ -14,7 +14,6 @@ Authors
 
 import contextlib
 import logging
-from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.data.code_extraction import (
@@ -28,8 +27,9 @@ from waveglow_vq.data.code_extraction import (
     recording_key,
 )
 from waveglow_vq.data.manifests import load_manifest
-from waveglow_vq.data.preparation import read_report, write_json
+from waveglow_vq.data.preparation import read_report
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path, write_json
 from waveglow_vq.inference.code_file import SUFFIX, read_code_file
 from waveglow_vq.inference.coding import (
     checksum_of,
@@ -164,7 +164,7 @@ def extract_codes(
     """
     if num_workers is not None and num_workers < 1:
         raise UserError(f"num_workers is {num_workers}, but has to be at least 1")
-    folder = Path(codes_folder)
+    folder = user_path(codes_folder)
     entries = all_entries(manifests, data_root)
     codec = load_codec(codec_folder, {"device": device} if device else None)
     corpus = _describe(codec)
@@ -185,7 +185,7 @@ def extract_codes(
             logger.info("%s: the codes of all %d utterances are there", folder, kept)
             return {**before, "encoded": 0, "kept": kept, "seconds": 0.0}
         folder.mkdir(parents=True, exist_ok=True)
-        for part in folder.glob(f".*{SUFFIX}.part-*"):  # of a run that was killed
+        for part in folder.glob(".*.part*"):  # of a run that was killed
             part.unlink(missing_ok=True)
         _write_index(folder, corpus, complete=False)
         seconds, skipped = encode_all(
@@ -217,7 +217,7 @@ def read_index(codes_folder, checksum=None):
     UserError
         If there are no codes, not all of them yet, or those of another model.
     """
-    path = Path(codes_folder) / INDEX
+    path = user_path(codes_folder) / INDEX
     index = read_report(path)
     complete = index.pop("complete", None)
     if index.pop("version", None) != VERSION or index.keys() != set(CodeCorpus._fields):

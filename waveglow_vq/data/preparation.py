@@ -17,11 +17,11 @@ import logging
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.data.audio import read_wav
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import stays_inside, user_path, write_json
 
 import numpy as np
 from tqdm import tqdm
@@ -305,10 +305,10 @@ def prepare_manifests(
     waveglow_vq.errors.UserError
         If a sound file is missing or unusable (the sentence names it), or nothing is left.
     """
-    data_root, save_folder = Path(data_root), Path(save_folder)
+    data_root, save_folder = user_path(data_root), user_path(save_folder)
     filters = filters or Filters()
     for clip in clips:
-        if not (data_root / clip.file).resolve().is_relative_to(data_root.resolve()):
+        if not stays_inside(clip.file):
             raise UserError(f"the clip {clip.id} names a file outside of {data_root}: {clip.file}")
     clips = sorted(choose_subset(clips, max_utterances, seed))
 
@@ -389,8 +389,8 @@ def _inspect_all(clips, data_root, sample_rate, num_workers):
                 lambda clip: inspect_sound(data_root / clip.file, sample_rate), clips
             )
             return list(tqdm(inspected, total=len(clips), desc="checking clips", unit="clip"))
-        except UserError:
-            pool.shutdown(cancel_futures=True)  # the first bad file is enough
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # the first bad file is enough, or Ctrl-C
             raise
 
 
@@ -401,10 +401,3 @@ def read_report(file):
         return report if isinstance(report, dict) else {}
     except (OSError, ValueError):
         return {}
-
-
-def write_json(file, content):
-    """Writes a JSON file that appears complete or not at all."""
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(part, file)

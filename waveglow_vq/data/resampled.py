@@ -20,11 +20,13 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.data.audio import read_wav_and_rate, resample, write_wav
+from waveglow_vq.data.audio import read_wav_and_rate, resample
+from waveglow_vq.data.blocks import WavWriter
 from waveglow_vq.data.preparation import Sound, loudest_window_dbfs
 from waveglow_vq.data.workers import run_tasks, worker_count
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.pitch import track_f0
+from waveglow_vq.files import user_path, written_whole
 
 import numpy as np
 import torch
@@ -111,7 +113,7 @@ def prepare_audio(utterances, audio_folder, treatment=None, num_workers=None):
     """
     treatment = treatment or Treatment()
     _check(treatment, num_workers)
-    audio_folder = Path(audio_folder)
+    audio_folder = user_path(audio_folder)
     keys = {u.id: _key(u, treatment) for u in utterances}
     journal = _Journal(audio_folder / JOURNAL)
     prepared = {}
@@ -175,8 +177,11 @@ def prepare_utterance(utterance, audio_folder, treatment):
     track = track_f0(wav, treatment.sample_rate, treatment.hop_length)
     log_f0 = torch.where(track.voiced, track.f0.clamp_min(1.0).log(), torch.zeros(())).numpy()
     wav_file, pitch_file = prepared_files(audio_folder, utterance)
-    _write_whole(wav_file, lambda part: write_wav(part, wav, treatment.sample_rate))
-    _write_whole(pitch_file, lambda part: np.save(part, log_f0.astype(np.float32)))
+    with WavWriter(wav_file, treatment.sample_rate) as writer:
+        writer.write(wav)
+    # An open file: numpy would give the name another ending.
+    with written_whole(pitch_file) as part, open(part, "wb") as file:
+        np.save(file, log_f0.astype(np.float32))
     samples = wav.numpy()
     voiced = log_f0[log_f0 > 0].astype(np.float64)
     return Prepared(
@@ -349,13 +354,3 @@ def _files_are_whole(audio_folder, utterance, num_samples, hop_length):
         )
     except OSError:
         return False
-
-
-def _write_whole(file, write):
-    # Under another name first, of this process only: the file appears complete or not at all.
-    part = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
-    try:
-        write(part)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)

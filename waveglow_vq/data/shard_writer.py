@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.data.manifests import load_manifest
-from waveglow_vq.data.preparation import REPORT, read_report, write_json
+from waveglow_vq.data.preparation import REPORT, read_report
 from waveglow_vq.data.shards import (
     INDEX,
     JOURNAL,
@@ -23,6 +23,7 @@ from waveglow_vq.data.shards import (
 )
 from waveglow_vq.data.speakers import SPEAKERS_FILE
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path, write_json
 
 from tqdm import tqdm
 
@@ -82,7 +83,7 @@ def write_shards(
             f"utterances_per_shard is {utterances_per_shard} and shard_megabytes is"
             f" {shard_megabytes}, but both have to be positive"
         )
-    manifest_folder, folder = Path(manifest_folder), Path(shards_folder)
+    manifest_folder, folder = user_path(manifest_folder), user_path(shards_folder)
     if folder.resolve() == manifest_folder.resolve():
         raise UserError(f"shards_folder {folder} is the folder of the manifests; name another one")
     manifests, planned = {}, {}

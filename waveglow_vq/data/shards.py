@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from waveglow_vq.data.sound_files import SoundBytes
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 
 INDEX = "shards.json"
 JOURNAL = "shards.jsonl"  # the shards that are complete, while others are not
@@ -159,7 +160,7 @@ def member_id(name):
 
 def shards_are_ready(shards_folder):
     """Whether a folder holds shards that were written to the end."""
-    return shards_folder is not None and (Path(shards_folder) / INDEX).is_file()
+    return shards_folder is not None and (user_path(shards_folder) / INDEX).is_file()
 
 
 def read_shards(shards_folder, sample_rate=None):
@@ -182,7 +183,7 @@ def read_shards(shards_folder, sample_rate=None):
         If the folder is not complete, the index is damaged or of another version, a shard is
         missing or of another size, or the rate differs.
     """
-    folder = Path(shards_folder)
+    folder = user_path(shards_folder)
     file = folder / INDEX
     anew = "prepare the shards anew"
     if not file.is_file():

@@ -5,12 +5,14 @@ Authors
 """
 
 import io
+import os
 import struct
-from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.data.reading import note_reading
+from waveglow_vq.data.sound_kinds import how_to_convert
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 
 import soundfile
 
@@ -40,7 +42,9 @@ def sound_name(source):
 
 def sound_file(source):
     """What soundfile reads a source from: its path, or a file in memory."""
-    return io.BytesIO(source.data) if isinstance(source, SoundBytes) else str(source)
+    if isinstance(source, SoundBytes):
+        return io.BytesIO(source.data)
+    return os.fsencode(user_path(source))  # names need not be UTF-8
 
 
 class AudioInfo(NamedTuple):
@@ -90,7 +94,7 @@ def audio_info(source):
     name = sound_name(source)
     note_reading(name)
     try:
-        if not isinstance(source, SoundBytes) and not Path(source).is_file():
+        if not isinstance(source, SoundBytes) and not user_path(source).is_file():
             raise UserError(f"{name} does not exist or is not a file.")
         with _opened(source) as file:
             size = file.seek(0, io.SEEK_END)
@@ -100,7 +104,8 @@ def audio_info(source):
             raise UserError(f"{name} is an empty file (0 bytes).")
         info = soundfile.info(sound_file(source))
     except (OSError, RuntimeError) as error:  # soundfile's own are RuntimeErrors
-        raise UserError(f"{name} cannot be read as a sound file: {reason(error)}") from error
+        problem = f"{name} cannot be read as a sound file: {reason(error)}"
+        raise UserError(problem.rstrip(".") + (how_to_convert([name]) or ".")) from error
     if missing:
         raise UserError(
             f"{name} is truncated: its header promises {missing} bytes more than the file has; "
@@ -119,7 +124,8 @@ def reason(error):
 
 def _opened(source):
     """The content of a source of sound as a binary file."""
-    return open(source, "rb") if not isinstance(source, SoundBytes) else sound_file(source)
+    file = sound_file(source)
+    return file if isinstance(source, SoundBytes) else open(file, "rb")
 
 
 def _missing_wav_bytes(file, size):

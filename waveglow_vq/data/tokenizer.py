@@ -5,7 +5,6 @@ Authors
 """
 
 import logging
-import os
 import re
 import tempfile
 import textwrap
@@ -14,6 +13,7 @@ from pathlib import Path
 from waveglow_vq.data.signs import named
 from waveglow_vq.data.text import normalize_text
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path, written_whole
 
 import sentencepiece
 from speechbrain.tokenizers.SentencePiece import SentencePiece
@@ -84,11 +84,9 @@ def train_tokenizer(texts, path, kind="char", vocabulary_size=500):
     if kind == "char":
         # The wrapper warns if this is not what comes out: characters, space and unknown.
         size = len(set("".join(lines)) - {" "}) + 2
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(_train(lines, kind, size, path))
-    os.replace(part, path)
+    path = user_path(path)
+    with written_whole(path) as part:
+        part.write_bytes(_train(lines, kind, size, path))
     return TextTokenizer(path)
 
 

@@ -5,10 +5,10 @@ training process. matplotlib comes with the ``train``, ``metrics`` and ``demo`` 
 """
 
 import math
-from pathlib import Path
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.metrics import stft_magnitude
+from waveglow_vq.files import user_path, written_whole
 
 import numpy as np
 import torch
@@ -347,7 +347,7 @@ def _new_figure(width, height):
 
 
 def _save(figure, path):
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    path = user_path(path)
+    with written_whole(path) as part:
+        figure.savefig(part, format=path.suffix[1:].lower() or "png")
     return path

@@ -6,12 +6,14 @@ Files of the same relative path belong together. The same from Python: ``score_f
 for two waveforms, ``score_pair``.
 """
 
+import contextlib
 import math
 import sys
-from pathlib import Path
 
 from waveglow_vq.data.audio import read_wav_and_rate, resample
 from waveglow_vq.data.features import LogMel
+from waveglow_vq.data.sound_files import audio_info
+from waveglow_vq.data.sound_kinds import how_to_convert, sound_suffixes
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation import alignment
 from waveglow_vq.evaluation.alignment import MAX_SHIFT_SAMPLES
@@ -23,6 +25,7 @@ from waveglow_vq.evaluation.metrics import (
     spectral_convergence,
 )
 from waveglow_vq.evaluation.pitch import compare_f0
+from waveglow_vq.files import count_kinds, user_path, walk_files
 
 from tqdm import tqdm
 
@@ -117,7 +120,7 @@ def score_pair(
 def score_folders(
     reference_folder,
     estimate_folder,
-    ext="wav",
+    ext=None,
     sample_rate=None,
     align=False,
     level_match=False,
@@ -132,7 +135,8 @@ def score_folders(
     reference_folder, estimate_folder : str or Path
         Recordings and reconstructions.
     ext : str
-        Extension of the files, such as ``"wav"`` or ``"flac"``.
+        Extension of the files, such as ``"wav"`` or ``"flac"``; ``None`` for all kinds of sound
+        that can be read, where a recording may be of another kind than its reconstruction.
     sample_rate : int or None
         Rate at which everything is scored; ``None`` is the rate of the first recording.
     align, level_match : bool
@@ -147,15 +151,17 @@ def score_folders(
     Returns
     -------
     dict
-        ``files`` (relative path without extension: result of ``score_pair``), ``mean`` (of each
-        measure over the files; an undefined log-F0 RMSE is left out), ``missing_estimates`` and
+        ``files`` (relative path without extension: result of ``score_pair``), ``failed`` (path of
+        those that cannot be scored: a sentence that says why), ``left_out`` (a sentence for each
+        folder that holds something else), ``mean`` (of each measure over the
+        files; an undefined log-F0 RMSE is left out), ``missing_estimates`` and
         ``missing_references`` (sorted relative paths), and ``settings``.
 
     Raises
     ------
     UserError
-        If a folder is missing or empty, nothing is in common, rates differ, or a file is damaged,
-        has several channels or is too short.
+        If a folder is missing or empty, nothing is in common, or nothing can be scored: rates
+        differ, files are damaged, have several channels or are too short.
 
     Example
     -------
@@ -166,28 +172,38 @@ def score_folders(
     >>> score_folders(folder, folder)["mean"]["log_mel_l1"]
     0.0
     """
-    references = _sound_files(reference_folder, ext)
-    estimates = _sound_files(estimate_folder, ext)
+    references, left_out = _sound_files(reference_folder, ext)
+    estimates, more_left_out = _sound_files(estimate_folder, ext)
     common = sorted(references.keys() & estimates.keys())
     if not common:
         raise UserError(
-            f"{reference_folder} and {estimate_folder} have no .{ext.lstrip('.')} file of the "
-            f"same name: the first has {min(references)}, the second {min(estimates)}"
+            f"{reference_folder} and {estimate_folder} have no {_kind(ext)} of the same name: the "
+            f"first has {min(references)}, the second {min(estimates)}"
         )
     if sample_rate is None:
-        sample_rate = read_wav_and_rate(references[common[0]])[1]
+        sample_rate = _first_rate([references[name] for name in common])
     features = LogMel(sample_rate=sample_rate)
-    files = {}
+    files, failed = {}, {}
     for name in tqdm(common, desc="scoring", unit="file", disable=not progress):
-        pair = [
-            _read(files_of[name], sample_rate, allow_resampling)
-            for files_of in (references, estimates)
-        ]
-        files[name] = score_pair(
-            *pair, sample_rate, align, level_match, max_shift_samples, features
-        )
+        try:
+            pair = [
+                _read(files_of[name], sample_rate, allow_resampling)
+                for files_of in (references, estimates)
+            ]
+            files[name] = score_pair(
+                *pair, sample_rate, align, level_match, max_shift_samples, features
+            )
+        except Exception as error:
+            if len(common) == 1:
+                raise
+            why = "" if isinstance(error, UserError) else f"{name}: {type(error).__name__}: "
+            failed[name] = f"{why}{error}"
+    if not files:
+        raise UserError(f"none of {len(common)} files can be scored: {next(iter(failed.values()))}")
     return {
         "files": files,
+        "failed": failed,
+        "left_out": left_out + more_left_out,
         "mean": {key: _mean(scores[key] for scores in files.values()) for key in METRICS},
         "missing_estimates": sorted(references.keys() - estimates.keys()),
         "missing_references": sorted(estimates.keys() - references.keys()),
@@ -259,18 +275,37 @@ def format_table(results):
 
 
 def _sound_files(folder, ext):
-    folder = Path(folder)
+    folder = user_path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
-    suffix = "." + ext.lstrip(".").lower()
-    found = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() == suffix and path.is_file()
-    }
+    suffixes = sound_suffixes() if ext is None else ("." + ext.lstrip(".").lower(),)
+    found, others = {}, []
+    for path in walk_files(folder):
+        if path.suffix.lower() not in suffixes:
+            others.append(path)
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise UserError(f"{found[name]} and {path} have one name; choose a kind with --ext")
+        found[name] = path
     if not found:
-        raise UserError(f"{folder} holds no {suffix} files; choose others with --ext")
-    return found
+        others = "" if ext is None else "; choose others with --ext"
+        raise UserError(f"{folder} holds no {_kind(ext)}s{others}")
+    if not others or ext is not None:
+        return found, []
+    return found, [f"{folder}: left out: {count_kinds(others)}{how_to_convert(others)}"]
+
+
+def _kind(ext):
+    return "sound file" if ext is None else f".{ext.lstrip('.')} file"
+
+
+def _first_rate(paths):
+    """The rate of the first file that is whole."""
+    for path in paths:
+        with contextlib.suppress(UserError):
+            return audio_info(path).sample_rate
+    return audio_info(paths[0]).sample_rate
 
 
 def _read(path, sample_rate, allow_resampling):

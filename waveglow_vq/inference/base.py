@@ -5,10 +5,10 @@ Authors
 """
 
 import math
-from pathlib import Path
 
 from waveglow_vq.data.blocks import WavWriter
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, read_export_header
 
 import torch
@@ -62,13 +62,14 @@ class ExportedInterface(Pretrained):
         """
         _check_device(kwargs.get("run_opts"))
         if not isinstance(source, FetchSource):
+            source = user_path(source)
             header = read_export_header(source, hparams_file)
             _check_interface(cls, header["interface"], source)
-            if header.get("speakers") is not None and not (Path(source) / LABELS_FILE).is_file():
+            if header.get("speakers") is not None and not (source / LABELS_FILE).is_file():
                 raise UserError(f"{source} has no {LABELS_FILE}: the speaker labels are missing.")
             # A file of the same name that an earlier model left in savedir would be preferred.
             kwargs["savedir"] = None
-            kwargs |= cls.read_parts(Path(source), header, kwargs.get("run_opts"))
+            kwargs |= cls.read_parts(source, header, kwargs.get("run_opts"))
             source = str(source)
         return super().from_hparams(source, hparams_file=hparams_file, **kwargs)
 

@@ -8,13 +8,12 @@ Authors
 
 import hashlib
 import math
-import os
 import struct
 import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path, written_whole
 
 import numpy as np
 import torch
@@ -180,14 +179,8 @@ def write_code_file(path, code_file):
     problem = _problem(code_file)
     if problem:
         raise UserError(f"{path} was not written: {problem}.")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
+    with written_whole(path) as part:
         part.write_bytes(_to_bytes(code_file))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_code_file(path):
@@ -207,7 +200,7 @@ def read_code_file(path):
     UserError
         If the file is missing, something else, damaged, cut off, or of a newer version.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file.")
     try:

@@ -13,6 +13,7 @@ import hashlib
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 
 import torch
 import yaml
@@ -49,7 +50,7 @@ def read_export_header(folder, hparams_file=HPARAMS_FILE):
     UserError
         If the folder, the YAML or the weights are missing, or the YAML is not an export's.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist or is not a folder; give an export folder.")
     path = folder / hparams_file

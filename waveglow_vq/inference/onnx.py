@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import waveglow_vq
 from waveglow_vq.errors import UserError, cli_errors
+from waveglow_vq.files import user_path
 from waveglow_vq.inference.code_file import model_checksum
 from waveglow_vq.inference.interface import load_export
 from waveglow_vq.inference.onnx_graph import VocoderGraph, export_program, model_of
@@ -89,7 +90,7 @@ def export_onnx(vocoder, path, opset=OPSET):
         opset is not supported, or onnxruntime computes something else than torch.
     """
     onnx = _packages()
-    path = Path(path)
+    path = user_path(path)
     if not path.parent.is_dir():
         raise UserError(f"{path.parent} does not exist or is not a folder; create it first")
     if path.is_dir():
@@ -271,7 +272,7 @@ def main(arguments=None):
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
     options = parser.parse_args(arguments)
 
-    if Path(options.output).is_file() and not options.force:
+    if user_path(options.output).is_file() and not options.force:
         raise UserError(f"{options.output} exists; give another name, or --force to replace it")
     _packages()
     vocoder = load_export(options.model, run_opts={"device": "cpu"})

@@ -5,12 +5,12 @@ Authors
 """
 
 import logging
-from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.data.signs import named
 from waveglow_vq.data.text import unspoken_signs
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 from waveglow_vq.inference.coding import (
     code_count,
     new_code_file,
@@ -215,7 +215,7 @@ def read_text_file(path):
     """
     try:
         # Some editors mark UTF-8 at the beginning.
-        return Path(path).read_text("utf-8-sig")
+        return user_path(path).read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path} is not text in UTF-8; save it in this encoding") from None
     except OSError as error:

@@ -6,11 +6,11 @@ Authors
 
 import logging
 import math
-from pathlib import Path
 
 from waveglow_vq.data.blocks import WavWriter
 from waveglow_vq.data.text import MARKS, MAX_CHARACTERS, split_sentences
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 from waveglow_vq.inference.base import ExportedInterface
 from waveglow_vq.inference.noise import checked_generator
 from waveglow_vq.inference.speech_parts import (
@@ -316,7 +316,7 @@ class TextToSpeech(ExportedInterface):
         with WavWriter(output_path, self.sample_rate) as writer:
             for block in blocks:
                 writer.write(block)
-        return Path(output_path)
+        return user_path(output_path)
 
     def encode_text(self, text, speaker=None, generator=None, search=None):
         """Text to codes, and how they belong to it.

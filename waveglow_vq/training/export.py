@@ -7,9 +7,9 @@ Authors
 
 import os
 import shutil
-from pathlib import Path
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 from waveglow_vq.inference.coding import checksum_of, load_codec
 from waveglow_vq.inference.interface import find_interface
 from waveglow_vq.inference.loading import (
@@ -117,7 +117,7 @@ def export_text_to_speech(
     UserError
         As :func:`export_model`, and if tokenizer, codec and model do not belong together.
     """
-    codec_folder, tokenizer_path = Path(codec_folder), Path(tokenizer_path)
+    codec_folder, tokenizer_path = user_path(codec_folder), user_path(tokenizer_path)
     codec = load_codec(codec_folder, {"device": "cpu"})
     checksum = checksum_of(codec)
     if codec_checksum not in (None, checksum):
@@ -144,7 +144,7 @@ def _write_export(export_folder, interface, text, model, labels, add_parts=None)
     an interface has beside weights and labels."""
     if isinstance(model, (DistributedDataParallel, AveragedModel)):
         model = model.module
-    export_folder = Path(export_folder).resolve()
+    export_folder = user_path(export_folder).resolve()
     check_place(export_folder)
     # Copies: a view into a larger storage would be saved with all of it.
     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
@@ -204,7 +204,7 @@ def _label_encoder(labels):
 
 def check_place(folder):
     """Raises a UserError if an export to this folder would replace what is not an export."""
-    folder = Path(folder)
+    folder = user_path(folder)
     if folder.is_file():
         raise UserError(f"{folder} is a file; choose another export folder.")
     if folder.is_dir() and any(folder.iterdir()):

@@ -1,0 +1,76 @@
+"""Which kinds of sound files can be read, in one place.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import functools
+from pathlib import Path
+
+# Formats of libsndfile that have other endings than their name. A file without a header (RAW) is
+# read by nobody who does not know what is in it.
+_ENDINGS = {
+    "AIFF": (".aiff", ".aif", ".aifc"),
+    "AU": (".au", ".snd"),
+    "IRCAM": (".ircam", ".sf"),
+    "NIST": (".nist", ".sph"),
+    "OGG": (".ogg", ".oga", ".opus"),
+    "RAW": (),
+    "SVX": (".svx", ".8svx", ".iff"),
+    "WAV": (".wav", ".wave"),
+}
+# Sound and video that other programs read.
+_TO_CONVERT = (
+    ".m4a .m4b .aac .mp4 .m4v .mov .webm .weba .mkv .mka .wma .wmv .avi .amr .3gp .ac3 .ape .wv .ra"
+).split()
+
+
+@functools.cache
+def sound_suffixes():
+    """Endings, in lower case, of the sound files that soundfile can read.
+
+    Returns
+    -------
+    tuple of str
+        Such as ``.wav``, ``.flac``, ``.opus``.
+
+    Example
+    -------
+    >>> {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif"} <= set(sound_suffixes())
+    True
+    >>> ".raw" in sound_suffixes(), ".m4a" in sound_suffixes()
+    (False, False)
+    """
+    import soundfile
+
+    formats = sorted(soundfile.available_formats())
+    return tuple(ending for name in formats for ending in _ENDINGS.get(name, (f".{name.lower()}",)))
+
+
+def is_sound(path):
+    """Whether the ending of a name is one of :func:`sound_suffixes`."""
+    return Path(path).suffix.lower() in sound_suffixes()
+
+
+def how_to_convert(paths):
+    """What to do about sound that cannot be read, as the end of a sentence; "" where there is none.
+
+    Arguments
+    ---------
+    paths : iterable of str or Path
+        Files of any kind.
+
+    Example
+    -------
+    >>> how_to_convert(["notes.txt", "talk.M4A"])
+    '; ffmpeg -i talk.M4A talk.wav makes a file that can be read'
+    >>> how_to_convert(["notes.txt"])
+    ''
+    """
+    for path in map(Path, paths):
+        if path.suffix.lower() in _TO_CONVERT:
+            name, wav = path.name, path.with_suffix(".wav").name
+            if " " in name:
+                name, wav = f'"{name}"', f'"{wav}"'
+            return f"; ffmpeg -i {name} {wav} makes a file that can be read"
+    return ""

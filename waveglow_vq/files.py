@@ -1,0 +1,192 @@
+"""Files as people have them: under any name, behind links, in any folder; written whole or not at
+all. Nothing heavy is imported here, so that command lines start at once.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import uuid
+from collections import Counter
+from pathlib import Path
+
+from waveglow_vq.errors import UserError
+
+# Kinds of endings that one line names; the others are counted.
+_NAMED_KINDS = 5
+_LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+def user_path(path):
+    """A path as people write it: ``~`` stands for the home folder.
+
+    Example
+    -------
+    >>> user_path("~/speech.wav") == Path.home() / "speech.wav"
+    True
+    >>> user_path("speech~.wav")
+    PosixPath('speech~.wav')
+    """
+    return Path(os.path.expanduser(path))
+
+
+def lines_of(text):
+    """The lines of a text as editors number them, without their ends. ``str.splitlines`` also
+    splits at characters that belong into a line, such as a form feed.
+
+    Example
+    -------
+    >>> lines_of("one\\r\\ntwo\\x0c and\\u2028more\\rthree")
+    ['one', 'two\\x0c and\\u2028more', 'three']
+    """
+    return _LINE_END.split(text)
+
+
+def stays_inside(path):
+    """Whether a path, relative to a folder, names something in this folder: it is not absolute and
+    holds no ``..``. Links in the folder may lead wherever its owner wants.
+
+    Example
+    -------
+    >>> [stays_inside(path) for path in ("wavs/a..b.wav", "wavs/../../a.wav", "/a.wav")]
+    [True, False, False]
+    """
+    path = Path(path)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def walk_files(folder):
+    """Lists the files of a folder at any depth.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The folder. Hidden files and folders in it are left out: some systems keep their own beside
+        sounds. Links are followed, but not in circles; one that leads nowhere is listed, so that
+        whoever opens it says so.
+
+    Returns
+    -------
+    list of Path
+        Sorted.
+
+    Raises
+    ------
+    UserError
+        If a folder cannot be read.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "more").mkdir()
+    >>> (folder / "more" / "again").symlink_to(folder)
+    >>> for name in ("a.wav", "more/b.wav", ".hidden.wav"):
+    ...     (folder / name).touch()
+    >>> [str(file.relative_to(folder)) for file in walk_files(folder)]
+    ['a.wav', 'more/b.wav']
+    """
+    return sorted(Path(path) for path in _walk(os.fspath(folder), ()))
+
+
+def _walk(folder, above):
+    try:
+        status = os.stat(folder)
+        here = status.st_dev, status.st_ino
+        if here in above:
+            return
+        with os.scandir(folder) as entries:
+            entries = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be read: {error.strerror}") from error
+    for entry in entries:
+        if is_folder(entry):
+            yield from _walk(entry.path, (*above, here))
+        elif entry.is_symlink() or entry.is_file():
+            yield entry.path
+
+
+def is_folder(entry):
+    """Whether an ``os.DirEntry`` is a folder or a link to one; no error for links in circles."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def count_kinds(paths):
+    """How many files there are of each ending, in words; "" for none.
+
+    Example
+    -------
+    >>> count_kinds(["a.m4a", "b.M4A", "notes.txt", "README"])
+    '2 files .m4a, 1 .txt, 1 without an ending'
+    """
+    kinds = Counter(Path(path).suffix.lower() or "without an ending" for path in paths)
+    words = [f"{count} {kind}" for kind, count in kinds.most_common(_NAMED_KINDS)]
+    if not words:
+        return ""
+    count, kind = words[0].split(" ", 1)
+    words[0] = f"{count} file{'s' if count != '1' else ''} {kind}"
+    others = kinds.total() - sum(count for _, count in kinds.most_common(_NAMED_KINDS))
+    return ", ".join(words + ([f"{others} of other kinds"] if others else []))
+
+
+# ---- writing
+
+
+@contextlib.contextmanager
+def written_whole(path):
+    """Gives another name to write to, which becomes ``path`` unless an error interrupts.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file; missing folders are made. What is there is replaced.
+
+    Yields
+    ------
+    Path
+        A short name in the same folder, hidden, with the ending ``.part``.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; names and rights are looked at before the work is done.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "new" / "a.txt"
+    >>> with written_whole(path) as part:
+    ...     _ = part.write_text("all of it")
+    >>> path.read_text(), len(list(path.parent.iterdir()))
+    ('all of it', 1)
+    """
+    path = user_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        code = errno.ENOTDIR
+        raise NotADirectoryError(code, os.strerror(code), error.filename) from None
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(path)  # fails if the name is too long
+    # It does not hold the name, which may be as long as a name can be.
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        part.touch()
+        yield part
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_json(path, content):
+    """Writes a JSON file that appears complete or not at all."""
+    with written_whole(path) as part:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
