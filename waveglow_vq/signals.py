@@ -1,13 +1,15 @@
 """Signals that ask a program to end do what Ctrl-C does: an exception passes through the code that
-removes what is half-written.
+removes what is half-written. Where all of that can be finished or saved instead, they wait.
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
 import contextlib
+import os
 import signal
 import threading
+import time
 
 # SIGHUP: the terminal or the connection is gone; Windows does not know it.
 _STOP = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -83,3 +85,103 @@ def stop_signals():
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
+
+
+# ---- waiting
+
+_ANY = [signal.SIGINT, *_STOP]
+# Launchers and terminals often send one request twice: only a signal that comes so many seconds
+# after the first one is a second request.
+_SAME_REQUEST = 2.0
+
+
+class _Noted:
+    number, at, held = 0, 0.0, False
+
+
+def noted_signal():
+    """Number of the signal that has asked the run to end; 0 if none has."""
+    return _Noted.number
+
+
+@contextlib.contextmanager
+def held_signals():
+    """Inside, a signal that asks to end is only noted, for :func:`noted_signal`; a second one ends
+    the process at once. What was noted is raised in the end.
+
+    What is ignored (by nohup, for instance) stays ignored. Outside of the main thread, to which
+    Python brings signals, and inside of another ``held_signals``, nothing changes.
+
+    Raises
+    ------
+    Stopped
+        In the end, if a signal has arrived.
+
+    Example
+    -------
+    >>> try:
+    ...     with held_signals():
+    ...         signal.raise_signal(signal.SIGTERM)
+    ...         print("a step is finished")
+    ... except Stopped as stop:
+    ...     print(stop)
+    a step is finished
+    ended by SIGTERM
+    """
+    if _Noted.held or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process, terminals = os.getpid(), [number for number in (1, 2) if _is_terminal(number)]
+
+    def note(number, frame):
+        again = _Noted.number and time.monotonic() - _Noted.at > _SAME_REQUEST
+        if again or os.getpid() != process:  # of a process that was forked
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        if not _Noted.number:
+            _Noted.number, _Noted.at = number, time.monotonic()
+        if number == getattr(signal, "SIGHUP", None):
+            _leave(terminals)
+
+    # What ignores them, or belongs to no Python program, stays.
+    before = {number: signal.getsignal(number) for number in _ANY}
+    before = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
+    try:
+        _Noted.held = True
+        for number in before:
+            signal.signal(number, note)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        number, _Noted.number, _Noted.held = _Noted.number, 0, False
+    if number:
+        raise Stopped(number)
+
+
+def shield_loader_process(worker=None):
+    """For a data loader's process, as its ``worker_init_fn``: what reaches all processes of a
+    terminal or a job is the training's business, which needs its data until it has come to the end
+    of a step. (The loader ends its processes by other means, and by a SIGTERM if they fail.)"""
+    for number in _ANY:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _ignore_once)
+
+
+def _ignore_once(number, frame):
+    signal.signal(number, signal.SIG_DFL)
+
+
+def _is_terminal(descriptor):
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False
+
+
+def _leave(terminals):
+    """What is still printed goes nowhere: writing to a terminal that has gone is an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in terminals:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)

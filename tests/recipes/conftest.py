@@ -5,8 +5,7 @@ import logging
 import pytest
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler
 
-from tests.recipes.command_line import command_line
-from tests.recipes.ljspeech_runs import RECIPE, SMALL
+from tests.recipes.ljspeech_runs import SMALL, quick_command
 
 
 @pytest.fixture(autouse=True)
@@ -34,22 +33,6 @@ def command(demo_corpus, manifests, tmp_path):
     """Builds a command line that takes a second or two."""
 
     def build(yaml, *options, preset=SMALL, output=tmp_path / "run"):
-        quick = {
-            "data_folder": demo_corpus,
-            "output_folder": output,
-            "manifest_folder": manifests,
-            "skip_prep": True,
-            "size": "tiny",
-            "number_of_epochs": 3,
-            "segments_per_epoch": 12,
-            "batch_size": 4,
-            "num_workers": 0,
-            "warmup_steps": 2,
-            "max_valid_utterances": 1,
-            "samples_per_epoch": 0,
-            "test_samples": 0,
-            "preset": f"{{{preset}}}",
-        }
-        return command_line(RECIPE, yaml, quick, options)
+        return quick_command(demo_corpus, manifests, output, yaml, *options, preset=preset)
 
     return build

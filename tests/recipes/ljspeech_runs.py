@@ -9,11 +9,34 @@ import pytest
 import torch
 import train
 
+from tests.recipes.command_line import command_line
+
 RECIPE = Path(train.__file__).parent
 SMALL_FLOW = "flow: {flows: 2, layers: 2, channels: 8, envelope: {order: 16}}"
 SMALL = SMALL_FLOW + ", conditioner_channels: 16"
 SMALL_CODES = SMALL + ", codebook_dim: 8"
 SMALL_VQ = SMALL_CODES + ", codebook_size: 16"
+
+
+def quick_command(corpus, manifests, output, yaml, *options, preset=SMALL):
+    """A command line that takes a second or two."""
+    quick = {
+        "data_folder": corpus,
+        "output_folder": output,
+        "manifest_folder": manifests,
+        "skip_prep": True,
+        "size": "tiny",
+        "number_of_epochs": 3,
+        "segments_per_epoch": 12,
+        "batch_size": 4,
+        "num_workers": 0,
+        "warmup_steps": 2,
+        "max_valid_utterances": 1,
+        "samples_per_epoch": 0,
+        "test_samples": 0,
+        "preset": f"{{{preset}}}",
+    }
+    return command_line(RECIPE, yaml, quick, options)
 
 
 def run(arguments):

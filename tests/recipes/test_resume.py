@@ -84,8 +84,10 @@ def test_only_what_was_lost_is_done_again(command, monkeypatch):
 def test_checkpoints_by_minutes_and_by_steps(command, monkeypatch, minutes, steps, expected):
     saved = []
     # A clock that is a minute later each time somebody looks: once a batch, and at a save.
-    clock = itertools.count(0.0, 61.0)
-    monkeypatch.setattr("speechbrain.core.time", SimpleNamespace(time=lambda: next(clock)))
+    times = itertools.count(0.0, 61.0)
+    clock = SimpleNamespace(time=lambda: next(times))
+    for module in ("speechbrain.core", "waveglow_vq.training.steps"):
+        monkeypatch.setattr(f"{module}.time", clock)
     monkeypatch.setattr(
         "train.LJSpeechBrain._save_intra_epoch_ckpt", lambda self: saved.append(self.step)
     )

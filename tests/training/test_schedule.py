@@ -1,3 +1,5 @@
+import re
+
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.schedule import WarmupHoldHalve
 
@@ -13,6 +15,32 @@ def test_rises_linearly_and_reaches_the_rate_at_the_end_of_warm_up():
     schedule = WarmupHoldHalve(1.0, warmup_steps=10)
     schedule.planned_steps = 1000
     assert [schedule.rate(n) for n in (0, 4, 9, 10, 400)] == pytest.approx([0.1, 0.5, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("planned", "warmup", "rises", "warned"),
+    [(200, 20, 20, None), (200, 21, 20, "200 steps.*for 20$"), (35, 9, 3.5, "35 steps.*for 4$")],
+)
+def test_rises_for_a_tenth_of_the_run_at_most(planned, warmup, rises, warned):
+    schedule = WarmupHoldHalve(1.0, warmup_steps=warmup, halvings=0)
+    schedule.planned_steps = planned
+    rates = [schedule.rate(step) for step in range(30)]
+    assert rates == pytest.approx([min(1, (step + 1) / rises) for step in range(30)])
+    assert re.search(warned, schedule.warning()) if warned else schedule.warning() is None
+
+
+def test_rises_for_a_tenth_of_the_time_at_most():
+    schedule = WarmupHoldHalve(1.0, warmup_steps=50, halvings=0, max_minutes=5)
+    schedule.planned_steps = 10**6
+    rates, cut = [], []
+    for seconds in (0, 12, 12, 5, 1):  # the last makes it half a minute
+        schedule.advance(seconds)
+        rates.append(schedule.apply(make_optimizer()))
+        cut.append(schedule.cut_short_by_time)
+    assert rates == pytest.approx([2 / 50, 0.4, 0.8, 29 / 30, 1])
+    assert cut == [False, False, False, False, True]
+    schedule.steps = 50  # by then, it would be over anyway
+    assert not schedule.cut_short_by_time
 
 
 def test_halves_evenly_until_the_end():
@@ -54,11 +82,11 @@ def test_sets_every_group_of_the_optimizer():
 
 
 def test_goes_on_from_a_checkpoint(tmp_path):
-    schedule = WarmupHoldHalve(1.0, warmup_steps=100, max_minutes=10)
+    schedule = WarmupHoldHalve(1.0, warmup_steps=100, max_minutes=100)
     for _ in range(49):
         schedule.advance(seconds=2.0)
     schedule.save(tmp_path / "schedule.ckpt")
-    other = WarmupHoldHalve(1.0, warmup_steps=100, max_minutes=10)
+    other = WarmupHoldHalve(1.0, warmup_steps=100, max_minutes=100)
     other.load(tmp_path / "schedule.ckpt")
     assert (other.steps, other.seconds) == (49, 98.0)
     assert other.apply(make_optimizer()) == pytest.approx(0.5)

@@ -13,6 +13,7 @@ from waveglow_vq.data.sound_files import audio_info, reason, sound_file, sound_n
 from waveglow_vq.data.windows import until_end
 from waveglow_vq.errors import UserError
 from waveglow_vq.files import user_path
+from waveglow_vq.signals import held_signals
 
 import numpy as np
 import soundfile
@@ -335,7 +336,8 @@ def write_wav(path, wav, sample_rate):
         warn_of_limited(path, limited, len(wav), float(wav.abs().max()))
     path = user_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(os.fsencode(path), pcm, sample_rate, subtype="PCM_16")
+    with held_signals():
+        soundfile.write(os.fsencode(path), pcm, sample_rate, subtype="PCM_16")
     return limited
 
 

@@ -34,6 +34,7 @@ from waveglow_vq.evaluation.plots import conversion_heat_map
 from waveglow_vq.evaluation.speaker_leak import code_leak
 from waveglow_vq.inference.conversion import check_mode, utterance_pitch
 from waveglow_vq.lobes.waveglow import negative_log_likelihood
+from waveglow_vq.signals import held_signals
 
 import torch
 from tqdm import tqdm
@@ -292,8 +293,9 @@ def diagnose_conversion(
         )
     results |= {"conversions": conversions, "originals": originals}
     output.mkdir(parents=True, exist_ok=True)
-    (output / "diagnostics.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
-    (output / "diagnostics.txt").write_text(format_report(results) + "\n", "utf-8")
+    with held_signals():
+        (output / "diagnostics.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+        (output / "diagnostics.txt").write_text(format_report(results) + "\n", "utf-8")
     return results
 
 

@@ -57,6 +57,21 @@ def least_everywhere(number, device):
     return int(least)
 
 
+def greatest_everywhere(numbers, device):
+    """The greatest of all processes' whole numbers, place by place, by one collective.
+
+    Example
+    -------
+    >>> greatest_everywhere([0, 15], "cpu")
+    [0, 15]
+    """
+    if not is_distributed():
+        return numbers
+    greatest = torch.tensor(numbers, device=device)
+    torch.distributed.all_reduce(greatest, torch.distributed.ReduceOp.MAX)
+    return greatest.tolist()
+
+
 def sum_everywhere(parts):
     """Sums a dict of tensors over all processes, in double precision and by one collective.
 

@@ -156,6 +156,25 @@ class WaveGlowBrain(ModelBrain):
             figures = {"used_codes": figures.pop("used"), **figures}
         return figures
 
+    def seconds_of(self, entry):
+        """By the number of samples."""
+        return entry["num_samples"] / self.features.sample_rate
+
+    @property
+    def interface(self):
+        """A vocoder, a codec or a converter."""
+        from waveglow_vq.training.export import interface_of
+
+        return interface_of(self.model)
+
+    @property
+    def inference_options(self):
+        """Whose voice, and how to convert without codes."""
+        if self.model.speakers is None:
+            return []
+        mode = [] if self.model.quantizer is not None else ["--mode", "latent_swap"]
+        return ["--speaker", str(self.speakers.labels[0]), *mode]
+
     def no_evaluation(self, stage):
         """None of the clips of a split."""
         return UserError(
@@ -187,11 +206,11 @@ class WaveGlowBrain(ModelBrain):
 
     def export(self, folder):
         """Exports the evaluated model."""
-        from waveglow_vq.training.export import export_model, interface_of
+        from waveglow_vq.training.export import export_model
 
         text = (Path(self.hparams.output_folder) / "hyperparams.yaml").read_text("utf-8")
         labels = None if self.model.speakers is None else self.speakers.labels
-        export_model(text, self.evaluated, folder, interface_of(self.model), labels)
+        export_model(text, self.evaluated, folder, self.interface, labels)
 
     # ---- samples
 

@@ -14,15 +14,18 @@ import traceback
 
 from waveglow_vq.data.reading import being_read
 from waveglow_vq.errors import UserError
+from waveglow_vq.signals import shield_loader_process
 from waveglow_vq.training.command_line import (
     open_keys,
     read_yaml,
     split_arguments,
     typed_overrides,
 )
+from waveglow_vq.training.console import closing_lines
 from waveglow_vq.training.guards import check_numbers, write_errors
 from waveglow_vq.training.model_brain import VALID_LOSS
 from waveglow_vq.training.recipe_help import check_known, show_help
+from waveglow_vq.training.steps import RunStopped
 
 import ruamel.yaml
 import speechbrain as sb
@@ -32,6 +35,7 @@ import torch
 # which DistributedDataParallel would otherwise import in the middle of one, and keep it alive.
 import torch.distributed.nn
 from hyperpyyaml import load_hyperpyyaml, resolve_references
+from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 
 # SpeechBrain warns, whenever its train loggers are imported, that it cannot save figures without
@@ -215,16 +219,26 @@ def train_and_test(brain, train, valid, test):
         Whatever ends the run: what cannot be read, written or computed.
     """
     hparams = brain.hparams
+    brain.know_corpus(train=train, valid=valid, test=test)
+    loading = {"num_workers": hparams.num_workers, "worker_init_fn": shield_loader_process}
     with worker_errors(), write_errors():
-        brain.fit(
-            hparams.epoch_counter,
-            train,
-            valid,
-            train_loader_kwargs={"num_workers": hparams.num_workers},
-            valid_loader_kwargs={},
-        )
+        try:
+            brain.fit(
+                hparams.epoch_counter,
+                train,
+                valid,
+                train_loader_kwargs=loading,
+                valid_loader_kwargs={},
+            )
+        except RunStopped:
+            # All processes have come here.
+            leave_processes(brain)
+            raise
         # A dict of its own: SpeechBrain writes into it.
         brain.evaluate(test, min_key=VALID_LOSS, test_loader_kwargs={})
+    if if_main_process():
+        left = closing_lines(hparams.output_folder, brain.interface, brain.inference_options)
+        print(*left, sep="\n")
     leave_processes(brain)
 
 

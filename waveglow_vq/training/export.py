@@ -22,6 +22,7 @@ from waveglow_vq.inference.loading import (
     file_checksum,
     read_export_header,
 )
+from waveglow_vq.signals import held_signals
 from waveglow_vq.training.export_hparams import export_hparams, text_to_speech_hparams
 
 import torch
@@ -166,7 +167,8 @@ def _write_export(export_folder, interface, text, model, labels, add_parts=None)
         # Building draws random initial weights: training goes on as if it had not happened.
         with torch.random.fork_rng(devices=[]):
             find_interface(interface).from_hparams(partial, run_opts={"device": "cpu"})
-        _put_in_place(partial, export_folder)
+        with held_signals():
+            _put_in_place(partial, export_folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return export_folder

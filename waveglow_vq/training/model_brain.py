@@ -10,16 +10,26 @@ from pathlib import Path
 
 from waveglow_vq.data.preparation import write_json
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.processes import broadcast_from_first
+from waveglow_vq.lobes.processes import broadcast_from_first, everyones
 from waveglow_vq.training.averaging import (
     WeightAverage,
     average_checkpoints,
     choose_checkpoints,
 )
+from waveglow_vq.training.console import (
+    SECONDS_BETWEEN_LINES,
+    already_finished_line,
+    limit_line,
+    minutes_bar,
+    move_bar,
+    progress_line,
+    seconds_left,
+)
+from waveglow_vq.training.corpus_record import CorpusRecord, small_splits, split_facts
 from waveglow_vq.training.pipeline import part_of, planned_steps
 from waveglow_vq.training.progress import Progress
 from waveglow_vq.training.report import EpochMeans, drop_later_epochs
-from waveglow_vq.training.steps import CarefulBrain
+from waveglow_vq.training.steps import CarefulBrain, Until
 
 import speechbrain as sb
 import torch
@@ -63,6 +73,7 @@ class ModelBrain(CarefulBrain):
         # What is evaluated and exported: the average where there is one.
         self.evaluated = self.model if self.averaged is None else self.averaged.module
         self.tensorboard = None
+        self.bar = None
 
     # ---- what depends on the model
 
@@ -100,6 +111,20 @@ class ModelBrain(CarefulBrain):
         """By what the best checkpoint is chosen."""
         raise NotImplementedError
 
+    def seconds_of(self, entry):
+        """How long the sound of an utterance is, by its entry of the dataset."""
+        raise NotImplementedError
+
+    @property
+    def interface(self):
+        """Name of the class of ``waveglow_vq.inference`` that the export is for."""
+        raise NotImplementedError
+
+    @property
+    def inference_options(self):
+        """What the command line has to be told with the export; words."""
+        return []
+
     def write_epoch_samples(self, folder):
         """Samples of validation, on the main process."""
 
@@ -114,10 +139,25 @@ class ModelBrain(CarefulBrain):
 
     # ---- data and plan
 
+    def know_corpus(self, **splits):
+        """Warns of splits that are too small, and keeps what the corpus is with the checkpoints.
+
+        Arguments
+        ---------
+        splits : DynamicItemDataset
+            By name: ``train``, ``valid``, ``test``.
+        """
+        facts = {name: split_facts(data, self.seconds_of) for name, data in splits.items()}
+        for sentence in small_splits(facts):
+            logger.warning(sentence)
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("corpus", CorpusRecord(facts), optional_load=True)
+
     def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **loader_kwargs):
         """With the number of training batches, the schedule is planned. Evaluation is shared among
         the processes."""
         if stage != sb.Stage.TRAIN:
+            self.entries = dataset.data
             return super().make_dataloader(
                 part_of(dataset, self.rank, self.world),
                 stage,
@@ -146,9 +186,31 @@ class ModelBrain(CarefulBrain):
 
                 folder = Path(self.hparams.output_folder) / "tensorboard"
                 self.tensorboard = SummaryWriter(str(folder), purge_step=schedule.steps + 1)
-        if schedule.time_share >= 1:
-            # The time was spent before: no epoch follows.
+        if sentence := schedule.warning():
+            logger.warning(sentence)
+        if self._optimizer_step_limit_exceeded and not self.progress.inside_of_epoch:
+            # No epoch follows.
             epochs.current = epochs.limit
+        if epochs.current >= epochs.limit:
+            folder = self.hparams.output_folder
+            logger.info(already_finished_line(schedule, epochs.current, folder))
+        self.began_at = schedule.steps, schedule.seconds
+        self.last_line_at = time.monotonic()
+
+    def _fit_train(self, train_set, epoch, enable):
+        """SpeechBrain's, which ends with the time too, and then shows minutes."""
+        schedule = self.hparams.schedule
+        batches = Until(train_set, lambda: self._optimizer_step_limit_exceeded)
+        if schedule.max_minutes is None:
+            super()._fit_train(batches, epoch, enable)
+            return
+        with minutes_bar(schedule, enable, self.tqdm_barcolor["train"]) as self.bar:
+            super()._fit_train(batches, epoch, enable=False)
+
+    @property
+    def _optimizer_step_limit_exceeded(self):
+        """Besides the limit in steps, that in time."""
+        return self.hparams.schedule.time_share >= 1 or super()._optimizer_step_limit_exceeded
 
     # ---- a step
 
@@ -166,6 +228,7 @@ class ModelBrain(CarefulBrain):
             self.progress.report(terms, weight, getattr(predictions, "statistics", None))
         else:
             self.means.add(terms, weight)
+            self.evaluated_ids += batch.id
         return predictions.loss
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
@@ -188,11 +251,26 @@ class ModelBrain(CarefulBrain):
         if schedule.max_minutes is not None:
             # All processes have to stop at the same step.
             seconds = float(broadcast_from_first(torch.tensor(seconds, device=self.device)))
+        risen = schedule.cut_short_by_time
         schedule.advance(seconds)
         schedule.apply(self.optimizer)
+        if schedule.cut_short_by_time and not risen:
+            logger.info(
+                f"a tenth of the time is over after {schedule.steps:,} steps, with which the rise "
+                f"of the learning rate ends (warmup_steps: {schedule.warmup_steps:,})"
+            )
         if schedule.time_share >= 1:
-            # With the time spent, SpeechBrain is told that the steps are.
-            self.optimizer_step_limit = self.optimizer_step
+            logger.info(limit_line(schedule))
+        self._show_progress(now)
+
+    def _show_progress(self, now):
+        """Moves the bar of minutes, or writes a line a minute."""
+        schedule, loss = self.hparams.schedule, self.avg_train_loss
+        if self.bar is not None:
+            move_bar(self.bar, schedule, loss)
+        if self.noprogressbar and now - self.last_line_at >= SECONDS_BETWEEN_LINES:
+            self.last_line_at = now
+            logger.info(progress_line(schedule, loss, seconds_left(schedule, *self.began_at)))
 
     def _skip_step(self):
         """Counts; ends the run where it does not recover, on all processes alike."""
@@ -218,7 +296,7 @@ class ModelBrain(CarefulBrain):
         if stage == sb.Stage.TRAIN:
             self.progress.begin(self.hparams.seed + 7919 * epoch + 104729 * self.rank)
             return
-        self.means = EpochMeans()
+        self.means, self.evaluated_ids = EpochMeans(), []
         # Through train(), so that nothing cached survives a change of the weights.
         self.evaluated.train()
         self.evaluated.eval()
@@ -234,14 +312,25 @@ class ModelBrain(CarefulBrain):
             stats[f"{self.UNIT}_per_second"] = speed
             stats["skipped_steps"] = float(progress.skipped_steps)
             self.train_stats = stats
+            self.trained = self.step, self.avg_train_loss
             return
+        if stage == sb.Stage.VALID:
+            self.stop_if_asked()
         stats = self.evaluation_statistics(stage)
         if not stats:
             raise self.no_evaluation(stage)
         if stage == sb.Stage.VALID:
             self._end_of_epoch(epoch, stats)
+            self.stop_if_asked(saved=True)
         else:
-            self._end_of_test(stats)
+            self._end_of_test({**stats, **self._evaluated_amount()})
+
+    def _evaluated_amount(self):
+        """How much was evaluated, by all processes."""
+        seconds = sum(float(self.seconds_of(self.entries[key])) for key in self.evaluated_ids)
+        parts = everyones((len(self.evaluated_ids), seconds))
+        clips, seconds = map(sum, zip(*parts, strict=True))
+        return {"clips": clips, "seconds": round(seconds, 3)}
 
     def _end_of_epoch(self, epoch, stats):
         schedule = self.hparams.schedule

@@ -56,6 +56,11 @@ class Progress:
         self.seconds = 0.0
         self._reported = []
 
+    @property
+    def inside_of_epoch(self):
+        """Whether an epoch was loaded that is not over."""
+        return self._resumed
+
     def begin(self, seed):
         """Begins an epoch, or goes on with the one that was loaded."""
         if self._resumed:

@@ -4,10 +4,15 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+import math
+
 from waveglow_vq.errors import UserError
 
 import torch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
+
+# The rate rises for no more than one of so many equal parts of a run.
+PARTS = 10
 
 
 @register_checkpoint_hooks
@@ -22,6 +27,9 @@ class WarmupHoldHalve:
     With a limit in time, progress is whichever is greater of steps / planned steps and training
     seconds / allowed seconds, so that a run that has to end early still ends with a low rate.
 
+    The rate rises for no more than a tenth of the run: 10 (n + 1) / N, and 10 times the share of
+    the allowed seconds, take the place of (n + 1) / warmup_steps where they are greater.
+
     Steps and seconds are part of a checkpoint; the plan is not, so that a run that is resumed with
     more epochs follows the longer plan from where it stands.
 
@@ -30,7 +38,7 @@ class WarmupHoldHalve:
     learning_rate : float
         The highest rate.
     warmup_steps : int
-        Optimizer steps until it is reached.
+        Optimizer steps until it is reached; a tenth of the run at most.
     halve_from : float
         Share of the plan after which halving begins, in [0, 1].
     halvings : float
@@ -69,15 +77,41 @@ class WarmupHoldHalve:
 
     def rate(self, step, time_share=0.0):
         """The rate of optimizer step ``step`` (from 0)."""
-        progress = time_share
+        progress, risen = time_share, (step + 1) / max(1, self.warmup_steps)
+        risen = max(risen, PARTS * time_share)
         if self.planned_steps:
             progress = max(progress, step / self.planned_steps)
-        rate = self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup_steps))
+            risen = max(risen, PARTS * (step + 1) / self.planned_steps)
+        rate = self.learning_rate * min(1.0, risen)
         progress = min(progress, 1.0)
         if progress > self.halve_from:
             late = (progress - self.halve_from) / (1 - self.halve_from)
             rate *= 0.5 ** (self.halvings * late)
         return rate
+
+    def warning(self):
+        """A sentence if the plan leaves less than ``warmup_steps`` for the rise; else None.
+
+        Example
+        -------
+        >>> schedule = WarmupHoldHalve(0.1, warmup_steps=200)
+        >>> schedule.planned_steps = 90
+        >>> schedule.warning()
+        'warmup_steps: 200 are more than a tenth of the 90 steps of this run: ... for 9'
+        """
+        longest = math.ceil((self.planned_steps or 0) / PARTS)
+        if not longest or self.warmup_steps <= longest:
+            return None
+        return (
+            f"warmup_steps: {self.warmup_steps:,} are more than a tenth of the "
+            f"{self.planned_steps:,} steps of this run: the learning rate rises for {longest:,}"
+        )
+
+    @property
+    def cut_short_by_time(self):
+        """Whether a limit in time has ended the rise before the steps did."""
+        rises_for = min(self.warmup_steps, (self.planned_steps or math.inf) / PARTS)
+        return PARTS * self.time_share >= 1 and self.steps < rises_for
 
     def apply(self, optimizer):
         """Sets the rate of the step that comes next."""

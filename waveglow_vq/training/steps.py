@@ -5,8 +5,11 @@ Authors
 """
 
 import dataclasses
+import signal
+import time
 
-from waveglow_vq.lobes.processes import own_rank, world_size
+from waveglow_vq.lobes.processes import greatest_everywhere, own_rank, world_size
+from waveglow_vq.signals import Stopped, held_signals, noted_signal
 
 import speechbrain as sb
 import torch
@@ -16,9 +19,35 @@ from speechbrain.utils.run_opts import RunOptions
 LEAST_LOSS_SCALE = 1.0
 
 
+class RunStopped(Stopped):
+    """A signal has ended the training, which is saved, in every process.
+
+    Arguments
+    ---------
+    number : int
+        Of the signal.
+    where : str
+        Where it stands, and how it goes on.
+
+    Example
+    -------
+    >>> stop = RunStopped(15, "step 5 is saved")
+    >>> str(stop), stop.status
+    ('stopped by SIGTERM: step 5 is saved', 143)
+    """
+
+    def __init__(self, number, where):
+        super().__init__(number)
+        self.where = where
+
+    def __str__(self):
+        return f"stopped by {signal.Signals(self.number).name}: {self.where}"
+
+
 class CarefulBrain(sb.Brain):
     """SpeechBrain's loop and its own ``fit_batch``; what differs is where a gradient is not finite,
-    and when checkpoints are written inside of an epoch.
+    when checkpoints are written inside of an epoch, and that a signal ends the training (Ctrl-C,
+    SIGTERM, SIGHUP) between two steps, with a checkpoint.
 
     Arguments
     ---------
@@ -49,6 +78,8 @@ class CarefulBrain(sb.Brain):
         self.world, self.rank = world_size(), own_rank()
         # Whether the latest optimizer step was taken.
         self.step_taken = True
+        # Of the epoch whose training is over: how many batches, and their mean loss.
+        self.trained = (0, 0.0)
 
     def set_scaler(self, scaler):
         """Scales the loss by another ``torch.GradScaler``."""
@@ -82,11 +113,99 @@ class CarefulBrain(sb.Brain):
             return self.scaler.get_scale() >= LEAST_LOSS_SCALE
         return skipped_steps <= self.nonfinite_patience
 
+    # ---- checkpoints inside of an epoch, and the end that a signal asks for
+
+    def fit(self, *args, **kwargs):
+        """SpeechBrain's, which signals end where everything can be saved.
+
+        Raises
+        ------
+        RunStopped
+            When a signal has ended it; a KeyboardInterrupt.
+        """
+        with held_signals():
+            super().fit(*args, **kwargs)
+
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
-        """SpeechBrain's, but not while gradients are accumulated: they are not saved."""
+        """As SpeechBrain's, but by minutes and by steps at once, not while gradients are
+        accumulated, which are not saved, and when any process was asked to end."""
         if self.step % self.grad_accumulation_factor:
             return False
-        return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+        elapsed_minutes = (time.time() - last_ckpt_time) / 60
+        due = 0 < self.ckpt_interval_minutes < elapsed_minutes
+        due = due or 0 < self.ckpt_interval_steps <= steps_since_ckpt
+        # The first process has the clock. All have to save, or stop, at the same step.
+        own = [int(due and self.rank == 0), noted_signal()]
+        due, asked = greatest_everywhere(own, self.device)
+        if asked:
+            self._stop(asked)
+        return bool(due) and self.checkpointer is not None
+
+    def evaluate_batch(self, batch, stage):
+        """SpeechBrain's, unless the run was asked to end."""
+        if noted_signal():
+            # The others come when their part of the validation is done.
+            self.stop_if_asked()
+        return super().evaluate_batch(batch, stage)
+
+    def stop_if_asked(self, saved=False):
+        """Ends the run if any process was asked to end. Every process has to call it, once, in the
+        course of a validation and after it.
+
+        Arguments
+        ---------
+        saved : bool
+            Whether all is saved already.
+        """
+        (asked,) = greatest_everywhere([noted_signal()], self.device)
+        if asked:
+            # As before validation, which happens again.
+            self.step, self.avg_train_loss = self.trained
+            self._stop(asked, saved)
+
+    def _stop(self, number, saved=False):
+        where = f"step {self.optimizer_step:,} is the last"
+        if self.checkpointer is not None:
+            if not saved:
+                self._save_intra_epoch_ckpt()
+            where += f" and saved in {self.checkpointer.checkpoints_dir}"
+            where += "; the same command goes on from there"
+        raise RunStopped(number, where)
+
+
+class Until:
+    """The batches of a loader until it is enough, which is asked before each.
+
+    Arguments
+    ---------
+    loader : iterable
+        With a length.
+    enough : callable
+        ``enough()`` is True when no more is wanted.
+
+    Example
+    -------
+    >>> seen = []
+    >>> for batch in Until("abc", lambda: len(seen) == 2):
+    ...     seen.append(batch)
+    >>> seen
+    ['a', 'b']
+    """
+
+    def __init__(self, loader, enough):
+        self.loader, self.enough = loader, enough
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        batches = iter(self.loader)
+        while not self.enough():
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch
 
 
 def _option(run_opts, hparams, name):

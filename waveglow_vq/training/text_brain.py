@@ -42,6 +42,7 @@ class TextToCodesBrain(ModelBrain):
 
     # The end of an utterance counts as one: it is chosen like a code.
     UNIT = "codes"
+    interface = "TextToSpeech"
 
     def __init__(self, modules, opt_class, hparams, run_opts=None, checkpointer=None):
         super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
@@ -119,6 +120,15 @@ class TextToCodesBrain(ModelBrain):
         if stage == sb.Stage.VALID:
             stats.update(self._speak())
         return stats
+
+    def seconds_of(self, entry):
+        """By the number of samples, at the codec's rate."""
+        return entry["samples"] / self.hparams.sample_rate
+
+    @property
+    def inference_options(self):
+        """Whose voice."""
+        return ["--speaker", str(self.labels[0])] if self.labels else []
 
     def no_evaluation(self, stage):
         """Where a debugging run evaluates nothing."""

@@ -184,13 +184,13 @@ def prepared_hparams(hparams_file, hparams, overrides, run_opts, data_root, code
     Returns
     -------
     dict
-        With ``data_root``.
+        With ``data_root``, and ``sample_rate``, the codec's.
     """
     device = run_opts["device"]
     overrides = run_on_main(prepare_text, [hparams, overrides, data_root, codec, device])
     hparams = load_hparams(hparams_file, overrides)
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    return {**hparams, "data_root": data_root}
+    return {**hparams, "data_root": data_root, "sample_rate": codec.sample_rate}
 
 
 def text_datasets(hparams, data_root):

@@ -1,0 +1,179 @@
+"""What a run tells the person who waits for it: how far it is, how it ended, and what comes next.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import shlex
+from pathlib import Path
+
+from tqdm import tqdm
+
+# Seconds between two lines of a run without a bar.
+SECONDS_BETWEEN_LINES = 60.0
+
+# What to type with an export of each kind.
+_NEXT = {
+    "WaveGlowVocoder": ["vocode", "EXPORT", "speech.wav", "resynthesised.wav"],
+    "SpeechCodec": ["encode", "EXPORT", "speech.wav", "speech.wvq"],
+    "VoiceConverter": ["convert", "EXPORT", "speech.wav", "converted.wav"],
+    "TextToSpeech": ["speak", "EXPORT", "Any sentence.", "speech.wav"],
+}
+
+
+def seconds_left(schedule, steps_before=0, seconds_before=0.0):
+    """How long the training still takes, validation not counted.
+
+    Arguments
+    ---------
+    schedule : WarmupHoldHalve
+        Where the run stands.
+    steps_before, seconds_before : float
+        Where it stood when this process began; the speed is that of this process.
+
+    Returns
+    -------
+    float or None
+        None where nothing is known yet.
+
+    Example
+    -------
+    >>> from waveglow_vq.training.schedule import WarmupHoldHalve
+    >>> schedule = WarmupHoldHalve(0.1, max_minutes=2)
+    >>> schedule.planned_steps, schedule.steps, schedule.seconds = 100, 40, 80.0
+    >>> seconds_left(schedule)
+    40.0
+    >>> seconds_left(schedule, steps_before=20, seconds_before=79.0)
+    3.0
+    """
+    left = []
+    steps = schedule.steps - steps_before
+    if steps > 0 and schedule.planned_steps:
+        per_step = (schedule.seconds - seconds_before) / steps
+        left.append(max(0, schedule.planned_steps - schedule.steps) * per_step)
+    if schedule.max_minutes is not None:
+        left.append(max(0.0, 60 * schedule.max_minutes - schedule.seconds))
+    return min(left, default=None)
+
+
+def progress_line(schedule, loss, left):
+    """A line of a run without a bar.
+
+    Arguments
+    ---------
+    schedule : WarmupHoldHalve
+        Where the run stands.
+    loss : float
+        Mean of the epoch so far.
+    left : float or None
+        Seconds, of :func:`seconds_left`.
+
+    Example
+    -------
+    >>> from waveglow_vq.training.schedule import WarmupHoldHalve
+    >>> schedule = WarmupHoldHalve(0.1)
+    >>> schedule.planned_steps, schedule.steps = 12000, 1860
+    >>> progress_line(schedule, -3.14159, 5460.0)
+    'step 1,860 of 12,000, loss -3.142, 1 h 31 min of training left'
+    """
+    limit = "" if schedule.max_minutes is None else "at most "
+    planned = f" of {limit}{schedule.planned_steps:,}" if schedule.planned_steps else ""
+    line = f"step {schedule.steps:,}{planned}, loss {loss:.4g}"
+    return line if left is None else f"{line}, {_duration(left)} of training left"
+
+
+def _duration(seconds):
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def minutes_bar(schedule, enable=True, colour=None):
+    """A progress bar of minutes, for a run that is limited in time; see :func:`move_bar`."""
+    return tqdm(
+        total=schedule.max_minutes,
+        initial=min(schedule.seconds / 60, schedule.max_minutes),
+        disable=not enable,
+        colour=colour,
+        dynamic_ncols=True,
+        bar_format="{percentage:3.0f}%|{bar}| {n:.1f} of {total:g} min{postfix}",
+    )
+
+
+def move_bar(bar, schedule, loss):
+    """Moves a bar of :func:`minutes_bar` to where the run stands."""
+    bar.set_postfix_str(f"step {schedule.steps:,}, train_loss={loss:.4g}", refresh=False)
+    bar.update(min(schedule.seconds / 60, schedule.max_minutes) - bar.n)
+
+
+def limit_line(schedule):
+    """How a run has ended that is limited in time.
+
+    Example
+    -------
+    >>> from waveglow_vq.training.schedule import WarmupHoldHalve
+    >>> schedule = WarmupHoldHalve(0.1, max_minutes=2)
+    >>> schedule.steps = 186
+    >>> limit_line(schedule)
+    'time limit of 2 min reached after 186 steps'
+    """
+    return f"time limit of {schedule.max_minutes:g} min reached after {schedule.steps:,} steps"
+
+
+def already_finished_line(schedule, epochs, output_folder):
+    """What a run in a folder says where nothing is left to train.
+
+    Arguments
+    ---------
+    schedule : WarmupHoldHalve
+        Where the run stands.
+    epochs : int
+        How many it has had.
+    output_folder : str
+        Its folder.
+    """
+    more = "--number_of_epochs"
+    if schedule.time_share >= 1:
+        more = f"--max_minutes (it has had {schedule.max_minutes:g})"
+    return (
+        f"the run in {output_folder} is finished ({epochs:,} epochs, {schedule.steps:,} steps): it "
+        f"is only tested and exported again; to train on, give a greater {more}, and for another "
+        "run another --output_folder"
+    )
+
+
+def closing_lines(output_folder, interface, options=()):
+    """What a finished run has left, and what to type next.
+
+    Arguments
+    ---------
+    output_folder : str or Path
+        Of the run.
+    interface : str
+        Class of ``waveglow_vq.inference`` that the export is for.
+    options : list of str
+        What the command has to be told beside files.
+
+    Returns
+    -------
+    list of str
+        Four.
+
+    Example
+    -------
+    >>> print(*closing_lines("results/vq", "SpeechCodec"), sep="\\n")
+    samples: results/vq/samples
+    results: results/vq/test_results.json
+    export:  results/vq/export
+    next:    waveglow-vq encode results/vq/export speech.wav speech.wvq
+    """
+    folder = Path(output_folder)
+    words = [str(folder / "export") if w == "EXPORT" else w for w in _NEXT[interface]]
+    return [
+        f"samples: {folder / 'samples'}",
+        f"results: {folder / 'test_results.json'}",
+        f"export:  {folder / 'export'}",
+        f"next:    {shlex.join(['waveglow-vq', *words, *options])}",
+    ]

@@ -1,0 +1,123 @@
+"""What corpus a run learns from: splits that are too small to say anything, and a corpus that has
+changed since the last checkpoint.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
+from speechbrain.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+# A split of less than this says little.
+LEAST_CLIPS, LEAST_SECONDS = 5, 30.0
+# By these, beside its id, an utterance is known: wherever its file lies, and whatever else the
+# manifest says of it.
+_KNOWN_BY = ("num_samples", "samples", "text", "speaker_label")
+
+
+def split_facts(dataset, seconds_of):
+    """What is kept of a split: ``clips``, ``seconds``, and a ``fingerprint`` of its utterances and
+    their order.
+
+    Arguments
+    ---------
+    dataset : DynamicItemDataset
+        With the entries of the manifest.
+    seconds_of : callable
+        ``seconds_of(entry)``.
+
+    Example
+    -------
+    >>> from speechbrain.dataio.dataset import DynamicItemDataset
+    >>> dataset = DynamicItemDataset({"a": {"num_samples": 4000}, "b": {"num_samples": 8000}})
+    >>> facts = split_facts(dataset, lambda entry: entry["num_samples"] / 8000)
+    >>> facts["clips"], facts["seconds"]
+    (2, 1.5)
+    """
+    digest, seconds = hashlib.sha256(), 0.0
+    for key in dataset.data_ids:
+        entry = dataset.data[key]
+        known = [key, *(entry.get(name) for name in _KNOWN_BY)]
+        digest.update(json.dumps(known).encode())
+        seconds += seconds_of(entry)
+    return {
+        "clips": len(dataset),
+        "seconds": round(float(seconds), 3),
+        "fingerprint": digest.hexdigest(),
+    }
+
+
+def small_splits(facts):
+    """A sentence for each split of fewer than 5 clips or 30 s.
+
+    Arguments
+    ---------
+    facts : dict
+        Name of the split: its :func:`split_facts`.
+
+    Example
+    -------
+    >>> small_splits({"valid": {"clips": 5, "seconds": 30.0}, "test": {"clips": 4, "seconds": 99}})
+    ['test: 4 clips, 99.0 s in all; the figures of so few say little: give a larger corpus ...']
+    """
+    consequences = {"train": "a model learns next to nothing from so few"}
+    remedies = {"valid": ", another split_ratio or a greater max_valid_utterances"}
+    return [
+        f"{name}: {_amount(split)} in all; "
+        f"{consequences.get(name, 'the figures of so few say little')}: give a larger corpus"
+        f"{remedies.get(name, ' or another split_ratio')}"
+        for name, split in facts.items()
+        if split["clips"] < LEAST_CLIPS or split["seconds"] < LEAST_SECONDS
+    ]
+
+
+def _amount(split):
+    return f"{split['clips']:,} clip{'s' * (split['clips'] != 1)}, {split['seconds']:.1f} s"
+
+
+@register_checkpoint_hooks
+class CorpusRecord:
+    """Part of a checkpoint: the splits it was trained with. Where others are in use when it is
+    loaded, the log says so, once.
+
+    Arguments
+    ---------
+    facts : dict
+        Name of the split: its :func:`split_facts`.
+    """
+
+    def __init__(self, facts):
+        self.facts = facts
+        self.compared = False
+
+    @mark_as_saver
+    def save(self, path):
+        """Writes what a resumed run compares."""
+        Path(path).write_text(json.dumps(self.facts), "utf-8")
+
+    @mark_as_loader
+    def load(self, path, end_of_epoch=False):
+        """Compares."""
+        if self.compared:
+            return
+        self.compared = True
+        before = json.loads(Path(path).read_text("utf-8"))
+        changes = [
+            f"{name} had {_amount(old)} and has {_amount(new)}"
+            + (", other ones" if _amount(old) == _amount(new) else "")
+            for name, old in before.items()
+            if (new := self.facts.get(name, old))["fingerprint"] != old["fingerprint"]
+        ]
+        if changes:
+            logger.warning(
+                f"the corpus is not the one that this run began with ({'; '.join(changes)}): it "
+                "goes on with what is there now, clips may have moved from one split to another, "
+                "and figures from before and after cannot be compared; for a run of its own, give "
+                "another --output_folder"
+            )
