@@ -21,6 +21,7 @@ if __name__ == "__main__":
 from waveglow_vq.data.shards import shards_are_ready
 from waveglow_vq.errors import cli_errors
 from waveglow_vq.training.brain import WaveGlowBrain
+from waveglow_vq.training.debugging import debugging
 from waveglow_vq.training.experiment import load_hparams, parse_arguments, train_and_test
 from waveglow_vq.training.guards import check_configuration, check_launch
 from waveglow_vq.training.pipeline import make_datasets
@@ -56,6 +57,7 @@ def main(arguments=None):
     check_launch(run_opts)
     ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides)
+    hparams, run_opts, overrides = debugging(hparams_file, hparams, run_opts, overrides)
     check_configuration(hparams, run_opts, hparams_file, overrides)
     # Before anything is written: is there a corpus at all?
     prepared = run_on_main(shards_are_ready, [hparams["shards_folder"]])

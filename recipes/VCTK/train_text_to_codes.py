@@ -21,6 +21,7 @@ if __name__ == "__main__":
     show_help(what=__doc__)  # before all that takes long is imported
 
 from waveglow_vq.errors import cli_errors
+from waveglow_vq.training.debugging import debugging
 from waveglow_vq.training.experiment import load_hparams, parse_arguments, train_and_test
 from waveglow_vq.training.guards import check_configuration, check_launch
 from waveglow_vq.training.text_brain import TextToCodesBrain
@@ -62,6 +63,7 @@ def main(arguments=None):
     check_launch(run_opts)
     ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides)
+    hparams, run_opts, overrides = debugging(hparams_file, hparams, run_opts, overrides)
     check_configuration(hparams, run_opts, hparams_file, overrides)
     # Before anything is written: are there a codec and a corpus at all?
     codec = run_on_main(read_codec, [hparams["codec"], True])

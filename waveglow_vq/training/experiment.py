@@ -238,6 +238,8 @@ def train_and_test(brain, train, valid, test):
         brain.evaluate(test, min_key=VALID_LOSS, test_loader_kwargs={})
     if if_main_process():
         left = closing_lines(hparams.output_folder, brain.interface, brain.inference_options)
+        if brain.debug:
+            left = ["--debug: all of the run works, from the first step to the export"]
         print(*left, sep="\n")
     leave_processes(brain)
 
