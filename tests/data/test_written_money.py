@@ -14,6 +14,7 @@ def test_money():
         "dollars, seven thousand euros, three crore rupees, four billion euros",
         "$30-40, £3m-£4m, 30-40 €": "thirty to forty dollars, three million pounds to four million "
         "pounds, thirty to forty euros",
+        "6€each, x¥8y": "six euros each, x eight yen y",
         "-$6 or €-6": "minus six dollars or minus six euros",
         "CA$9, HK$9, US$9, U.S. $9, R$9": "nine canadian dollars, nine hong kong dollars, nine "
         "dollars, nine dollars, nine reais",

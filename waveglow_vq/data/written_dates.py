@@ -7,6 +7,7 @@ Authors
 import re
 
 from waveglow_vq.data.numbers_in_words import cardinal, year
+from waveglow_vq.data.written_numbers import apart
 
 _MONTHS = (
     "january february march april may june july august september october november december"
@@ -58,7 +59,7 @@ def expand_dates(text):
     if not re.search(r"\d[/.:-]\d", text):
         return text
     for rule in _RULES:
-        text = rule.sub(_date, text)
+        text = rule.sub(apart(_date), text)
     return text
 
 

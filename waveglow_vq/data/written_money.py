@@ -7,7 +7,7 @@ Authors
 import re
 
 from waveglow_vq.data.units import PER, any_of, per
-from waveglow_vq.data.written_numbers import NUMBER, amount_in_words
+from waveglow_vq.data.written_numbers import NUMBER, amount_in_words, apart
 
 _CENT = ("cent", "cents")
 # One, many, and one and many of the hundredth part, if people say its name.
@@ -114,7 +114,7 @@ def expand_money(text):
     if not _MAY_BE_MONEY.search(text):
         return text
     for rule in _RULES:
-        text = rule.sub(_money, text)
+        text = rule.sub(apart(_money), text)
     return text
 
 

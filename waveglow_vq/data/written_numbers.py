@@ -60,8 +60,19 @@ def expand_numbers(text):
     return text
 
 
-def _apart(words):
-    """Words with a space between them and the letters that their digits touched."""
+def apart(words):
+    """Words with a space between them and the letters that their digits touched.
+
+    Arguments
+    ---------
+    words : callable
+        From what a pattern found to words.
+
+    Example
+    -------
+    >>> re.sub("[0-9]", apart(lambda found: amount_in_words(found[0])), "a1b 2")
+    'a one b two'
+    """
 
     def replaced(found):
         spoken, start, end = words(found), found.start(), found.end()
@@ -200,7 +211,7 @@ _VERSIONED = "|".join(
     ).split()
 )
 _RULES = [
-    (re.compile(pattern), _apart(words) if callable(words) else words)
+    (re.compile(pattern), apart(words) if callable(words) else words)
     for pattern, words in (
         (r"(?<=\d)'(?=\d{3}(?!\d))", ","),  # 1'000'000
         (POWER_OF_NUMBER, power_in_words),
