@@ -2,6 +2,9 @@ import math
 import struct
 
 from waveglow_vq.data.audio import read_for_model, read_wav, resample, write_wav
+from waveglow_vq.data.blocks import read_blocks
+from waveglow_vq.data.features import LogMel
+from waveglow_vq.data.segments import read_utterance
 from waveglow_vq.data.sound_files import SoundBytes, audio_info
 from waveglow_vq.errors import UserError
 
@@ -72,7 +75,7 @@ def test_file_of_another_kind(tmp_path):
         read_wav(tmp_path / "text.wav")
 
 
-@pytest.mark.parametrize("kept", [0.5, 0.999])
+@pytest.mark.parametrize("kept", [0.5, 0.99])
 @pytest.mark.parametrize("ext", ["wav", "flac"])
 def test_truncated_file(tmp_path, ext, kept):
     path = tmp_path / f"cut.{ext}"
@@ -105,8 +108,8 @@ def test_wav_with_an_odd_chunk_before_the_samples(tmp_path, tone):
     content = content[:start] + extra + content[start:]
     path.write_bytes(content)
     assert len(read_wav(path)) == 4000
-    path.write_bytes(content[:-10])
-    with pytest.raises(UserError, match="10 bytes more"):
+    path.write_bytes(content[:-130])
+    with pytest.raises(UserError, match="130 bytes more"):
         read_wav(path)
 
 
@@ -117,6 +120,67 @@ def test_not_finite(tmp_path, bad):
     soundfile.write(tmp_path / "bad.wav", samples, RATE, subtype="FLOAT")
     with pytest.raises(UserError, match="bad.wav holds 2 samples that are NaN or infinite"):
         read_wav(tmp_path / "bad.wav")
+
+
+@pytest.mark.parametrize(("scale", "bits"), [(30000.0, 16), (32769.0, 24), (2.0**31, 32)])
+def test_integers_stored_as_floats(tmp_path, tone, scale, bits):
+    path = tmp_path / "loud.wav"
+    samples = tone / tone.abs().max()
+    soundfile.write(path, (scale * samples).numpy(), RATE, subtype="FLOAT")
+    message = rf"loud.wav has samples up to [\d.e+]+, where.* {bits} bits.* by {2 ** (bits - 1)}\."
+    with pytest.raises(UserError, match=message):
+        read_wav(path)
+    with pytest.raises(UserError, match=message):
+        read_for_model(path, 16000)
+    with pytest.raises(UserError, match=message):
+        read_utterance(path, LogMel())
+    for peak, is_read in ((4.0, True), (4.001, False)):
+        soundfile.write(path, (peak * samples).numpy(), RATE, subtype="FLOAT")
+        if is_read:
+            assert float(read_wav(path).abs().max()) == peak
+        else:
+            with pytest.raises(UserError, match="up to 4.001"):
+                read_wav(path)
+
+
+@pytest.mark.parametrize(
+    ("right", "message"),
+    [(-1.0, "120 dB less loud"), (-0.7, "15 dB less loud"), (-0.3, ""), (1, "")],
+)
+def test_channels_in_opposite_phase_are_named_once(tmp_path, caplog, tone, right, message):
+    path = tmp_path / "two.wav"
+    stereo = torch.stack([tone, right * tone], 1).numpy()
+    soundfile.write(path, stereo, 16000, subtype="FLOAT")
+    read_for_model(path, RATE)
+    list(read_blocks(path, RATE, block_seconds=0.01))
+    read_wav(path, mono="mix")
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == bool(message)
+    assert not message or "two.wav: its channels" in warnings[0] and message in warnings[0]
+
+
+@pytest.mark.parametrize("rate", [0, 1, 999, 1000, 768000, 768001, 2**31])
+def test_rates_that_a_header_may_state(tmp_path, rate):
+    path = tmp_path / "a.wav"
+    write_wav(path, torch.zeros(1800), RATE)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, 24, rate)
+    source = SoundBytes("a.wav", bytes(content))
+    if 1 <= rate <= 768000:
+        assert len(read_for_model(source, 100)) == math.ceil(1800 * 100 / rate)
+    else:
+        with pytest.raises(UserError, match="a.wav"):
+            read_wav(source)
+
+
+def test_a_wrong_rate_does_not_make_days_of_seconds(tmp_path):
+    for rate, samples, is_read in [(2, 7200, True), (2, 7201, False), (1000, 3600001, True)]:
+        write_wav(tmp_path / "a.wav", torch.zeros(samples), rate)
+        if is_read:
+            assert audio_info(tmp_path / "a.wav").num_samples == samples
+        else:
+            with pytest.raises(UserError, match="a.wav has a sample rate of 2 Hz.* 1 hours"):
+                audio_info(tmp_path / "a.wav")
 
 
 def test_too_short_names_both_lengths(tmp_path, tone):

@@ -9,7 +9,14 @@ import logging
 import math
 import os
 
-from waveglow_vq.data.sound_files import audio_info, reason, sound_file, sound_name
+from waveglow_vq.data.sound_files import (
+    LARGEST_SAMPLE,
+    audio_info,
+    check_peak,
+    open_sound,
+    sound_name,
+    warn_once,
+)
 from waveglow_vq.data.windows import until_end
 from waveglow_vq.errors import UserError
 from waveglow_vq.files import user_path
@@ -22,8 +29,12 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-# Soxr works in fp64 then. What it is given at once when all is there, in samples.
-_QUALITY, _PIECE = "VHQ", 2**16
+# Soxr works in fp64 then.
+_QUALITY = "VHQ"
+# Two channels whose mean has less than this share of their energy.
+_OPPOSITE_PHASE = 0.1
+# Samples that are decoded, or resampled, at once when all of them are wanted.
+_BLOCK = 2**16
 
 
 def read_wav(source, sample_rate=None, mono="require", min_samples=1):
@@ -48,8 +59,8 @@ def read_wav(source, sample_rate=None, mono="require", min_samples=1):
     Raises
     ------
     UserError
-        If the file is missing, empty, unreadable, cut off, at another rate, too short, holds NaN
-        or infinity, or has several channels where one is required.
+        If the file is missing, empty, unreadable, cut off, at another rate, too short, holds NaN,
+        infinity or samples beyond 4, or has several channels where one is required.
 
     Example
     -------
@@ -115,8 +126,12 @@ def read_wav_and_rate(source, sample_rate=None, mono="require", min_samples=1):
             f"{name} is too short: {info.num_samples} samples where at least "
             f"{min_samples} are needed."
         )
-    (wav,) = decoded_blocks(source, info, info.num_samples)
-    return wav, info.sample_rate
+    return _decoded(source, info), info.sample_rate
+
+
+def _decoded(source, info):
+    # In blocks: a header may promise more samples than there is memory for.
+    return torch.cat(list(decoded_blocks(source, info, _BLOCK)))
 
 
 def decoded_blocks(source, info, size):
@@ -139,22 +154,27 @@ def decoded_blocks(source, info, size):
     Raises
     ------
     UserError
-        If the file cannot be decoded, has fewer samples than its header says, or holds NaN or
-        infinity.
+        If the file cannot be decoded, has fewer samples than its header says, or holds NaN,
+        infinity, or samples beyond 4.
     """
-    name, read, bad = sound_name(source), 0, 0
-    try:
-        with soundfile.SoundFile(sound_file(source)) as file:
-            while len(samples := file.read(size, dtype="float32", always_2d=True)):
-                read += len(samples)
-                if not np.isfinite(samples).all():
-                    bad += int((~np.isfinite(samples)).sum())
-                # What follows bad samples is read to count them, and for nothing else.
-                if not bad and read <= info.num_samples:
-                    samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-                    yield torch.from_numpy(np.ascontiguousarray(samples))
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{name} cannot be decoded: {reason(error)}") from error
+    name, read, bad, peak = sound_name(source), 0, 0, 0.0
+    energy = mixed = 0.0  # of the channels, and of their mean
+    with open_sound(source, forward=True) as file:
+        while len(samples := file.read(size, dtype="float32", always_2d=True)):
+            read += len(samples)
+            if np.isfinite(samples).all():
+                peak = max(peak, float(np.abs(samples).max()))
+            else:
+                bad += int((~np.isfinite(samples)).sum())
+            # What follows wrong samples is read to tell of them, and for nothing else.
+            if bad or peak > LARGEST_SAMPLE or read > info.num_samples:
+                continue
+            wav = np.ascontiguousarray(samples[:, 0])
+            if samples.shape[1] > 1:
+                wav = samples.mean(axis=1)
+                energy += float(np.square(samples, dtype=np.float64).mean(axis=1).sum())
+                mixed += float(np.square(wav, dtype=np.float64).sum())
+            yield torch.from_numpy(wav)
     if read != info.num_samples:
         raise UserError(
             f"{name} is truncated: its header promises {info.num_samples} samples, "
@@ -162,6 +182,13 @@ def decoded_blocks(source, info, size):
         )
     if bad:
         raise UserError(f"{name} holds {bad} samples that are NaN or infinite.")
+    check_peak(name, peak)
+    if info.num_channels == 2 and mixed < _OPPOSITE_PHASE * energy:
+        lost = -10 * math.log10(max(mixed / energy, 1e-12))
+        warn_once(
+            f"{name}: its channels are in opposite phase, so that mixed to mono it is {lost:.0f} dB"
+            " less loud; invert one of them, or give one alone."
+        )
 
 
 def read_for_model(source, sample_rate, min_samples=1):
@@ -184,7 +211,8 @@ def read_for_model(source, sample_rate, min_samples=1):
     Raises
     ------
     UserError
-        If the file is missing, empty, unreadable, cut off, too short, or holds NaN or infinity.
+        If the file is missing, empty, unreadable, cut off, too short, or holds NaN, infinity or
+        samples beyond 4.
 
     Example
     -------
@@ -195,8 +223,7 @@ def read_for_model(source, sample_rate, min_samples=1):
     torch.Size([240])
     """
     info = audio_info_for_model(source, sample_rate, min_samples)[0]
-    (wav,) = decoded_blocks(source, info, info.num_samples)
-    return resample(wav, info.sample_rate, sample_rate)
+    return resample(_decoded(source, info), info.sample_rate, sample_rate)
 
 
 def audio_info_for_model(source, sample_rate, min_samples=1):
@@ -248,7 +275,7 @@ def resample(wav, rate_in, rate_out):
         return wav
     shape = *wav.shape[:-1], -(-wav.shape[-1] * rate_out // rate_in)
     rows = wav.reshape(math.prod(shape[:-1]), wav.shape[-1])
-    parts = (part for row in rows for part in resample_blocks(row.split(_PIECE), rate_in, rate_out))
+    parts = (part for row in rows for part in resample_blocks(row.split(_BLOCK), rate_in, rate_out))
     return torch.cat([wav.new_empty(0), *parts]).view(shape)
 
 

@@ -6,10 +6,9 @@ Authors
 
 from typing import NamedTuple
 
-from waveglow_vq.data.sound_files import SoundBytes, audio_info, sound_file, sound_name
+from waveglow_vq.data.sound_files import SoundBytes, audio_info, check_peak, open_sound, sound_name
 from waveglow_vq.errors import UserError
 
-import soundfile
 import torch
 from torch.nn import functional as F
 
@@ -244,18 +243,16 @@ class _Clip(NamedTuple):
         """Samples ``[max(start, 0), min(end, samples))`` and how many are missing before them."""
         missing, begin = max(0, -start), max(start, 0)
         count = min(end, self.samples) - begin
-        name, file = sound_name(self.source), sound_file(self.source)
-        try:
-            wav, _ = soundfile.read(file, count, self.shift + begin, dtype="float32")
-        except soundfile.LibsndfileError as error:
-            raise UserError(
-                f"{name}: cannot be decoded, perhaps it is truncated ({error.error_string})"
-            ) from None
-        if len(wav) != count:
+        name = sound_name(self.source)
+        with open_sound(self.source) as file:
+            file.seek(self.shift + begin)
+            samples = file.read(count, dtype="float32")
+        if len(samples) != count:
             raise UserError(f"{name}: is truncated; its header promises more samples")
-        wav = torch.from_numpy(wav)
+        wav = torch.from_numpy(samples)
         if not torch.isfinite(wav).all():
             raise UserError(f"{name}: holds values that are not finite; repair or remove the file")
+        check_peak(name, float(abs(samples).max(initial=0.0)))
         return wav, missing
 
 

@@ -1,0 +1,143 @@
+"""How long the sound in a file is, whatever its header says.
+
+Programs that write to a pipe cannot know a length beforehand and leave a placeholder, others count
+a few bytes too many, or stop in the middle; libsndfile believes them all. Here the header is
+compared with what is there.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from typing import NamedTuple
+
+from waveglow_vq.data.data_chunks import find_data
+from waveglow_vq.data.mp3_frames import count_frames, id3_end
+from waveglow_vq.data.spliced_files import patched
+
+# So many bytes too many are a slip of the program that wrote the header, which counted the header
+# in, say, rather than sound that is missing: at 22 kHz and 16 bits they would be 3 ms.
+FEW_BYTES = 128
+# What is this close to the largest numbers of 31, 32, 63 and 64 bits is no length.
+PLACEHOLDER_MARGIN = 2**16
+
+
+class Length(NamedTuple):
+    """What became of comparing a header with its file.
+
+    Arguments
+    ---------
+    pieces : list or None
+        The file with a right header, as of `SplicedFile`; None: it has one.
+    wrong : str or None
+        What is to be said of a header that is wrong.
+    missing : str or None
+        What a file lacks that was cut off.
+    """
+
+    pieces: list | None = None
+    wrong: str | None = None
+    missing: str | None = None
+
+
+def true_length(file, size):
+    """Compares the length in the header of a sound file with the sound that is there.
+
+    A header may promise more than there is. Up to 128 bytes more (of MP3 without a number of bytes,
+    one frame), or a placeholder, that is a number within 65,536 of 2^31, 2^32, 2^63 or 2^64, it is
+    wrong and what is there is all; anything else is a file that was cut off. A header may also
+    promise less: behind the sound there are other chunks, a tag or a few zeros; where there is
+    something else, it is sound.
+
+    Arguments
+    ---------
+    file : binary file
+        WAV (RIFF, RIFX, RF64), W64, AIFF, CAF, AU or MP3; any other is taken to be right.
+    size : int
+        Its bytes.
+
+    Returns
+    -------
+    Length
+
+    Example
+    -------
+    >>> import io, soundfile, torch
+    >>> file = io.BytesIO()
+    >>> soundfile.write(file, torch.zeros(500).numpy(), 8000, format="WAV", subtype="PCM_16")
+    >>> content = bytearray(file.getvalue())
+    >>> content[40:44] = 4 * b"\\xff"
+    >>> true_length(io.BytesIO(content), len(content)).wrong
+    'promises 4294967295 bytes of sound where there are 1000'
+    """
+    data = find_data(file, size)
+    if data is not None:
+        return _of_data(file, size, data)
+    count = count_frames(file, size)
+    return Length() if count is None else _of_frames(count)
+
+
+def is_placeholder(number):
+    """Whether a length is one that programs write which do not know it.
+
+    Example
+    -------
+    >>> is_placeholder(0xFFFFFFDB), is_placeholder(0x7FFF0000), is_placeholder(0x7FFEFFFF)
+    (True, True, False)
+    """
+    return any(abs(number - 2**bits) <= PLACEHOLDER_MARGIN for bits in (31, 32, 63, 64))
+
+
+def flac_with_length(file, size, samples):
+    """The pieces of a FLAC file with so many samples in its header; None if it is none."""
+    begin = id3_end(file)
+    file.seek(begin)
+    head = file.read(26)
+    if head[:4] != b"fLaC" or len(head) < 26:
+        return None
+    # The number has 36 bits.
+    number = int.from_bytes(head[21:26], "big") >> 36 << 36 | min(samples, 2**36 - 1)
+    return patched(size, (begin + 21, number.to_bytes(5, "big")))
+
+
+def _of_data(file, size, data):
+    there, promised = size - data.begin, data.promised
+    if promised is None:
+        return Length(data.corrected(there))
+    if promised <= there and not _sound_goes_on(file, data, size):
+        return Length()
+    missing = promised - there
+    if missing > min(FEW_BYTES, there) and not is_placeholder(promised):
+        return Length(missing=f"{missing} bytes")
+    return Length(data.corrected(there), _wrong(promised, there, "bytes"))
+
+
+def _sound_goes_on(file, data, size):
+    """Whether sound follows where the header has it end."""
+    end = data.begin + data.promised
+    file.seek(end)
+    rest = file.read(PLACEHOLDER_MARGIN)
+    if not any(rest) and end + len(rest) == size:
+        return False
+    # Chunks begin at even places, but some programs forget that.
+    padding = end % 2
+    return len(rest) > padding and not any(
+        data.begins_chunk(more) or more.startswith((b"TAG", b"ID3", b"APETAGEX"))
+        for more in (rest, rest[padding:])
+    )
+
+
+def _of_frames(count):
+    if count.promised is None:
+        return Length(count.pieces)
+    missing = count.promised - count.frames
+    if missing == 0:
+        return Length()
+    if missing > 0 and not is_placeholder(count.promised):
+        lost = None if count.promised_bytes is None else count.promised_bytes - count.bytes
+        if missing > 1 if lost is None else lost > FEW_BYTES:
+            return Length(missing=f"{missing} frames")
+    return Length(count.pieces, _wrong(count.promised, count.frames, "frames"))
+
+
+def _wrong(promised, there, unit):
+    return f"promises {promised} {unit} of sound where there are {there}"

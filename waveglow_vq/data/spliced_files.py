@@ -1,0 +1,97 @@
+"""Files of which a few bytes are other ones, without a copy.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import io
+import itertools
+
+
+class SplicedFile(io.RawIOBase):
+    """A binary file, to be read, that is put together from bytes and parts of another file.
+
+    Arguments
+    ---------
+    file : binary file
+        The other one; closed with this one.
+    pieces : list
+        Bytes, and (begin, end) for a part of the other file.
+
+    Example
+    -------
+    >>> SplicedFile(io.BytesIO(b"house"), [b"m", (1, 5)]).read()
+    b'mouse'
+    """
+
+    def __init__(self, file, pieces):
+        self.file, self.pieces = file, pieces
+        lengths = [
+            len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces
+        ]
+        self.ends = list(itertools.accumulate(lengths))
+        self.place = 0
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def tell(self):
+        return self.place
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.ends[-1]}[whence]
+        # Never an error: soundfile cannot pass one on from where libsndfile calls.
+        self.place = max(0, origin + offset)
+        return self.place
+
+    def readinto(self, buffer):
+        # In full, which callers of raw files need not rely on, but libsndfile does.
+        view, done = memoryview(buffer).cast("B"), 0
+        for piece, end in zip(self.pieces, self.ends, strict=True):
+            count = min(len(view) - done, end - self.place)
+            if count > 0:
+                part = self._part(piece, end - self.place, count)
+                view[done : done + len(part)] = part
+                self.place += len(part)
+                done += len(part)
+        return done
+
+    def _part(self, piece, left, count):
+        """The first ``count`` of the last ``left`` bytes of a piece."""
+        if isinstance(piece, bytes):
+            return piece[len(piece) - left :][:count]
+        self.file.seek(piece[1] - left)
+        return self.file.read(count)
+
+    def close(self):
+        self.file.close()
+        super().close()
+
+
+def patched(size, *patches):
+    """The pieces of a file in which some bytes are replaced.
+
+    Arguments
+    ---------
+    size : int
+        Of the file.
+    *patches : tuple
+        Where, and the bytes that stand there instead; they do not overlap.
+
+    Returns
+    -------
+    list
+
+    Example
+    -------
+    >>> patched(9, (4, b"ab"))
+    [(0, 4), b'ab', (6, 9)]
+    """
+    pieces, begin = [], 0
+    for at, content in sorted(patches):
+        pieces += [(begin, at), content]
+        begin = at + len(content)
+    return [*pieces, (begin, size)]
