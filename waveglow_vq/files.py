@@ -181,12 +181,15 @@ def written_whole(path):
         part.touch()
         yield part
         os.replace(part, path)
-    finally:
+    except BaseException:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path, content):
     """Writes a JSON file that appears complete or not at all."""
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     with written_whole(path) as part:
-        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        # What stands for bytes of a name that are no UTF-8 is escaped as JSON escapes it.
+        part.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -9,14 +9,19 @@ waveglow_vq/data/shards.py). The recipe calls `prepare_ljspeech`; by hand:
 
 import argparse
 import logging
+import os
 import re
 import sys
+import unicodedata
 from pathlib import Path
 
 from waveglow_vq.data.download import download_file, unpack_tar
 from waveglow_vq.data.preparation import MIN_LOUDNESS_DBFS, Clip, Filters, prepare_manifests
 from waveglow_vq.data.shard_writer import UTTERANCES_PER_SHARD, write_shards
+from waveglow_vq.data.sound_kinds import how_to_convert, is_sound
+from waveglow_vq.data.speaker_folders import list_folder
 from waveglow_vq.errors import UserError, cli_errors
+from waveglow_vq.files import count_kinds, lines_of, user_path
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +29,8 @@ CORPUS = "LJSpeech-1.1"
 URL = "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2"
 SHA256 = "be1a30453f28eb8dd26af4101ae40cbf2c50413b1bb21936cbcdc6fae3de8aa5"
 
-_CLIP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# Of a clip's id: it names a file, and files that are made of it.
+_NO_CLIP_ID = re.compile(r"|\..*|.*[/\\\x00-\x1f\x7f].*", re.DOTALL)
 
 
 def prepare_ljspeech(
@@ -93,14 +99,14 @@ def prepare_ljspeech(
     waveglow_vq.errors.UserError
         If there is no corpus, or something in it is wrong; the sentence names the file.
     """
-    data_root = find_ljspeech(data_folder, download)
+    data_root, save_folder = find_ljspeech(data_folder, download), user_path(save_folder)
     if skip_prep:
         for name in splits:
-            if not (Path(save_folder) / f"{name}.json").is_file():
+            if not (save_folder / f"{name}.json").is_file():
                 raise UserError(f"--skip_prep is on, but {save_folder} has no {name}.json")
     else:
         prepare_manifests(
-            read_metadata(data_root / "metadata.csv"),
+            find_recordings(read_metadata(data_root / "metadata.csv"), data_root),
             data_root,
             save_folder,
             splits=splits,
@@ -144,7 +150,7 @@ def find_ljspeech(data_folder, download=False):
             " have it fetched with --data_folder FOLDER --download true, or run `make demo`, which"
             " generates a small corpus and trains on it"
         )
-    folder = Path(data_folder)
+    folder = user_path(data_folder)
     for candidate in (folder, folder / CORPUS):
         if (candidate / "metadata.csv").is_file():
             return candidate
@@ -163,7 +169,8 @@ def find_ljspeech(data_folder, download=False):
 
 
 def read_metadata(file):
-    """Reads metadata.csv: lines of id|text|normalised text, without header or quoting.
+    """Reads metadata.csv: lines of id|text|normalised text, or all of id|text, without header or
+    quoting.
 
     The texts hold quotation marks that mean nothing, so a CSV reader would damage some.
 
@@ -175,7 +182,7 @@ def read_metadata(file):
     Returns
     -------
     clips : list of Clip
-        With the normalised texts.
+        With the normalised texts; the ids in Unicode's form NFC, files of the kind wav.
 
     Raises
     ------
@@ -183,27 +190,28 @@ def read_metadata(file):
         If it is missing, empty or not UTF-8, or a row is wrong (the sentence names the line).
     """
     try:
-        # Not splitlines(): it would also split at rare Unicode characters inside a text.
-        lines = Path(file).read_bytes().decode("utf-8-sig").split("\n")
+        lines = lines_of(user_path(file).read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 ({error})") from error
-    clips, seen = [], {}
+    clips, seen, columns = [], {}, None
     for number, line in enumerate(lines, start=1):
-        line = line.rstrip("\r")
         if not line.strip():
             continue
         fields = line.split("|")
-        if len(fields) != 3:
+        columns = columns or len(fields)
+        if len(fields) != columns or columns not in (2, 3):
+            form = {2: "id|text", 3: "id|text|normalised text"}
+            expected = form.get(columns, " or ".join(form.values()))
             raise UserError(
-                f"{file}, line {number}: expected id|text|normalised text with two pipes, found"
-                f" {len(fields) - 1} pipes"
+                f"{file}, line {number}: expected {expected}, found {len(fields) - 1} pipes"
             )
-        clip_id, text, normalised = fields
-        if not _CLIP_ID.fullmatch(clip_id):
+        clip_id, text, normalised = (unicodedata.normalize("NFC", fields[0]), *fields[1:], "")[:3]
+        if _NO_CLIP_ID.fullmatch(clip_id):
             raise UserError(
-                f"{file}, line {number}: {clip_id!r} cannot be an id (letters, digits and - _ .)"
+                f"{file}, line {number}: {clip_id!r} cannot be an id, which names a file in wavs/"
+                " (no slashes, no dot at its begin)"
             )
         if clip_id in seen:
             raise UserError(
@@ -214,6 +222,52 @@ def read_metadata(file):
     if not clips:
         raise UserError(f"{file} is empty: it lists no clips")
     return clips
+
+
+def find_recordings(clips, data_root):
+    """Finds the sound file of each clip: wavs/<id> with the ending of any kind that can be read.
+
+    Arguments
+    ---------
+    clips : list of Clip
+        From :func:`read_metadata`.
+    data_root : Path
+        The corpus folder; ``wavs`` in it, or the files, may be links.
+
+    Returns
+    -------
+    clips : list of Clip
+        With their files; a clip that has none keeps its own.
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If a clip has two, or one of a kind that cannot be read.
+    """
+    names = {}
+    if (data_root / "wavs").is_dir():
+        for entry in list_folder(data_root / "wavs"):
+            # File systems differ in how they compose letters and accents.
+            clip_id = unicodedata.normalize("NFC", os.path.splitext(entry.name)[0])
+            names.setdefault(clip_id, []).append(entry.name)
+    found = []
+    for clip in clips:
+        candidates = names.pop(clip.id, [])
+        sounds = [name for name in candidates if is_sound(name)]
+        if len(sounds) > 1:
+            raise UserError(
+                f"{data_root / 'wavs'}: {' and '.join(sounds)} are all the recording {clip.id};"
+                " keep one of them"
+            )
+        if not sounds and (hint := how_to_convert(candidates)):
+            raise UserError(
+                f"{data_root / 'wavs' / candidates[0]} is of a kind that is not read{hint}"
+            )
+        found.append(clip._replace(file=f"wavs/{sounds[0]}") if sounds else clip)
+    others = [name for candidates in names.values() for name in candidates]
+    if others:
+        logger.info("%s: not listed, left out: %s", data_root / "wavs", count_kinds(others))
+    return found
 
 
 def _on_off(word):

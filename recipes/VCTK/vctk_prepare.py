@@ -24,13 +24,13 @@ from waveglow_vq.data.preparation import (
     choose_subset,
     read_report,
     reason_to_drop,
-    write_json,
 )
 from waveglow_vq.data.resampled import TRIM_THRESHOLD_DB, Treatment, prepare_audio
 from waveglow_vq.data.shard_writer import UTTERANCES_PER_SHARD, write_shards
 from waveglow_vq.data.speaker_splits import SPLITS, UNSEEN, divide, make_manifests
 from waveglow_vq.data.vctk import LAYOUTS, find_vctk, scan_vctk
 from waveglow_vq.errors import UserError, cli_errors
+from waveglow_vq.files import user_path, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def prepare_vctk(
     waveglow_vq.errors.UserError
         If there is no corpus, or something in it is wrong; the sentence names the file.
     """
-    audio_folder, manifest_folder = Path(audio_folder), Path(manifest_folder)
+    audio_folder, manifest_folder = user_path(audio_folder), user_path(manifest_folder)
 
     def finish():
         if shards_folder is not None:
@@ -222,7 +222,7 @@ def _check_apart(audio_folder, data_folder, additional_folders):
     """Prepared audio within the recordings would be taken for recordings the next time."""
     root, layout = find_vctk(data_folder)
     target = audio_folder.resolve()
-    for folder in (root / LAYOUTS[layout], *map(Path, additional_folders)):
+    for folder in (root / LAYOUTS[layout], *map(user_path, additional_folders)):
         if target.is_relative_to(folder.resolve()):
             raise UserError(
                 f"audio_folder {audio_folder} lies within the recordings of {folder}: choose one"

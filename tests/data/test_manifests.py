@@ -26,6 +26,20 @@ def test_files_elsewhere_are_refused(tmp_path, name):
         load_manifest(written(tmp_path, {"a": entry}), tmp_path)
 
 
+def test_a_corpus_of_links_and_texts_with_braces(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "wavs").symlink_to(tmp_path)
+    (tmp_path / "moved").symlink_to(tmp_path / "corpus")
+    entry = {"wav": "{data_root}/wavs/{1}..é .wav", "text": "a {b} {data_root} }"}
+    file = written(tmp_path, {"{0}": entry})
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    for folder in (tmp_path / "moved", tmp_path / "corpus" / ".." / "corpus"):
+        found = load_manifest(file, folder)["{0}"]
+        assert found == {"wav": f"{folder}/wavs/{{1}}..é .wav", "text": entry["text"]}
+    with pytest.raises(UserError, match="names a file outside of"):  # although it comes back
+        load_manifest(written(tmp_path, {"a": {"wav": "{data_root}/wavs/../a.wav"}}), tmp_path)
+
+
 @pytest.mark.parametrize("entry", [{"wav": "{data_root}/a.wav"}, ["a.wav"]])
 def test_entries_without_what_is_needed_are_named(tmp_path, entry):
     with pytest.raises(UserError, match="a has no wav or no speaker; prepare"):

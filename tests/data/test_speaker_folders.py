@@ -1,3 +1,5 @@
+import os
+
 from waveglow_vq.data.speaker_folders import normalise_sentence, scan_speaker_folder
 from waveglow_vq.errors import UserError
 
@@ -58,19 +60,34 @@ def test_a_missing_folder_is_named(tmp_path):
         scan_speaker_folder(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("what", ["file", "folder"])
-def test_links_stay_inside(tmp_path, what):
-    touch(tmp_path, "outside/x.wav", "more/anna/1.wav")
-    link = tmp_path / "more" / ("anna/2.wav" if what == "file" else "berta")
-    link.symlink_to(tmp_path / "outside" / ("x.wav" if what == "file" else ""))
-    with pytest.raises(UserError, match=r"is a link that leads out of"):
-        scan_speaker_folder(tmp_path / "more")
+def test_links_are_followed(tmp_path):
+    touch(tmp_path, "disk/x.wav", "kept/anna/1.wav")
+    (tmp_path / "kept" / "anna" / "2.wav").symlink_to(tmp_path / "disk" / "x.wav")
+    (tmp_path / "kept" / "berta").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "again").symlink_to(tmp_path / "kept" / "berta")
+    (tmp_path / "more").symlink_to(tmp_path / "kept")
+    assert listed(tmp_path / "more") == [
+        ("anna", "anna_1", "anna/1.wav"),
+        ("anna", "anna_2", "anna/2.wav"),
+        ("berta", "berta_x", "berta/x.wav"),
+    ]
 
 
-def test_a_link_to_the_whole_folder_is_followed(tmp_path):
-    touch(tmp_path, "disk/anna/1.wav")
-    (tmp_path / "more").symlink_to(tmp_path / "disk")
-    assert listed(tmp_path / "more") == [("anna", "anna_1", "anna/1.wav")]
+def test_ids_of_names_that_are_long_or_no_utf8(tmp_path):
+    names = [os.fsdecode(b"anna/caf\xe9.wav"), os.fsdecode(b"anna/caf\xe8.wav")]
+    names += [f"anna/{'z' * 240}{end}.wav" for end in "ab"] + ["anna/" + "y" * 195 + ".wav"]
+    touch(tmp_path, *names)
+    found = {source: key for _, key, source in listed(tmp_path)}
+    assert set(found) == set(names) and len(set(found.values())) == 5
+    assert all(key.isprintable() and len(key) <= 200 for key in found.values())
+    assert found["anna/" + "y" * 195 + ".wav"] == "anna_" + "y" * 195
+
+
+def test_any_kind_of_sound_and_what_is_left_out(tmp_path, caplog):
+    touch(tmp_path, "anna/1.Oga", "anna/2.mp3", "anna/3.wma", "notes.md")
+    with caplog.at_level("INFO"):
+        assert [source for _, _, source in listed(tmp_path)] == ["anna/1.Oga", "anna/2.mp3"]
+    assert "left out: 1 file .wma, 1 .md; ffmpeg -i 3.wma 3.wav" in caplog.text
 
 
 @pytest.mark.parametrize(

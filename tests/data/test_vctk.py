@@ -206,11 +206,13 @@ def test_other_files_are_ignored_and_told(tmp_path, layout, caplog):
     recordings = sound_path(root, layout, "p225_001").parent
     for name in ("p226_007.wav", "p225_notes.txt", "._p225_001.wav", ".DS_Store"):
         (recordings / name).touch()
+    (recordings / "p225_008.m4a").touch()
     (recordings.parent / "log.txt").touch()
     with caplog.at_level(logging.WARNING):
         scan = scan_vctk(root)
-    assert len(scan.utterances) == 4 and scan.counts["ignored_files"] == 2
-    assert "2 files are ignored" in caplog.text
+    assert len(scan.utterances) == 4 and scan.counts["ignored_files"] == 3
+    for words in ("1 .wav", "1 .txt", "1 file .m4a", "; ffmpeg -i p225_008.m4a p225_008.wav"):
+        assert words in caplog.text
 
 
 def test_one_utterance_in_two_files_is_refused(tmp_path):
@@ -235,12 +237,17 @@ def test_a_text_that_is_no_text_is_named(tmp_path, layout):
         scan_vctk(root)
 
 
-def test_links_stay_inside(tmp_path, layout):
+def test_links_to_other_disks_are_followed(tmp_path, layout):
     root = small(tmp_path / "vctk", layout)
-    inside = sound_path(root, layout, "p225_009")
-    inside.symlink_to(sound_path(root, layout, "p225_001"))
-    assert "p225_009" in {u.id for u in scan_vctk(root).utterances}
-    (tmp_path / "elsewhere.wav").touch()
-    sound_path(root, layout, "p225_011").symlink_to(tmp_path / "elsewhere.wav")
-    with pytest.raises(UserError, match=r"p225_011.* is a link that leads out of"):
-        scan_vctk(root)
+    before = scan_vctk(root)
+    sounds = sound_path(root, layout, "p225_001").parents[1]
+    for place in (sounds / "p225", sounds, root / "txt"):  # a link to links
+        place.rename(tmp_path / f"disk of {place.name}")
+        place.symlink_to(tmp_path / f"disk of {place.name}")
+    assert scan_vctk(root) == before
+    (tmp_path / "elsewhere.opus").touch()
+    sound_path(root, layout, "p225_011").with_suffix(".opus").symlink_to(
+        tmp_path / "elsewhere.opus"
+    )
+    found = {u.id: u.source for u in scan_vctk(root).utterances}
+    assert len(found) == 5 and found["p225_011"].endswith(".opus")

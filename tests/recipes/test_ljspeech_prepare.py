@@ -4,6 +4,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.data.preparation import Sound
 from waveglow_vq.data.shards import read_shards, sound_source
 from waveglow_vq.errors import UserError
@@ -151,6 +152,54 @@ def test_wrong_metadata(tmp_path, content, message):
     (tmp_path / "metadata.csv").write_bytes(content)
     with pytest.raises(UserError, match=rf"metadata\.csv.*{message}"):
         prepare_ljspeech(tmp_path, tmp_path / "out")
+
+
+def test_two_columns_and_any_ids(tmp_path):
+    file = tmp_path / "metadata.csv"
+    file.write_bytes("\ufeffa b|One.\r\ncafe\u0301.2|Two{}\r\nжук #1|\x85Three\x0c!\r\n".encode())
+    clips = [(clip.id, clip.text) for clip in read_metadata(file)]
+    assert clips == [("a b", "One."), ("caf\xe9.2", "Two{}"), ("жук #1", "Three\x0c!")]
+    file.write_bytes(b"a|One.\rb|Two.\r")
+    assert [clip.text for clip in read_metadata(file)] == ["One.", "Two."]
+    for bad in ("a/../b", "/a", "..", ".a", "a\\b", "a\tb"):
+        file.write_text(f"{bad}|Text.\n", "utf-8")
+        with pytest.raises(UserError, match=r"line 1: .* cannot be an id"):
+            read_metadata(file)
+    file.write_text("caf\xe9|Text.\ncafe\u0301|Text.\n", "utf-8")
+    with pytest.raises(UserError, match="line 2: the id café is on line 1 already"):
+        read_metadata(file)
+
+
+def test_recordings_of_any_kind_behind_links(tmp_path):
+    """From the corpus to shards, whatever the names."""
+    disk, corpus, noise = tmp_path / "disk", tmp_path / "corpus", np.random.default_rng(0)
+    disk.mkdir()
+    corpus.mkdir()
+    (corpus / "wavs").symlink_to(disk)
+    ids = ["a b", "caf\xe9.2", "{0} #1@5+7", "n" * 240]
+    names = ["a b.FLAC", "cafe\u0301.2.aiff", "{0} #1@5+7.wav", "n" * 240 + ".au"]
+    for name in names:
+        kind = "aiff" if name.endswith("f") else name.rpartition(".")[2]
+        signal = 0.1 * noise.standard_normal(20_000)
+        soundfile.write(str(disk / name), signal, 22050, subtype="PCM_16", format=kind)
+    (disk / "unlisted.m4a").touch()
+    (corpus / "metadata.csv").write_text("".join(f"{i}|Text {{of}} it.\n" for i in ids), "utf-8")
+    prepare_ljspeech(corpus, tmp_path / "out", shards_folder=tmp_path / "shards")
+    entries = load_all(tmp_path / "out")
+    assert {i: entries[i]["wav"] for i in ids} == {
+        i: f"{{data_root}}/wavs/{name}" for i, name in zip(ids, names, strict=True)
+    }
+    for split in SPLITS:
+        for key, entry in load_manifest(tmp_path / "shards" / f"{split}.json", "shards").items():
+            source = sound_source(str(tmp_path / entry["wav"]))
+            assert source.data == (disk / names[ids.index(key)]).read_bytes()
+    soundfile.write(disk / "a b.wav", signal, 22050)
+    with pytest.raises(UserError, match="a b.FLAC and a b.wav are all the recording a b; keep one"):
+        prepare_ljspeech(corpus, tmp_path / "out")
+    (disk / "a b.wav").unlink()
+    (disk / "a b.FLAC").rename(disk / "a b.m4a")
+    with pytest.raises(UserError, match='a b.m4a is of a kind that is not read; ffmpeg -i "a b.m4'):
+        prepare_ljspeech(corpus, tmp_path / "out")
 
 
 def spoil(kind, file):

@@ -141,9 +141,10 @@ def _encode(codec, task):
     recording, path = task
     try:
         code_file = codec.to_code_file(sound_source(recording))
-    except UserError as error:
+    except Exception as error:  # of whatever kind, it is a matter of this recording
         path.unlink(missing_ok=True)  # codes of what was there before
-        return 0.0, str(error)
+        known = isinstance(error, UserError)
+        return 0.0, str(error) if known else f"{recording}: {type(error).__name__}: {error}"
     write_code_file(path, code_file)
     return code_file.seconds, None
 

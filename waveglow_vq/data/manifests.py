@@ -4,15 +4,17 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+import json
 import os
+from pathlib import Path
 
 from waveglow_vq.data.reading import note_reading
 from waveglow_vq.data.sound_files import sound_file, sound_name
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 
 import numpy as np
 import torch
-from speechbrain.dataio.dataio import load_data_json
 
 
 def load_manifest(manifest, data_root, needed=("wav",)):
@@ -37,8 +39,11 @@ def load_manifest(manifest, data_root, needed=("wav",)):
     UserError
         If it is missing or damaged, an entry lacks something, or a file lies elsewhere.
     """
+    data_root = user_path(data_root)
     try:
-        entries = load_data_json(str(manifest), {"data_root": str(data_root)})
+        entries = json.loads(user_path(manifest).read_text("utf-8-sig"))
+        if not isinstance(entries, dict):
+            raise ValueError("it is no JSON object")
     except (OSError, ValueError) as error:
         raise UserError(f"{manifest} cannot be read ({error}); prepare the corpus anew") from None
     root = os.path.join(os.path.abspath(data_root), "")
@@ -47,9 +52,15 @@ def load_manifest(manifest, data_root, needed=("wav",)):
             raise UserError(
                 f"{manifest}: {key} has no {' or no '.join(needed)}; prepare the corpus anew"
             )
-        for path in (entry["wav"], entry.get("pitch") or entry["wav"]):
-            if not os.path.abspath(path).startswith(root):
+        for name in ("wav", "pitch"):
+            if not entry.get(name):
+                continue
+            # By their names alone: parts of a corpus may be links to other disks.
+            path = entry[name].replace("{data_root}", str(data_root))
+            inside = entry[name].removeprefix("{data_root}/")
+            if ".." in Path(inside).parts or not os.path.abspath(path).startswith(root):
                 raise UserError(f"{manifest}: {key} names a file outside of {data_root}")
+            entry[name] = path
     return entries
 
 

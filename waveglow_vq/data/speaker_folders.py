@@ -3,15 +3,22 @@
 Nothing here opens a sound file, so a corpus of any size is listed in seconds.
 """
 
+import hashlib
+import logging
 import os
 import re
 import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
+from waveglow_vq.data.sound_kinds import how_to_convert, is_sound
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import count_kinds, is_folder, user_path, walk_files
 
-SOUND_SUFFIXES = (".wav", ".flac")
+logger = logging.getLogger(__name__)
+
+# Longer ids are cut: files are named after them, and names end at 255 bytes.
+_LONGEST_ID = 200
 # A label becomes the name of a folder, and stands in manifests and on command lines.
 _LABEL = re.compile(r"\w[\w.-]*")
 # Files that lie side by side are told apart by LibriSpeech's names: speaker-chapter-utterance.
@@ -42,15 +49,13 @@ class Utterance(NamedTuple):
     text: str = ""
 
 
-def list_folder(folder, inside_of):
-    """Lists what lies in a folder, without hidden entries and without ways out of the corpus.
+def list_folder(folder):
+    """Lists what lies in a folder, without hidden entries.
 
     Arguments
     ---------
     folder : str or Path
         The folder to list.
-    inside_of : Path
-        The corpus (resolved): a symbolic link that leads elsewhere is an error.
 
     Returns
     -------
@@ -60,21 +65,16 @@ def list_folder(folder, inside_of):
     Raises
     ------
     waveglow_vq.errors.UserError
-        If the folder cannot be read, or a link leads out of the corpus.
+        If the folder cannot be read.
     """
     try:
         with os.scandir(folder) as scan:
-            entries = sorted(
+            return sorted(
                 (entry for entry in scan if not entry.name.startswith(".")),
                 key=lambda entry: entry.name,
             )
     except OSError as error:
         raise UserError(f"the folder {folder} cannot be read: {error.strerror}") from error
-    for entry in entries:
-        # Only links are resolved: 88,000 system calls for plain files would tell nothing.
-        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside_of):
-            raise UserError(f"{entry.path} is a link that leads out of {inside_of}")
-    return entries
 
 
 def scan_speaker_folder(folder):
@@ -86,7 +86,8 @@ def scan_speaker_folder(folder):
     Arguments
     ---------
     folder : str or Path
-        The folder. Other files than sound (a licence, a list of speakers) are ignored.
+        The folder. Links are followed. Other files than sound (a licence, a list of speakers) are
+        counted in the log.
 
     Returns
     -------
@@ -98,17 +99,19 @@ def scan_speaker_folder(folder):
     waveglow_vq.errors.UserError
         If there is no sound, a name says no speaker, or two files make the same id.
     """
-    if not Path(folder).is_dir():
+    root = Path(os.path.abspath(user_path(folder)))
+    if not root.is_dir():
         raise UserError(f"the additional folder {folder} does not exist or is not a folder")
-    root = Path(folder).resolve()
-    utterances = {}
-    for entry in list_folder(root, root):
-        if entry.is_dir():
-            files = _sound_files(entry.path, root)
+    utterances, left_out = {}, []
+    for entry in list_folder(root):
+        if is_folder(entry):
+            found = [str(path) for path in walk_files(entry.path)]
+            files = [path for path in found if is_sound(path)]
+            left_out += [path for path in found if not is_sound(path)]
             if files:
                 check_label(entry.name, entry.path)
             speaker = entry.name
-        elif entry.name.lower().endswith(SOUND_SUFFIXES):
+        elif is_sound(entry.name):
             name = _LIBRISPEECH_NAME.fullmatch(Path(entry.name).stem)
             if not name:
                 raise UserError(
@@ -117,6 +120,7 @@ def scan_speaker_folder(folder):
                 )
             speaker, files = name.group(1), [entry.path]
         else:
+            left_out.append(entry.path)
             continue
         for path in files:
             source = os.path.relpath(path, root)
@@ -125,10 +129,15 @@ def scan_speaker_folder(folder):
             if other is not utterance:
                 raise UserError(f"{other.path} and {path} make the same utterance {utterance.id}")
     if not utterances:
+        there = f", only {count_kinds(left_out)}{how_to_convert(left_out)}" if left_out else ""
         raise UserError(
             f"the additional folder {folder} holds no sound: expected one sub folder per speaker"
-            f" with {' or '.join(SOUND_SUFFIXES)} files"
+            f" with sound files{there}"
         )
+    if left_out:
+        hint = how_to_convert(left_out)
+        level = logging.WARNING if hint else logging.INFO
+        logger.log(level, "%s: left out: %s%s", folder, count_kinds(left_out), hint)
     return sorted(utterances.values(), key=lambda u: (u.speaker, u.id))
 
 
@@ -177,21 +186,16 @@ def normalise_sentence(text):
     return " ".join(re.sub(r"[^\w\s]|_", " ", re.sub(r"['’`]", "", text)).split())
 
 
-def _sound_files(folder, root):
-    files = []
-    for entry in list_folder(folder, root):
-        if entry.is_dir():
-            files += _sound_files(entry.path, root)
-        elif entry.name.lower().endswith(SOUND_SUFFIXES):
-            files.append(entry.path)
-    return files
-
-
 def _utterance_id(speaker, source):
     """The file's name if it begins with the label, as LibriSpeech's do; else its whole path."""
     stem = Path(source).stem
     if not stem.startswith((f"{speaker}-", f"{speaker}_")):
         inside = Path(source).with_suffix("").parts[1:]
         stem = "_".join([speaker, *inside])
-    # The id is used in file names and between { } of manifests.
-    return re.sub(r"[^\w.-]", "_", stem)
+    clean = re.sub(r"[^\w.-]", "_", stem)
+    raw = os.fsencode(stem)
+    # Bytes that are no UTF-8 all become the same sign; and the end of a long name is what differs.
+    if len(os.fsencode(clean)) > _LONGEST_ID or raw != stem.encode("utf-8", "replace"):
+        begin = clean.encode()[: _LONGEST_ID - 17].decode("utf-8", "ignore")
+        return f"{begin}_{hashlib.sha256(raw).hexdigest()[:16]}"
+    return clean

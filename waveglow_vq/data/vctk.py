@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from waveglow_vq.data.sound_kinds import how_to_convert, is_sound
 from waveglow_vq.data.speaker_folders import (
     Utterance,
     check_label,
@@ -23,13 +24,14 @@ from waveglow_vq.data.speaker_folders import (
 )
 from waveglow_vq.data.speaker_splits import select_speakers
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import count_kinds, is_folder, lines_of, user_path
 
 logger = logging.getLogger(__name__)
 
 # The folder that tells a release from the other.
 LAYOUTS = {"0.92": "wav48_silence_trimmed", "0.80": "wav48"}
 MICROPHONES = ("mic1", "mic2")
-_SOUND_FILE = re.compile(r"(?P<id>.+_\d+)(?:_(?P<mic>mic[12]))?\.(?:wav|flac)", re.IGNORECASE)
+_RECORDING = re.compile(r"(?P<id>.+_\d+)(?:_(?P<mic>mic[12]))?\.\w+", re.IGNORECASE)
 _COMMENT = re.compile(r"\(.*\)\s*$")
 
 
@@ -73,7 +75,7 @@ def find_vctk(data_folder):
     """
     if data_folder is None or not str(data_folder).strip():
         raise UserError("no data folder was given: name a copy of VCTK with --data_folder FOLDER")
-    folder = Path(data_folder)
+    folder = user_path(data_folder)
     if not folder.is_dir():
         raise UserError(
             f"the data folder {folder} does not exist; name the folder of VCTK with --data_folder"
@@ -120,7 +122,7 @@ def scan_vctk(data_folder, mic="mic1", additional_folders=(), speakers=None):
     if mic not in MICROPHONES:
         raise UserError(f"mic is {mic!r}, but has to be one of {', '.join(MICROPHONES)}")
     root, layout = find_vctk(data_folder)
-    root = root.resolve()
+    root = Path(os.path.abspath(root))
     recordings, ignored = _recordings(root, layout)
     fallbacks, utterances = Counter(), []
     for (speaker, utterance_id), microphones in recordings.items():
@@ -193,7 +195,7 @@ def read_texts(root, speakers):
     for speaker in sorted(speakers):
         if not (folder / speaker).is_dir():
             continue
-        for entry in list_folder(folder / speaker, root):
+        for entry in list_folder(folder / speaker):
             if entry.name.endswith(".txt"):
                 texts[speaker, entry.name[:-4]] = clean_text(_read_text(entry.path))
     return texts
@@ -237,7 +239,7 @@ def read_speaker_info(file):
     if not Path(file).is_file():
         return {}
     info = {}
-    for line in _read_text(file).splitlines():
+    for line in lines_of(_read_text(file)):
         fields = _COMMENT.sub("", line).split()
         if not fields or fields[0] == "ID":
             continue
@@ -256,12 +258,12 @@ def _recordings(root, layout):
     """(label, id) -> microphone (None in 0.80) -> path; and the files that are none of them."""
     recordings, ignored = {}, []
     folder = root / LAYOUTS[layout]
-    for speaker in list_folder(folder, root):
-        if not speaker.is_dir():
+    for speaker in list_folder(folder):
+        if not is_folder(speaker):
             continue  # such as log.txt
         check_label(speaker.name, speaker.path)
-        for entry in list_folder(speaker.path, root):
-            name = _SOUND_FILE.fullmatch(entry.name)
+        for entry in list_folder(speaker.path):
+            name = _RECORDING.fullmatch(entry.name) if is_sound(entry.name) else None
             if not name or not name["id"].startswith(f"{speaker.name}_"):
                 ignored.append(entry.path)
                 continue
@@ -271,9 +273,10 @@ def _recordings(root, layout):
                 raise UserError(f"{other} and {entry.path} are the same utterance {name['id']}")
     if ignored:
         logger.warning(
-            "%d files are ignored, since they are not named as recordings of VCTK, such as %s",
-            len(ignored),
+            "left out, since they are not named as recordings of VCTK, such as %s: %s%s",
             ignored[0],
+            count_kinds(ignored),
+            how_to_convert(ignored),
         )
     return recordings, ignored
 
