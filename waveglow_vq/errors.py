@@ -64,10 +64,10 @@ def cli_errors():
         report_error(error)
         raise SystemExit(2) from None
     except Stopped as stop:
-        _say(str(stop))
+        say(str(stop))
         raise SystemExit(stop.status) from None
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         raise SystemExit(130) from None
     except BrokenPipeError:
         _give_up_on(sys.stdout)
@@ -78,7 +78,7 @@ def cli_errors():
         if problem is None:
             raise
         _give_up_on(sys.stdout)
-        _say(f"error: what was to be printed is lost: standard output {problem}")
+        say(f"error: what was to be printed is lost: standard output {problem}")
         raise SystemExit(1) from None
 
 
@@ -92,11 +92,11 @@ def report_error(error):
     error: no such folder: corpus
     """
     # The sentence may come from a library and be wrapped over lines.
-    _say(f"error: {' '.join(str(error).split())}")
+    say(f"error: {' '.join(str(error).split())}")
 
 
-def _say(sentence):
-    # Where stderr is closed or full too, the exit status has to be enough.
+def say(sentence):
+    """Prints to stderr; where it is closed or full, the exit status has to be enough."""
     try:
         print(sentence, file=sys.stderr)
     except OSError:

@@ -8,14 +8,13 @@ import contextlib
 import errno
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq import files
 from waveglow_vq.data.sound_kinds import how_to_convert
-from waveglow_vq.errors import UserError, report_error
+from waveglow_vq.errors import UserError, report_error, say
 from waveglow_vq.files import count_kinds, walk_files
 
 # Values in a list that nobody wants to count.
@@ -102,7 +101,7 @@ def plan_files(source, output, suffixes, new_suffix, force=False):
         plan = Plan([(source, output)], None)
     check_outputs([output for _, output in plan.pairs], force)
     if note:
-        print(note, file=sys.stderr)
+        say(note)
     return plan
 
 
@@ -377,5 +376,5 @@ def process(plan, work, total_seconds, what=""):
     for error in failed:
         report_error(error)
     if failed:
-        print(f"{len(failed)} of {len(plan.pairs)} files could not be processed", file=sys.stderr)
+        say(f"{len(failed)} of {len(plan.pairs)} files could not be processed")
     return 1 if failed else 0

@@ -4,11 +4,11 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import sys
 import time
 
 from waveglow_vq.commands.arguments import path
 from waveglow_vq.commands.common import check_device
+from waveglow_vq.errors import say
 
 EXAMPLES = """\
   waveglow-vq encode-corpus EXPORT_FOLDER manifests/train.json manifests/valid.json codes/ \\
@@ -71,5 +71,5 @@ def run(options):
         f" {elapsed:.2f} s"
     )
     if report["skipped"]:
-        print(f"{len(report['skipped'])} recordings could not be encoded", file=sys.stderr)
+        say(f"{len(report['skipped'])} recordings could not be encoded")
     return 1 if report["skipped"] else 0

@@ -10,7 +10,7 @@ import sys
 
 from waveglow_vq.commands.arguments import path
 from waveglow_vq.commands.common import check_outputs, written_whole
-from waveglow_vq.errors import UserError, report_error
+from waveglow_vq.errors import UserError, report_error, say
 
 EXAMPLES = """\
   waveglow-vq evaluate recordings/ reconstructions/
@@ -73,12 +73,12 @@ def run(options):
         with written_whole(options.json, "--json") as part:
             part.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
     for sentence in results["left_out"]:
-        print(sentence, file=sys.stderr)
+        say(sentence)
     for sentence in results["failed"].values():
         report_error(sentence)
     if results["failed"]:
         total = len(results["failed"]) + len(results["files"])
-        print(f"{len(results['failed'])} of {total} files could not be scored", file=sys.stderr)
+        say(f"{len(results['failed'])} of {total} files could not be scored")
     return 1 if results["failed"] else 0
 
 

@@ -164,7 +164,7 @@ def extract_codes(
     """
     if num_workers is not None and num_workers < 1:
         raise UserError(f"num_workers is {num_workers}, but has to be at least 1")
-    folder = user_path(codes_folder)
+    folder, data_root = user_path(codes_folder), user_path(data_root)
     entries = all_entries(manifests, data_root)
     codec = load_codec(codec_folder, {"device": device} if device else None)
     corpus = _describe(codec)
