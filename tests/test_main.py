@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from waveglow_vq import __version__
-from waveglow_vq.__main__ import COMMANDS, main
+from waveglow_vq.__main__ import COMMANDS, _parser, main
 
 import pytest
 
@@ -19,7 +19,7 @@ def start(*arguments, **options):
 def test_help_and_wrong_usage_are_answered_without_torch():
     code = (
         "import sys\n"
-        "from waveglow_vq.__main__ import COMMANDS, main\n"
+        "from waveglow_vq.__main__ import COMMANDS, _parser, main\n"
         "for words in (['--help'], *([name, '--help'] for name in COMMANDS), ['vocode', 'a']):\n"
         "    try:\n"
         "        main(words)\n"
@@ -48,6 +48,29 @@ def test_without_a_command_there_is_help(capsys):
         main([])
     assert stop.value.code == 2
     assert "import-checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "vocode ~/m ~/i ~/o",
+        "encode ~/m ~/i ~/o",
+        "decode ~/m ~/i ~/o",
+        "convert ~/m ~/i ~/o --reference=~/r.wav",
+        "speak ~/m ~ ~/o --attention=~/a.png",
+        "encode-corpus ~/m ~/a.json ~/b.json ~/c --data_folder=~/d",
+        "evaluate ~/r ~/e --json=~/s.json",
+        "import-checkpoint ~/c ~/f",
+        "info ~/m",
+    ],
+)
+def test_home_is_expanded_in_every_path(words, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/her")
+    given = vars(_parser().parse_args(words.split()))
+    given |= {name: name for name in given.pop("manifests", [])}
+    found = list(map(str, given.values()))
+    assert [path for path in found if path.startswith("~")] == ["~"] * (" ~ " in words)
+    assert sum(path.startswith("/home/her/") for path in found) == words.count("~/")
 
 
 def test_exit_status_of_the_process(tmp_path):

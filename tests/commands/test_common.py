@@ -30,6 +30,7 @@ def test_a_folder_becomes_a_folder_of_the_same_tree(clips, tmp_path):
             (clips / "one.wav", tmp_path / "out" / "one.wav"),
         ],
         tmp_path / "out",
+        "1 file .txt",
     )
 
 
@@ -65,10 +66,10 @@ def test_what_a_folder_holds_beside_sound_is_counted(clips, tmp_path, capsys):
     for name in ("disk/c.SND", "disk/talk 1.MP4", "disk/.hidden"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [out.name for _, out in plan(clips, tmp_path / "out").pairs] == [
-        "c.wav", "b.wav", "two.wav", "one.wav"
-    ]  # fmt: skip
+    planned = plan(clips, tmp_path / "out")
+    assert [out.name for _, out in planned.pairs] == ["c.wav", "b.wav", "two.wav", "one.wav"]
     hint = '; ffmpeg -i "talk 1.MP4" "talk 1.wav" makes a file that can be read'
+    assert process(planned, lambda *_: None, None) == 0
     assert capsys.readouterr().err == f"left out: 1 file .mp4, 1 .txt{hint}\n"
     with pytest.raises(UserError, match=r"talk 1.MP4 is of a kind that is not read; ffmpeg -i"):
         plan(tmp_path / "disk" / "talk 1.MP4", tmp_path / "x.wav")

@@ -1,3 +1,6 @@
+from argparse import Namespace
+
+from waveglow_vq.commands import speak
 from waveglow_vq.data.audio import read_wav
 from waveglow_vq.inference import TextToSpeech
 from waveglow_vq.inference.text_to_speech import PAUSE
@@ -150,3 +153,12 @@ def test_other_commands_refuse_it(speech_folders, recording, tmp_path, refused):
     ):
         sentence = refused(command, plain, *more)
         assert f"for TextToSpeech, not for {command}; use waveglow-vq speak" in sentence
+
+
+def test_lines_are_numbered_as_in_an_editor(tmp_path):
+    (tmp_path / "l.txt").write_bytes("One\x0b\u2028.\r\n\r\nTwo\x1c\x85.\rThree.".encode())
+    options = Namespace(text=tmp_path / "l.txt", output=tmp_path / "out", text_file=False)
+    options.lines, options.force = True, False
+    plan, texts = speak._plan(options)
+    assert [output.name for _, output in plan.pairs] == ["0001.wav", "0003.wav", "0004.wav"]
+    assert list(texts.values()) == ["One\x0b\u2028.", "Two\x1c\x85.", "Three."]

@@ -190,3 +190,14 @@ def test_a_killed_run_takes_its_processes_with_it(tmp_path, codec_folder):
 
 def is_complete(folder):
     return '"complete": true' in (folder / INDEX).read_text()
+
+
+def test_no_exception_of_a_recording_ends_the_corpus(tmp_path):
+    class Codec:
+        def to_code_file(self, source):
+            raise ZeroDivisionError("in a decoder")
+
+    (tmp_path / "old.wvq").touch()
+    result = code_extraction._encode(Codec(), ("a.mp3", tmp_path / "old.wvq"))
+    assert result == (0.0, "a.mp3: ZeroDivisionError: in a decoder")
+    assert not list(tmp_path.iterdir())

@@ -39,10 +39,13 @@ class Plan(NamedTuple):
         Input file and output file, Paths.
     folder : Path
         Where the outputs go; None if the input is a single file.
+    left_out : str
+        What else a folder holds, in words.
     """
 
     pairs: list
     folder: Path
+    left_out: str = ""
 
 
 def plan_files(source, output, suffixes, new_suffix, force=False):
@@ -85,10 +88,8 @@ def plan_files(source, output, suffixes, new_suffix, force=False):
     source, output = Path(source), Path(output)
     if not os.path.exists(source):  # where Path.exists fails for names that are too long
         raise UserError(f"INPUT: {source} does not exist")
-    note = None
     if source.is_dir():
-        pairs, note = _folder_pairs(source, output, suffixes, new_suffix)
-        plan = Plan(pairs, output)
+        plan = _plan_folder(source, output, suffixes, new_suffix)
     else:
         if output.is_dir():
             output = output / source.with_suffix(new_suffix).name
@@ -100,8 +101,6 @@ def plan_files(source, output, suffixes, new_suffix, force=False):
             raise UserError(f"OUTPUT: {output} is the input itself; choose another name")
         plan = Plan([(source, output)], None)
     check_outputs([output for _, output in plan.pairs], force)
-    if note:
-        say(note)
     return plan
 
 
@@ -138,7 +137,7 @@ def written_whole(path, option="OUTPUT"):
         raise UserError(f"{option} {path} cannot be written: {error.strerror}") from error
 
 
-def _folder_pairs(source, output, suffixes, new_suffix):
+def _plan_folder(source, output, suffixes, new_suffix):
     files = walk_files(source)
     taken = [file for file in files if file.suffix.lower() in suffixes]
     left_out = [file for file in files if file.suffix.lower() not in suffixes]
@@ -158,7 +157,7 @@ def _folder_pairs(source, output, suffixes, new_suffix):
             raise UserError(f"{names[name]} and {file} would both be written to {output / name}")
         names[name] = file
         pairs.append((file, output / name))
-    return pairs, f"left out: {count_kinds(left_out)}{hint}" if left_out else None
+    return Plan(pairs, output, count_kinds(left_out) + hint)
 
 
 def _hint(paths, suffixes):
@@ -373,6 +372,8 @@ def process(plan, work, total_seconds, what=""):
             f"{where}: {seconds:.2f} s{' ' if said else ''}{said}, computed in {elapsed:.2f} s "
             f"(real-time factor {elapsed / max(seconds, 1e-9):.3f})"
         )
+    if plan.left_out:
+        say(f"left out: {plan.left_out}")
     for error in failed:
         report_error(error)
     if failed:
