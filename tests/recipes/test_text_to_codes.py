@@ -317,7 +317,7 @@ def test_another_tokenizer_is_refused(capsys, command, tmp_path):
         (["--max_batch_codes", 0], "max_batch_codes: 0"),
         (["--max_codes", 2], "--min_codes or --max_codes"),
         (["--grad_accumulation_factor", 99], "lower one of the two"),
-        (["--free_running_utterance", 3], "did you mean free_running_utterances?"),
+        (["--free_running_utterance", 3], "did you mean --free_running_utterances?"),
         (["--max_grad_norm", -1], "max_grad_norm"),
     ],
 )

@@ -455,7 +455,7 @@ def error_of(capsys, arguments):
         ("vq", ["--pitch_levels", 1], "pitch_levels"),
         ("vq", ["--code_stride", 0], "stride: 0"),
         ("mel", ["--codebook_size", 16], "codebook_size is not an option"),
-        ("vq", ["--max_speaker", 9], "did you mean max_speakers?"),
+        ("vq", ["--max_speaker", 9], "did you mean --max_speakers?"),
     ],
 )
 def test_mistakes_are_answered_in_one_sentence(capsys, command, yaml, options, named):

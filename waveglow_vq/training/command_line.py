@@ -80,7 +80,7 @@ def split_arguments(arguments, flags, valued):
                 raise UserError(
                     f"{argument!r}{where} belongs to no option; put a value with spaces in quotes"
                 )
-            hparams_file = argument
+            hparams_file = os.path.expanduser(argument)
             continue
         option, equals, value = argument.partition("=")
         name = option[2:]

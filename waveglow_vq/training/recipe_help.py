@@ -283,4 +283,5 @@ def _hint(keys, value, options, hparams_file):
         return f"{name} is not an option of {where}; --help lists those that there are"
     if near[0] == name:
         return f"{name} is not an option of {where}, but within it: {' or '.join(forms[:2])}"
-    return f"{name} is not an option of {where}; did you mean {near[0]}: {forms[0]}?"
+    form = forms[0] if forms[0] == f"--{near[0]}" else f"{near[0]}: {forms[0]}"
+    return f"{name} is not an option of {where}; did you mean {form}?"
