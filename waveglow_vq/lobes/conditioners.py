@@ -2,7 +2,9 @@
 plain one; those with codes are in mel_vq.py and wave_vq.py.
 
 Each has ``forward(features, lengths) -> Condition``. Features are log-mels
-``[batch, n_mels, frames]`` or waveforms ``[batch, samples]``, as its ``input`` says.
+``[batch, n_mels, frames]`` or waveforms ``[batch, samples]``, as its ``input`` says. What else one
+has is listed in model_checks.py, which refuses a conditioner without it: its ``hop``, ``channels``
+and ``receptive_field``; with a ``quantizer``, ``encode``, ``decode`` and what they need.
 
 Authors
  * The waveglow-vq developers, 2026
