@@ -3,9 +3,11 @@
 import functools
 import io
 import json
+import multiprocessing
 import pickle
 from multiprocessing.reduction import ForkingPickler
 
+from waveglow_vq.data import reading
 from waveglow_vq.data.code_corpus import INDEX, CodeCorpus
 from waveglow_vq.data.draws import Draw
 from waveglow_vq.data.features import LogMel
@@ -119,14 +121,23 @@ def assert_same(ours, theirs):
 
 
 @pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
-def test_a_process_that_is_not_forked_makes_the_same_items(corpus, method):
+def test_a_process_that_is_not_forked_makes_the_same_items(corpus, method, monkeypatch):
     """One process for all: it takes seconds to start."""
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: method)
+    for name in ("_table", "_file"):
+        monkeypatch.setattr(reading, name, getattr(reading, name))
     (here, ours), (there, theirs) = (preparation(corpus, f"{n}_{method}") for n in ("a", "b"))
     calls = datasets(corpus)
     loader = torch.utils.data.DataLoader(
-        Calls([*calls, there]), batch_size=None, num_workers=1, multiprocessing_context=method
+        Calls([*calls, there]),
+        batch_size=None,
+        num_workers=1,
+        multiprocessing_context=method,
+        worker_init_fn=reading.known_here(abs),
     )
     *elsewhere, prepared = loader
+    # Here nothing was read yet.
+    assert reading.being_read() == [str(corpus / "u3.wav")]
     for call, result in zip(calls, elsewhere, strict=True):
         assert_same(call(), result)
     assert prepared == here()

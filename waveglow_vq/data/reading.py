@@ -2,16 +2,20 @@
 
 A process that the system kills, because memory is short, a disk is lost or a decoder crashed, takes
 the name of the file with it. So it writes the name down beforehand, in memory that it shares with
-the process that started it by forking; where processes are started in another way, nothing is
-known of them.
+the process that started it. Forked, it has that memory; where processes are started in another way,
+it is a file's, which :func:`known_here` hands to them.
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
+import contextlib
+import functools
 import mmap
+import multiprocessing
 import os
 import struct
+import tempfile
 
 from torch.utils.data import get_worker_info
 
@@ -20,6 +24,44 @@ from torch.utils.data import get_worker_info
 ROWS, WIDTH = 65, 512
 _ID = struct.Struct("<q")
 _table = mmap.mmap(-1, ROWS * WIDTH)
+_file = None
+
+
+def known_here(then=None):
+    """The ``worker_init_fn`` of a data loader of whose processes this one is to know what they
+    read, however they are started.
+
+    Arguments
+    ---------
+    then : callable or None
+        Another ``worker_init_fn``, which is called next.
+
+    Returns
+    -------
+    callable
+
+    Example
+    -------
+    >>> from torch.utils.data import DataLoader
+    >>> loader = DataLoader([1, 2], num_workers=1, worker_init_fn=known_here())
+    """
+    global _table, _file
+    if _file is None and multiprocessing.get_start_method() != "fork":
+        # Where none can be made, nothing is known of them.
+        with contextlib.suppress(OSError):
+            file = tempfile.NamedTemporaryFile(prefix="waveglow-vq-reading-")
+            file.truncate(ROWS * WIDTH)
+            _table, _file = mmap.mmap(file.fileno(), ROWS * WIDTH), file
+    return functools.partial(_begin, _file and _file.name, then)
+
+
+def _begin(name, then, worker):
+    global _table
+    if name is not None:
+        with contextlib.suppress(OSError), open(name, "r+b") as file:
+            _table = mmap.mmap(file.fileno(), ROWS * WIDTH)
+    if then is not None:
+        then(worker)
 
 
 def note_reading(name):

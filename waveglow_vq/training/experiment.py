@@ -12,7 +12,7 @@ import re
 import time
 import traceback
 
-from waveglow_vq.data.reading import being_read
+from waveglow_vq.data.reading import being_read, known_here
 from waveglow_vq.errors import UserError
 from waveglow_vq.signals import shield_loader_process
 from waveglow_vq.training.command_line import (
@@ -220,7 +220,10 @@ def train_and_test(brain, train, valid, test):
     """
     hparams = brain.hparams
     brain.know_corpus(train=train, valid=valid, test=test)
-    loading = {"num_workers": hparams.num_workers, "worker_init_fn": shield_loader_process}
+    loading = {
+        "num_workers": hparams.num_workers,
+        "worker_init_fn": known_here(shield_loader_process),
+    }
     with worker_errors(), write_errors():
         try:
             brain.fit(
