@@ -93,6 +93,8 @@ _ANY = [signal.SIGINT, *_STOP]
 # Launchers and terminals often send one request twice: only a signal that comes so many seconds
 # after the first one is a second request.
 _SAME_REQUEST = 2.0
+# Seconds in which a step should be over.
+_GRACE = 30
 
 
 class _Noted:
@@ -162,14 +164,17 @@ def held_signals():
 def shield_loader_process(worker=None):
     """For a data loader's process, as its ``worker_init_fn``: what reaches all processes of a
     terminal or a job is the training's business, which needs its data until it has come to the end
-    of a step. (The loader ends its processes by other means, and by a SIGTERM if they fail.)"""
+    of a step. A SIGTERM, which may also be the loader's, ends the process half a minute later."""
     for number in _ANY:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _ignore_once)
+    signal.signal(signal.SIGTERM, _end_later)
 
 
-def _ignore_once(number, frame):
+def _end_later(number, frame):
     signal.signal(number, signal.SIG_DFL)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_GRACE)
 
 
 def _is_terminal(descriptor):

@@ -1,6 +1,7 @@
 """A run that is asked to end (Ctrl-C, SIGTERM, SIGHUP) saves itself, says so, and goes on later."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -93,6 +94,8 @@ def test_a_run_that_is_stopped_again_and_again_is_the_same_run(
         assert f"saved in {tmp_path}/save" in line and "the same command" in line
         assert all(entry.startswith("CKPT") for entry in os.listdir(tmp_path / "save"))
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        # At its end the program would wait for what is left.
+        assert not multiprocessing.active_children()
     assert not (tmp_path / "export").exists()
     run(run_in(tmp_path))
     assert_same_runs(undisturbed, tmp_path)
@@ -100,19 +103,25 @@ def test_a_run_that_is_stopped_again_and_again_is_the_same_run(
 
 # Says when it is at a step, and does not go on before a signal has come.
 WAITING = """
-import json, sys, time
+import json, os, signal, sys, time
 import train
 from waveglow_vq.signals import noted_signal
 batch_end = train.LJSpeechBrain.on_fit_batch_end
 def waiting(self, *rest):
     batch_end(self, *rest)
     if self.hparams.schedule.steps == 7:
-        print("ready", flush=True)
-        while not noted_signal():
-            time.sleep(0.01)
+        if os.environ.get("RANK") == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif "RANK" not in os.environ:
+            print("ready", flush=True)
+            while not noted_signal():
+                time.sleep(0.01)
 train.LJSpeechBrain.on_fit_batch_end = waiting
 train.main(json.loads(sys.argv[1]))
 """
+
+
+PLAIN = "import json, sys, train; train.main(json.loads(sys.argv[1]))"
 
 
 def test_a_signal_to_all_processes_of_a_job_ends_it_in_good_order(run_in, undisturbed, tmp_path):
@@ -133,6 +142,30 @@ def test_a_signal_to_all_processes_of_a_job_ends_it_in_good_order(run_in, undist
     assert "Traceback" not in errors
     run(run_in(tmp_path))
     assert_same_runs(undisturbed, tmp_path)
+
+
+@pytest.mark.slow
+def test_one_process_is_asked_and_all_stop_at_the_same_step(run_in, tmp_path):
+    """And the run goes on, on both, as if it had not been stopped."""
+
+    def on_two(folder, script):
+        return subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+            + [str(script), json.dumps(run_in(folder, "--distributed_backend", "gloo"))],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path()},
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=200,
+        )
+
+    (tmp_path / "asked.py").write_text(WAITING.replace("steps == 7", "steps == 3"))
+    (tmp_path / "plain.py").write_text(PLAIN)
+    errors = on_two(tmp_path / "broken", tmp_path / "asked.py").stderr
+    # Half the batches of a process alone: two steps in an epoch, and a batch that is in none.
+    assert errors.count("stopped by SIGTERM: step 3 is the last and saved in") == 1, errors
+    assert not on_two(tmp_path / "broken", tmp_path / "plain.py").returncode
+    assert not on_two(tmp_path / "straight", tmp_path / "plain.py").returncode
+    assert_same_runs(tmp_path / "straight", tmp_path / "broken")
 
 
 def python_path():

@@ -36,7 +36,10 @@ import torch
 import torch.distributed.nn
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.logger import get_logger
 from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
+
+logger = get_logger(__name__)
 
 # SpeechBrain warns, whenever its train loggers are imported, that it cannot save figures without
 # torchvision; nothing here saves figures with it.
@@ -233,10 +236,14 @@ def train_and_test(brain, train, valid, test):
                 train_loader_kwargs=loading,
                 valid_loader_kwargs={},
             )
-        except RunStopped:
-            # All processes have come here.
+        except RunStopped as stopped:
+            # All processes have come here; one speaks for them, and its log keeps it.
+            logger.debug(str(stopped))
+            speaks = if_main_process()
             leave_processes(brain)
-            raise
+            if speaks:
+                raise
+            raise SystemExit(stopped.status) from None
         # A dict of its own: SpeechBrain writes into it.
         brain.evaluate(test, min_key=VALID_LOSS, test_loader_kwargs={})
     if if_main_process():

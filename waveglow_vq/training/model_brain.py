@@ -4,6 +4,7 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+import contextlib
 import logging
 import time
 from pathlib import Path
@@ -200,12 +201,13 @@ class ModelBrain(CarefulBrain):
     def _fit_train(self, train_set, epoch, enable):
         """SpeechBrain's, which ends with the time too, and then shows minutes."""
         schedule = self.hparams.schedule
-        batches = Until(train_set, lambda: self._optimizer_step_limit_exceeded)
-        if schedule.max_minutes is None:
-            super()._fit_train(batches, epoch, enable)
-            return
-        with minutes_bar(schedule, enable, self.tqdm_barcolor["train"]) as self.bar:
-            super()._fit_train(batches, epoch, enable=False)
+        limited = schedule.max_minutes is not None
+        until = Until(train_set, lambda: self._optimizer_step_limit_exceeded)
+        with contextlib.closing(until), contextlib.ExitStack() as stack:
+            if limited:
+                bar = minutes_bar(schedule, enable, self.tqdm_barcolor["train"])
+                self.bar = stack.enter_context(bar)
+            super()._fit_train(until, epoch, enable and not limited)
 
     @property
     def _optimizer_step_limit_exceeded(self):

@@ -194,18 +194,25 @@ class Until:
 
     def __init__(self, loader, enough):
         self.loader, self.enough = loader, enough
+        self.batches = None
 
     def __len__(self):
         return len(self.loader)
 
     def __iter__(self):
-        batches = iter(self.loader)
+        self.batches = iter(self.loader)
         while not self.enough():
             try:
-                batch = next(batches)
+                batch = next(self.batches)
             except StopIteration:
                 return
             yield batch
+
+    def close(self):
+        """Ends the processes of the loader. Torch would do so when nothing refers to the iterator
+        any more, but an exception does, to the end of the program, which then waits for them."""
+        for name in ("close", "_shutdown_workers"):
+            getattr(self.batches, name, lambda: None)()
 
 
 def _option(run_opts, hparams, name):
