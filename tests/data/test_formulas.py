@@ -12,7 +12,7 @@ def test_formulas():
         "≈70 or ~80 men": "approximately seventy or about eighty men",
         "7+-2, 7 +/- 2, 7±2": ", ".join(["seven plus or minus two"] * 3),
         "7×8, 7*8, 7 ÷ 8": "seven times eight, seven times eight, seven divided by eight",
-        "800x600 pixels": "eight hundred by six hundred pixels",
+        "800x600, 3x5, 0x7": "eight hundred by six hundred, three by five, zero x seven",
         "k^2, k**3, 10^9, 2^-k": "k squared, k cubed, ten to the power of nine, two to the power "
         "of minus k",
         "4.5e-7 and 3E+8": "four point five times ten to the power of minus seven and three times "

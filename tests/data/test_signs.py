@@ -8,7 +8,7 @@ def test_signs():
         "☂️ ℹ️ ㊙️": "",
         "Dial 7️⃣0️⃣#️⃣ or 🔟, ❸ ⑫": "dial seven zero hash or ten, three twelve",
         # Marks without a letter; letters in two parts.
-        "\u0301 a \u0302, 5\u0303": "a, five",
+        "\u0301 a \u0302, 5\u0303 \u20e3 o\u20dd \u093f": "a, five o",
         "re\u0301sume\u0301 Za\u0308hne i\u0306\u0301": "resume zahne i",
         "и\u0306 न\u093f": "й नि",
         "中\ufe00 é\ufe0f": "中 e",

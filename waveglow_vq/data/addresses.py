@@ -60,7 +60,7 @@ def expand_addresses(text):
 def _spoken(found):
     kind, written = found.lastgroup, found[found.lastgroup]
     if kind == "tag":
-        return "hashtag " + re.sub(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Za-z])(?=\d)|_", " ", written)
+        return "hashtag " + re.sub(r"(?<=[a-z\d])(?=[A-Z])|_", " ", written)
     if kind == "handle":
         return f"at {_said(written)}"
     if kind == "file":

@@ -54,7 +54,7 @@ def expand_dates(text):
     'november seven, twenty thirty, november seven, twenty thirty, november seven, twenty thirty and
     july nineteen, nineteen ninety-six, but 3/4, 1.2.3 and 13/13/2030'
     >>> expand_dates("2030-11-07T09:05:00Z")
-    'november seven, twenty thirty, 09:05 u t c'
+    'november seven, twenty thirty, 09:05:00 u t c'
     """
     if not re.search(r"\d[/.:-]\d", text):
         return text
@@ -83,8 +83,7 @@ def _date(found):
 
 def _time(parts):
     """The time of day, for the rules of numbers to read, and its zone."""
-    seconds = parts["seconds"] or ""
-    words = parts["time"] + (seconds if seconds.strip(":0.") else "")
+    words = parts["time"] + (parts["seconds"] or "")
     if parts["utc"]:
         return f"{words} u t c"
     if not parts["side"]:
