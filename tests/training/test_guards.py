@@ -123,12 +123,12 @@ def test_what_the_command_line_says_counts(given, message):
 
 def test_devices_that_are_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="--device cuda: there is no CUDA"):
+    with pytest.raises(UserError, match="--device: cuda: torch finds no CUDA"):
         check_configuration({}, run_options(device="cuda"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     check_configuration({}, run_options(device="cuda:1", precision="fp16"))
-    with pytest.raises(UserError, match="--device cuda:2: there are 2 GPUs"):
+    with pytest.raises(UserError, match="--device: cuda:2: there are 2 GPUs"):
         check_configuration({}, run_options(device="cuda:2"))
 
 

@@ -74,5 +74,5 @@ def overlap_argument(parser):
 
 def compute_arguments(parser):
     """Adds where it is computed."""
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU if there is one)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads")

@@ -215,13 +215,10 @@ def load_model(options, command, interfaces):
 
 
 def check_device(device):
-    """A UserError where ``--device`` names none."""
-    import torch
+    """A UserError where ``--device`` names none that is there."""
+    from waveglow_vq.devices import checked_device
 
-    try:
-        torch.device(device or "cpu")
-    except RuntimeError:
-        raise UserError(f"--device: {device!r}; give cpu, cuda or cuda:1") from None
+    checked_device(device, "--device")
 
 
 def print_report(report, as_json=False):

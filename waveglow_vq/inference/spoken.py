@@ -124,12 +124,12 @@ def write_sentences(model, tokenizer, sentences, speaker=None, search=None, gene
         On the CPU.
     """
     device = next(model.parameters()).device
-    counts = torch.tensor([len(tokens) for _, tokens in sentences])
+    counts = torch.tensor([len(tokens) for _, tokens in sentences], device=device)
     tokens = torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(tokens) for _, tokens in sentences], batch_first=True
     )
     lengths = shares(counts, tokens.shape[1])
-    generated = model.generate(tokens.to(device), lengths.to(device), speaker, search, generator)
+    generated = model.generate(tokens.to(device), lengths, speaker, search, generator)
     spoken = []
     for item, (text, tokens) in enumerate(sentences):
         length = int(generated.counts[item])

@@ -26,6 +26,7 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from waveglow_vq.data.windows import Buffer, until_end, windows
+from waveglow_vq.devices import in_float64, returned
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.noise import Given, Noise
 from waveglow_vq.lobes.conditioners import Condition
@@ -206,10 +207,10 @@ def _waveforms(vocoder, places, source, speaker, sigma, after_flows, context):
             if vocoder.envelope is not None:
                 # In fp64 from one block to the next, as it is within one.
                 exact = EnvelopeContext(place.log_mel, history)
-                exact = vocoder.envelope.inverse(wav.double()[:, None], exact)[:, 0]
+                exact = vocoder.envelope.inverse(in_float64(wav)[:, None], exact)[:, 0]
                 history = exact if history is None else torch.cat([history, exact], dim=-1)
                 history = history[:, history.shape[-1] - order :]
-                wav = exact.to(wav.dtype)
+                wav = returned(exact, wav)
         yield wav
 
 

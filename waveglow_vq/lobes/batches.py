@@ -31,7 +31,9 @@ def draw_noise(like, channels, groups, generator=None):
             source = torch.Generator().manual_seed(generator)
         # Without a generator of its own, drawn where it is needed; else where it lives.
         device = like.device if source is None else source.device
-        items.append(torch.randn(groups, channels, generator=source, device=device))
+        items.append(
+            torch.randn(groups, channels, generator=source, device=device, dtype=torch.float32)
+        )
     return torch.stack(items).transpose(1, 2).to(like.device, at_least_fp32(like).dtype)
 
 

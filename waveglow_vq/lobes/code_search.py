@@ -7,6 +7,7 @@ Authors
 import math
 from typing import NamedTuple
 
+from waveglow_vq.devices import exact, supports_float64
 from waveglow_vq.errors import UserError
 
 import torch
@@ -156,7 +157,7 @@ def _one_by_one(steps, limits, options, generator):
     latest = torch.full((rows,), -1, device=device)
     pitch, runs = latest, torch.zeros_like(latest)
     stopped = torch.zeros(rows, dtype=torch.bool, device=device)
-    running, total = ~stopped, torch.zeros(rows, dtype=torch.float64, device=device)
+    running, total = ~stopped, exact(torch.zeros(rows, device=device))
     chosen, pitches, looked_at = [], [], []
     # What a row does after its end is computed, and left out.
     for count in range(int(most.max()) + 1):
@@ -170,8 +171,8 @@ def _one_by_one(steps, limits, options, generator):
         # One code more than the most is only looked at, as it may be the end.
         ended = running & (code == logits.shape[-1] - 1)
         over = running & ~ended & (count >= most)
-        own = log_probabilities.gather(1, code[:, None])[:, 0].double()
-        total = total + torch.where(running & ~over, own, 0.0)
+        own = log_probabilities.gather(1, code[:, None])[:, 0]
+        total = total + torch.where(running & ~over, exact(own), 0.0)
         stopped, running = stopped | ended, running & ~ended & ~over
         if not bool(running.any()):
             break
@@ -214,7 +215,7 @@ def _draw(logits, options, numbers):
     before = probabilities.cumsum(-1) - probabilities
     # Those before which top_p is not yet reached: always the first.
     probabilities = probabilities.masked_fill(before >= options.top_p, 0.0)
-    sums = probabilities.double().cumsum(-1)
+    sums = exact(probabilities).cumsum(-1)
     place = (sums <= numbers[:, None] * sums[:, -1:]).sum(-1)
     # Never one that was left out, even where rounding makes the number reach the sum.
     place = torch.minimum(place, (probabilities > 0).sum(-1) - 1)
@@ -222,13 +223,15 @@ def _draw(logits, options, numbers):
 
 
 def _uniform_numbers(generator, rows, count, device):
-    """fp64 ``[rows, count]`` in [0, 1)."""
+    """fp64, where the device has that, ``[rows, count]`` in [0, 1)."""
+    kind = torch.float64 if supports_float64(device) else torch.float32
     if isinstance(generator, int):
         source = torch.Generator().manual_seed(generator)
-        return torch.rand(count, generator=source, dtype=torch.float64).to(device).expand(rows, -1)
+        numbers = torch.rand(count, generator=source, dtype=torch.float64)
+        return numbers.to(kind).to(device).expand(rows, -1)
     source = torch.device("cpu") if generator is None else generator.device
     numbers = torch.rand(rows, count, generator=generator, dtype=torch.float64, device=source)
-    return numbers.to(device)
+    return numbers.to(kind).to(device)
 
 
 class _Beam(NamedTuple):
@@ -253,7 +256,7 @@ def _beam(steps, limits, options):
     latest = torch.full((items * width,), -1, device=device)
     pitch, runs = latest, torch.zeros_like(latest)
     # All beams of an item begin alike: only one of them counts.
-    totals = torch.full((items, width), -torch.inf, dtype=torch.float64, device=device)
+    totals = exact(torch.full((items, width), -torch.inf, device=device))
     totals[:, 0] = 0.0
     codes = latest[:, None][:, :0]
     pitches, looked_at = codes, None
@@ -264,8 +267,8 @@ def _beam(steps, limits, options):
             looked_at = attention[:, None][:, :0]
         end = logits.shape[-1] - 1
         allowed = _allowed(logits, latest, runs, count, per_row.least, longest)
-        own = torch.where(allowed.isinf(), allowed, logits.log_softmax(-1)).double()
-        scores = totals.view(-1, 1) + own
+        own = torch.where(allowed.isinf(), allowed, logits.log_softmax(-1))
+        scores = totals.view(-1, 1) + exact(own)
         kept = codes, pitches, looked_at
         for item in sorted(running):
             own = scores[item * width : (item + 1) * width]
@@ -302,7 +305,7 @@ def _beam(steps, limits, options):
         _padded([beam.pitch for beam in best], -1) if has_pitch else None,
         _padded([beam.attention for beam in best], 0.0),
         torch.tensor([beam.stopped for beam in best], device=device),
-        torch.tensor([beam.total for beam in best], dtype=torch.float64, device=device),
+        torch.tensor([beam.total for beam in best], dtype=totals.dtype, device=device),
     )
 
 

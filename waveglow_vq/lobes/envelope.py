@@ -14,6 +14,7 @@ Authors
 import math
 from typing import NamedTuple
 
+from waveglow_vq.devices import in_float64, returned, supports_float64
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.block_filters import filter_blocks, recursive_filter_blocks
 from waveglow_vq.lobes.compiled_filters import kernels_for
@@ -166,12 +167,13 @@ class MelPredictor(nn.Module):
         self.register_buffer("lag_window", torch.from_numpy(lag_window), persistent=False)
 
     def _apply(self, fn, recurse=True):
-        # .half() or .float() must not round these, only .to(device) may move them; devices
-        # without fp64 are not supported.
-        exact = dict(self.named_buffers(recurse=False))
-        super()._apply(fn, recurse)
-        for name, value in exact.items():
-            setattr(self, name, value.to(getattr(self, name).device))
+        # .half() or .float() must not round these, only .to(device) may move them, and not to a
+        # device that has no fp64: what is computed with them is then computed on the CPU.
+        device = fn(torch.empty(0, device=self.offset.device)).device
+        if not supports_float64(device):
+            device = torch.device("cpu")
+        for name, value in self.named_buffers(recurse=False):
+            setattr(self, name, value.to(device))
         return self
 
     def forward(self, log_mel):
@@ -185,10 +187,11 @@ class MelPredictor(nn.Module):
         Returns
         -------
         Predictor
-            For ``frames * updates_per_frame`` blocks, fp64.
+            For ``frames * updates_per_frame`` blocks, fp64; on the CPU if the device of the log-mel
+            has no fp64.
         """
         with torch.autocast(log_mel.device.type, enabled=False):
-            log_mel = interpolate_frames(log_mel.double(), self.updates_per_frame)
+            log_mel = interpolate_frames(in_float64(log_mel), self.updates_per_frame)
             portions = [log_mel]
             if log_mel.device.type == "cpu" and kernels_for(log_mel) is not None:
                 # No graph of it is wanted.
@@ -308,16 +311,17 @@ class EnvelopeFlow(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             predictor = self.predictor(context.log_mel)
             # In fp64, since the error is small against the speech that it is a difference of.
-            error = prediction_error(x[:, 0].double(), predictor, context.history).to(x.dtype)
+            error = prediction_error(in_float64(x[:, 0]), predictor, _history(context))
             blocks = x.shape[-1] // predictor.block
             log_gain = predictor.log_gain[:, :blocks]
             if context.samples is not None:
-                starts = torch.arange(blocks, device=x.device) * predictor.block
-                within = (context.samples[:, None] - starts).clamp(0, predictor.block)
+                samples = context.samples.to(log_gain.device)[:, None]
+                starts = torch.arange(blocks, device=log_gain.device) * predictor.block
+                within = (samples - starts).clamp(0, predictor.block)
             else:
                 within = torch.full_like(log_gain, predictor.block)
             logdet = -(log_gain * within).sum(-1)
-            return error[:, None], logdet.to(x.dtype)
+            return returned(error, x)[:, None], returned(logdet, x)
 
     def inverse(self, y, context):
         """See the module's contract; y is ``[batch, 1, samples]``."""
@@ -325,7 +329,12 @@ class EnvelopeFlow(nn.Module):
         with torch.autocast(y.device.type, enabled=False):
             predictor = self.predictor(context.log_mel)
             # In fp64: a recursion of high order carries rounding errors on.
-            return all_pole(y[:, 0].double(), predictor, context.history)[:, None].to(y.dtype)
+            x = all_pole(in_float64(y[:, 0]), predictor, _history(context))
+            return returned(x, y)[:, None]
+
+
+def _history(context):
+    return None if context.history is None else in_float64(context.history)
 
 
 class EnvelopeContext(NamedTuple):

@@ -15,6 +15,7 @@ Authors
 
 from typing import NamedTuple
 
+from waveglow_vq.devices import in_float64, returned
 from waveglow_vq.lobes.prepared import Prepared
 
 import torch
@@ -160,11 +161,15 @@ class InvertibleConv1x1(Prepared):
 
     def _prepare(self, dtype):
         # The inverse, which is sensitive, and the log-determinant.
-        return self._inverse(), torch.linalg.slogdet(self.weight).logabsdet
+        inverse, weight = self._inverse(), self.weight
+        logabsdet = torch.linalg.slogdet(weight.to(inverse.device)).logabsdet
+        if inverse.device != weight.device:
+            inverse = returned(inverse, weight)
+        return inverse, logabsdet.to(weight.device)
 
     def _inverse(self):
         # fp64 for the few numbers of W, so that a chain of many flows stays exact.
-        return torch.linalg.inv(self.weight.double())
+        return torch.linalg.inv(in_float64(self.weight))
 
     def forward(self, x, context=FlowContext()):
         """See the module's contract."""
@@ -185,7 +190,7 @@ class InvertibleConv1x1(Prepared):
         y = at_least_fp32(y)
         with torch.autocast(y.device.type, enabled=False):
             cached = self.prepared()
-            return (self._inverse() if cached is None else cached[0]).to(y.dtype) @ y
+            return returned(self._inverse() if cached is None else cached[0], y) @ y
 
     def rebuild(self, y, context=FlowContext()):
         """See the module's contract."""

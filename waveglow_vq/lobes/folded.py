@@ -18,6 +18,9 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+import copy
+
+from waveglow_vq.devices import supports_float64
 from waveglow_vq.lobes.flows import FlowContext
 
 import torch
@@ -55,12 +58,15 @@ class FoldedWaveNet:
     """
 
     def __init__(self, network, dtype=None):
+        self.device = network.end.weight.device
         self.kind = network.end.weight.dtype  # of inputs, conditions, sums of skips and outputs
         self.dtype = dtype or self.kind
         self.channels = network.channels
         self.outputs = network.end.out_channels
         self.taps = network.kernel_size
         self.dilations = [layer.dilation[0] for layer in network.dilated]
+        if not supports_float64(self.device):
+            network = copy.deepcopy(network).cpu()  # weights are folded in fp64
         outs, out_biases = zip(*network.folded_outputs(torch.float64), strict=True)
         start, first = network.folded_start(torch.float64)
         dilated = [first, *(layer.weight.double() for layer in network.dilated[1:])]
@@ -71,26 +77,31 @@ class FoldedWaveNet:
         self.dilated = [self._kernel(two[:, None, None] * weight) for weight in dilated]
         self.outs = [self._kernel(2 * weight) for weight in outs]
         # Of the residual; what is added to the skips is added once, to their sum.
-        self.residual_biases = [bias[: self.channels].to(self.dtype) for bias in out_biases[:-1]]
-        self.shift = sum(bias[-len(out_biases[-1]) :] for bias in out_biases).to(self.kind)
+        self.residual_biases = [self._as(b[: self.channels], self.dtype) for b in out_biases[:-1]]
+        self.shift = self._as(sum(b[-len(out_biases[-1]) :] for b in out_biases), self.kind)
 
         biases = [two * layer.bias.double() for layer in network.dilated]
         self.local = self.speaker = None
         if network.local is not None:
             weights = network.local.weight.double().split(2 * self.channels)
-            self.local = [(two[:, None, None] * weight)[..., 0].to(self.kind) for weight in weights]
+            local = [(two[:, None, None] * weight)[..., 0] for weight in weights]
+            self.local = [self._as(weight, self.kind) for weight in local]
             self.local_kernels = [self._kernel(weight[..., None]) for weight in self.local]
             more = network.local.bias.double().split(2 * self.channels)
             biases = [bias + two * b for bias, b in zip(biases, more, strict=True)]
-        self.biases = [bias.to(self.kind) for bias in biases]
+        self.biases = [self._as(bias, self.kind) for bias in biases]
         if network.speaker is not None:
             two = two.repeat(len(self.dilations))
-            self.speaker = (two[:, None] * network.speaker.weight.double()).to(self.kind)
-            self.speaker_bias = (two * network.speaker.bias.double()).to(self.kind)
+            weight = two[:, None] * network.speaker.weight.double()
+            self.speaker = self._as(weight, self.kind)
+            self.speaker_bias = self._as(two * network.speaker.bias.double(), self.kind)
+
+    def _as(self, weight, dtype):
+        return weight.to(dtype).to(self.device)
 
     def _kernel(self, weight):
         """That of a two-dimensional convolution of height 1."""
-        weight = weight[:, :, None].to(self.dtype)
+        weight = self._as(weight[:, :, None], self.dtype)
         return weight.contiguous(memory_format=torch.channels_last)
 
     def __call__(self, x, context):

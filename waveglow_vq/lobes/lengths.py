@@ -1,29 +1,14 @@
 """Counts of frames, codes and samples, and the relative lengths that stand for them.
 
 Half precision cannot count beyond 256 (bf16) or 2048 (fp16), and fp32 cannot tell the samples of
-long recordings apart: whole numbers are kept as such, and what is between is fp64.
+long recordings apart: whole numbers are kept as such, and what is between is fp64
+(fp32 on devices without, which is exact for four million steps).
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
-import torch
-
-
-def supports_float64(device):
-    """Whether a device computes in fp64; that of Apple does not.
-
-    Example
-    -------
-    >>> supports_float64(torch.device("cpu")), supports_float64(torch.device("mps"))
-    (True, False)
-    """
-    return torch.device(device).type != "mps"
-
-
-def exact(x):
-    """A tensor in fp64, or in fp32 where its device has none."""
-    return x.to(torch.float64 if supports_float64(x.device) else torch.float32)
+from waveglow_vq.devices import exact
 
 
 def whole_lengths(lengths, total):
@@ -43,6 +28,7 @@ def whole_lengths(lengths, total):
 
     Example
     -------
+    >>> import torch
     >>> whole_lengths(torch.tensor([1.0, 601 / 999]), 999)
     tensor([999, 601])
     """

@@ -8,6 +8,8 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+from waveglow_vq.devices import exact
+
 import torch
 
 
@@ -80,7 +82,7 @@ def sum_everywhere(parts):
     >>> sum_everywhere({"frames": torch.tensor(3), "mean": torch.ones(2)})["mean"]
     tensor([1., 1.], dtype=torch.float64)
     """
-    parts = {name: value.detach().double() for name, value in parts.items()}
+    parts = {name: exact(value.detach()) for name, value in parts.items()}
     if not is_distributed():
         return parts
     packed = all_reduce_sum(torch.cat([value.reshape(-1) for value in parts.values()]))
@@ -115,7 +117,7 @@ def mean_everywhere(total, count, together=True):
     """
     if not (together and is_distributed()):
         return total / count.clamp_min(1)
-    count = all_reduce_sum(count.detach().to(torch.float64))
+    count = all_reduce_sum(exact(count.detach()))
     return total * (world_size() / count.clamp_min(1)).to(total.dtype)
 
 

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+from waveglow_vq.devices import exact
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.processes import is_distributed, sum_everywhere, world_size
 from waveglow_vq.lobes.quantizer_options import require_choice, require_integer, require_number
@@ -147,11 +148,11 @@ class Quantizer(CodebookUpkeep):
         frames is divided for a loss.
         """
         together = self.training and is_distributed()
-        frames = own["frames"].double()
+        frames = exact(own["frames"])
         own = dict(own)
-        mean = own.pop("mean_frame").double()
+        mean = exact(own.pop("mean_frame"))
         own.update(total=frames * mean, between=frames * mean.square().sum(), **summands)
-        sums = sum_everywhere(own) if together else {k: v.double() for k, v in own.items()}
+        sums = sum_everywhere(own) if together else {k: exact(v) for k, v in own.items()}
         # Deviations from the common mean are those from each process's own and theirs from it.
         if together:
             between = sums["between"] - sums["total"].square().sum() / sums["frames"]
@@ -214,7 +215,7 @@ class Quantizer(CodebookUpkeep):
             Plain floats: `used` (codes), `perplexity`, `distinct_codes`, `normalized_mse` and
             `unused_steps` (the longest that a code has been without use).
         """
-        frames, error, deviation = self.recent_totals.double().tolist()
+        frames, error, deviation = self.recent_totals.tolist()
         scale = math.sqrt(deviation / frames) if frames > 0 and deviation > 0 else None
         return {
             "used": float((self.recent_counts > 1e-3 * USAGE_DECAY**100).sum()),

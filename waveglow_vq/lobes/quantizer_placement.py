@@ -1,5 +1,6 @@
 """Where codes are missing, and which ones would do more good there."""
 
+from waveglow_vq.devices import exact, returned
 from waveglow_vq.lobes.quantizer_statistics import squared_distances
 
 import torch
@@ -43,7 +44,7 @@ def choose_spread_frames(frames, count, codes=None, trials=8, generator=None):
     (tensor([[5.]]), tensor([25.]), tensor([0.]))
     """
     draws = torch.rand(count + 1, trials, generator=generator, dtype=torch.float64)
-    draws = draws.to(frames.device)
+    draws = returned(draws, exact(frames[:0]))
     if codes is not None and len(codes):
         nearest = squared_distances(frames, codes).amin(dim=1)
     else:
@@ -55,7 +56,7 @@ def choose_spread_frames(frames, count, codes=None, trials=8, generator=None):
     for draw in draws[:-1]:
         # Drawn from the cumulative sum, without a look at it by the host, and without an error if
         # it holds NaN: such a step is taken back later, by all processes together.
-        cumulative = torch.where(nearest.sum() > 0, nearest, 1.0).double().cumsum(dim=0)
+        cumulative = exact(torch.where(nearest.sum() > 0, nearest, 1.0)).cumsum(dim=0)
         candidates = torch.searchsorted(cumulative, draw * cumulative[-1], right=True)
         candidates = candidates.clamp_max(len(frames) - 1)
         remaining = torch.minimum(nearest[:, None], squared_distances(frames, frames[candidates]))

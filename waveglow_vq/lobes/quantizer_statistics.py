@@ -8,6 +8,7 @@ mean squared error and the number of codes that can be told apart.
 import contextlib
 import math
 
+from waveglow_vq.devices import exact, in_float64
 from waveglow_vq.lobes.processes import is_distributed
 
 import torch
@@ -80,7 +81,7 @@ def merged_codes(codebook, distance):
     >>> merged_codes(torch.tensor([[0.0], [1.0], [0.01]]), 0.1)
     tensor([False, False,  True])
     """
-    codes = codebook.detach().double()
+    codes = in_float64(codebook.detach())
     near = squared_distances(codes, codes) <= distance**2
     near.fill_diagonal_(False)
     merged = torch.zeros(len(codes), dtype=torch.bool)
@@ -118,7 +119,7 @@ def distinct_codes(codebook, relative_tolerance=MERGE_TOLERANCE, data_deviation=
     8
     """
     if data_deviation is None:
-        codes = codebook.detach().double()
+        codes = in_float64(codebook.detach())
         spread = (codes - codes.mean(0)).square().sum(1).mean().sqrt()
         length = codes.square().sum(1).mean().sqrt()
         data_deviation = max(float(spread), 1e-3 * float(length))
@@ -132,7 +133,7 @@ def second_moments(frames):
     size = frames.square().mean().sqrt().clamp_min(torch.finfo(frames.dtype).tiny)
     frames = frames / size
     with full_precision_matmul(frames.device):
-        return (frames.t() @ frames).double() * size.double().square()
+        return exact(frames.t() @ frames) * exact(size).square()
 
 
 def participating_dimensions(moments, count):
@@ -167,7 +168,7 @@ def perplexity(counts):
     >>> perplexity(torch.tensor([5, 5, 0, 5]))
     tensor(3.0000, dtype=torch.float64)
     """
-    share = counts.double() / counts.sum().clamp_min(1e-12)
+    share = exact(counts) / counts.sum().clamp_min(1e-12)
     return torch.special.entr(share).sum().exp()
 
 
@@ -190,13 +191,13 @@ class CodeStatistics:
     def accumulate(self, statistics):
         """Adds one forward's `QuantizerOutput.statistics`."""
         new = {
-            "frames": statistics["frames"].detach().double(),
-            "counts": statistics["counts"].detach().double(),
-            "squared_error": statistics["squared_error"].detach().double(),
-            "squared_deviation": statistics["squared_deviation"].detach().double(),
-            "mean_frame": statistics["mean_frame"].detach().double(),
-            "log_responsibility_perplexity": statistics["frames"].double()
-            * statistics["responsibility_perplexity"].detach().double().log(),
+            "frames": exact(statistics["frames"].detach()),
+            "counts": exact(statistics["counts"].detach()),
+            "squared_error": exact(statistics["squared_error"].detach()),
+            "squared_deviation": exact(statistics["squared_deviation"].detach()),
+            "mean_frame": exact(statistics["mean_frame"].detach()),
+            "log_responsibility_perplexity": exact(statistics["frames"])
+            * exact(statistics["responsibility_perplexity"].detach()).log(),
         }
         self.totals = new if self.totals is None else _add_totals(self.totals, new)
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from waveglow_vq.cache_folders import use_temporary_folder
 from waveglow_vq.data.tokenizer import KINDS
 from waveglow_vq.data.workers import check_processes
+from waveglow_vq.devices import PRECISIONS, checked_device, warn_of_slow_half
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.checkpointing import failed_write, free_space
 from waveglow_vq.training.export_hparams import model_hparams
@@ -24,8 +25,6 @@ import torch
 from hyperpyyaml import resolve_references
 from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.run_opts import RunOptions
-
-PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 class Range(NamedTuple):
@@ -268,22 +267,15 @@ def _check_number(name, value, allowed):
 
 
 def _check_device(options):
-    device = options["device"] or infer_device()
-    try:
-        kind, number = torch.device(device).type, torch.device(device).index or 0
-    except RuntimeError:
-        raise UserError(f"--device: {device!r} is no device; give cpu, cuda or cuda:1") from None
-    if kind == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError(f"--device {device}: there is no CUDA on this machine; give cpu")
-        if number >= torch.cuda.device_count():
-            raise UserError(f"--device {device}: there are {torch.cuda.device_count()} GPUs here")
+    device = checked_device(options["device"], "--device") or infer_device()
+    kind = torch.device(device).type
     for name in ("precision", "eval_precision"):
         if options[name] not in PRECISIONS:
             raise UserError(f"{name}: {options[name]!r} is not one of {', '.join(PRECISIONS)}")
     half = "fp16" in (options["precision"], options["eval_precision"]) or options["auto_mix_prec"]
     if half and kind == "cpu":
         raise UserError("--precision fp16 needs a GPU; on a processor, give --precision bf16")
+    warn_of_slow_half(f"--precision {options['precision']}", options["precision"], kind)
 
 
 def _check_steps(options):

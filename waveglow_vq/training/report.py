@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from waveglow_vq.data.audio import write_wav
+from waveglow_vq.devices import exact
 from waveglow_vq.evaluation.plots import spectrogram_comparison
 from waveglow_vq.evaluation.score import score_pair
 from waveglow_vq.lobes.processes import everyones
@@ -41,7 +42,7 @@ class EpochMeans:
     def add(self, terms, weight):
         """Adds scalars (tensors) that stand for ``weight`` segments, samples or codes."""
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.detach().double() * weight
+            self.sums[name] = self.sums.get(name, 0.0) + exact(value.detach()) * weight
         self.weight += weight
 
     def summary(self):

@@ -1,0 +1,167 @@
+"""Which devices there are, and what they can.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import functools
+import logging
+import time
+
+from waveglow_vq.errors import UserError
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+KINDS = "cpu, cuda, cuda:1 or mps"
+# A product whose time tells whether half precision is fast: a millisecond where it is slow.
+PRODUCT_SIZE, PRODUCTS = 128, 5
+# Times that differ by less are not worth a word.
+SLOWER = 1.5
+
+
+def checked_device(device, option="device"):
+    """The name of a device that is there.
+
+    Arguments
+    ---------
+    device : str, torch.device or None
+        What a person asked for; None leaves the choice to SpeechBrain.
+    option : str
+        What messages call it.
+
+    Returns
+    -------
+    str or None
+
+    Raises
+    ------
+    UserError
+        If it names no device, or one that this machine or this torch does not have.
+
+    Example
+    -------
+    >>> checked_device(torch.device("cpu"))
+    'cpu'
+    >>> checked_device("gpu")
+    Traceback (most recent call last):
+    ...
+    waveglow_vq.errors.UserError: device: 'gpu' is no device; give cpu, cuda, cuda:1 or mps
+    """
+    if device is None:
+        return None
+    try:
+        found = torch.device(device) if isinstance(device, (str, torch.device)) else None
+    except RuntimeError:
+        found = None
+    if found is None or found.type == "meta":
+        raise UserError(f"{option}: {str(device)!r} is no device; give {KINDS}")
+    name, number = str(found), found.index or 0
+    if found.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"{option}: {name}: torch finds no CUDA device here; give cpu")
+        if number >= torch.cuda.device_count():
+            raise UserError(f"{option}: {name}: there are {torch.cuda.device_count()} GPUs here")
+    elif found.type == "mps":
+        if not torch.backends.mps.is_available():
+            why = "macOS is too old, or there is no such GPU"
+            if not torch.backends.mps.is_built():
+                why = "this torch is built without it"
+            raise UserError(f"{option}: {name}: torch cannot use mps here ({why}); give cpu")
+        if number:
+            raise UserError(f"{option}: {name}: there is one mps device; give mps")
+    elif found.type != "cpu":
+        _try(found, option)
+    return name
+
+
+def _try(device, option):
+    try:
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # each kind of device has errors of its own where it is missing
+        raise UserError(f"{option}: {device}: torch cannot use it here; give {KINDS}") from error
+
+
+def supports_float64(device):
+    """Whether a device computes in fp64; Apple's GPUs do not.
+
+    Example
+    -------
+    >>> supports_float64(torch.device("cpu")), supports_float64(torch.device("mps"))
+    (True, False)
+    """
+    return torch.device(device).type != "mps"
+
+
+def exact(x):
+    """A tensor in fp64, or in fp32 where its device has none: for lengths and sums."""
+    return x.to(torch.float64 if supports_float64(x.device) else torch.float32)
+
+
+def in_float64(x):
+    """A tensor in fp64, on the CPU where its own device has none: for what fp32 is too coarse.
+    :func:`returned` brings the result back."""
+    return (x if supports_float64(x.device) else x.cpu()).double()
+
+
+def returned(result, like):
+    """A result in the type and on the device of ``like``. In this order, since a device without
+    fp64 cannot even take it."""
+    return result.to(like.dtype).to(like.device)
+
+
+def warn_of_slow_half(option, precision, device_type):
+    """Says in the log, once for each precision, that half precision is slower than fp32 on this
+    processor, if it is; nothing elsewhere.
+
+    Arguments
+    ---------
+    option : str
+        What asked for it, as a person would type it.
+    precision : str
+        ``fp32``, ``bf16`` or ``fp16``.
+    device_type : str
+        ``cpu`` or another.
+    """
+    if device_type != "cpu" or precision not in ("bf16", "fp16"):
+        return
+    times = slowdown(precision)
+    if times > SLOWER:
+        _warn_once(option, precision, round(times))
+
+
+@functools.cache
+def slowdown(precision):
+    """How many times as long as in fp32 a product of matrices takes on this processor; measured
+    once, in milliseconds.
+
+    Arguments
+    ---------
+    precision : str
+        ``bf16`` or ``fp16``.
+    """
+    half = torch.bfloat16 if precision == "bf16" else torch.float16
+    return _seconds(half) / _seconds(torch.float32)
+
+
+def _seconds(dtype):
+    matrix = torch.ones(PRODUCT_SIZE, PRODUCT_SIZE, dtype=dtype)
+    best = float("inf")
+    for _ in range(PRODUCTS):
+        begin = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+@functools.cache
+def _warn_once(option, precision, times):
+    logger.warning(
+        "%s: this processor has no fast %s, its products take %d times as long as in fp32; fp32 "
+        "is faster here",
+        option,
+        precision,
+        times,
+    )
