@@ -195,6 +195,33 @@ def test_other_log_mels_are_refused(preprocessor, named, tmp_path):
         describe_checkpoint(path)
 
 
+def test_log_mels_of_nemo_are_as_its_configuration_has_them(tmp_path):
+    """Every key of it, with values that no default has."""
+    stated = {"sample_rate": 24000, "n_fft": 2048, "n_window_size": 1000, "lowfreq": 40}
+    stated |= {"highfreq": 7600, "log_zero_guard_value": 1e-3}
+    path = pub.save_nemo(tmp_path / "c.nemo", pub.random_tensors(), **stated)
+    assert describe_checkpoint(path)["features"] == {
+        "sample_rate": 24000,
+        "n_fft": 2048,
+        "win_length": 1000,
+        "hop_length": pub.HOP,
+        "n_mels": pub.BANDS,
+        "f_min": 40,
+        "f_max": 7600,
+        "floor": 1e-3,
+    }
+    # Up to half of the rate, and not beyond.
+    for highest in (12000, 12001):
+        path = pub.save_nemo(
+            tmp_path / "c.nemo", pub.random_tensors(), **stated | {"highfreq": highest}
+        )
+        if highest == 12000:
+            assert describe_checkpoint(path)["features"]["f_max"] == 12000
+            continue
+        with pytest.raises(UserError, match="impossible"):
+            describe_checkpoint(path)
+
+
 def test_contradictions_are_refused(tmp_path):
     path = pub.save_examples(tmp_path / "c.pt", pub.random_tensors(), n_flows=12)
     with pytest.raises(UserError, match="n_flows 12, but its tensors show 5"):

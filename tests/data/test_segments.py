@@ -255,6 +255,22 @@ def test_segment_is_off_the_edges_of_its_context_where_the_utterance_goes_on(utt
             assert first + count == frames or first + count - (begin + 5) >= 8
 
 
+def test_all_places_of_the_context_are_drawn_and_all_of_a_reference(utterance, monkeypatch):
+    """From the first to the last that keep the segment off the edges."""
+    reader = unshifted(LogMel(), segment_frames=4, context_frames=24)
+    limits = []
+    monkeypatch.setattr(segments, "_random_below", lambda limit, _: limits.append(limit) or 0)
+    firsts = []
+    for fraction in ("first", "last"):
+        if fraction == "last":
+            monkeypatch.setattr(segments, "_random_below", lambda limit, _: limit - 1)
+        firsts.append([reader._context(begin, 61)[0] for begin in (0, 8, 20, 30, 50, 56)])
+    # 24 frames around [begin, begin + 5): 8 before it and after it, where there are so many.
+    assert firsts == [[0, 0, 9, 19, 37, 37], [0, 0, 12, 22, 37, 37]]
+    assert limits == [1, 1, 4, 4, 1, 1]
+    assert torch.equal(reader.reference(utterance)[-1], whole_mel(utterance)[-1])
+
+
 def test_shifted_item_is_cut_out_of_the_shifted_utterance(utterance, tmp_path, monkeypatch):
     """As if the samples before the shift were not in the file."""
     shift, shifted = 100, tmp_path / "shifted.wav"

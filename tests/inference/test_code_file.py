@@ -112,6 +112,19 @@ def test_files_of_any_codebook_and_length(tmp_path, count, length):
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.parametrize("pitches", [1, 2])
+def test_a_recording_may_be_as_long_as_its_values_and_no_longer(tmp_path, pitches):
+    """A whole number of codes and of values of pitch; neither is a sample too short."""
+    path, samples = tmp_path / "codes.wvq", 4 * 256
+    parts = {"samples": samples, "pitch": torch.full((pitches,), 3)}
+    whole = EXAMPLE._replace(**parts, samples_per_pitch=samples // pitches)
+    write_code_file(path, whole)
+    assert_same(read_code_file(path), whole)
+    for change in ({"samples_per_pitch": samples // pitches - 1}, {"samples": samples + 1}):
+        with pytest.raises(UserError, match=f"too few for {change.get('samples', samples)} "):
+            write_code_file(path, whole._replace(**change))
+
+
 def test_every_part_is_there_or_not(tmp_path):
     path = tmp_path / "codes.wvq"
     voice = torch.tensor([0.1, -3e30, 1e-30])

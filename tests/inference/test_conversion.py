@@ -2,8 +2,14 @@ import copy
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.pitch import track_f0
-from waveglow_vq.inference.conversion import convert_utterances, track_log_f0, utterance_pitch
+from waveglow_vq.inference.conversion import (
+    convert_utterances,
+    own_f0_statistics,
+    track_log_f0,
+    utterance_pitch,
+)
 from waveglow_vq.lobes.pitch import normalise_pitch
+from waveglow_vq.lobes.speakers import MIN_LOG_F0_STD
 
 import pytest
 import torch
@@ -173,6 +179,16 @@ def test_utterances_without_voice_are_taken_for_anybody(converters):
     pitch, statistics = utterance_pitch(model, features, torch.zeros(1, 4000), torch.tensor([4000]))
     assert not pitch.any()
     assert torch.equal(statistics, model.speakers.f0_statistics(torch.tensor([-1])))
+
+
+@pytest.mark.parametrize("voiced", [1, 2])
+def test_statistics_of_the_least_that_can_be_voiced(voiced):
+    """One frame has no deviation: the floor holds, and nothing is NaN."""
+    log_f0 = torch.zeros(9)
+    log_f0[3 : 3 + voiced] = torch.tensor([4.5, 5.5])[:voiced]
+    found = own_f0_statistics(log_f0, torch.tensor([5.0, 0.2])).tolist()
+    expected = [4.5, MIN_LOG_F0_STD] if voiced == 1 else [5.0, 0.5]
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 5.0, 60.5, 61.5, 125.0])

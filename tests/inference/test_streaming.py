@@ -193,13 +193,15 @@ def test_draws_in_parts_are_one_draw(hop):
         assert torch.equal(part[0], whole[begin : begin + part.shape[1]])
 
 
-def test_what_is_done_after_the_flows():
-    # A moving sum over blocks of 256 samples: right only in slices that begin on a block and show
-    # a block to either side.
+@pytest.mark.parametrize("unit", [96, 256, 384])
+def test_what_is_done_after_the_flows(unit):
+    # A moving sum over blocks: right only in slices that begin on a block and show a block to
+    # either side.
     def apply(signal):
-        blocks = signal.unflatten(1, (-1, 256)).mean(2)
+        blocks = torch.nn.functional.pad(signal, (0, -signal.shape[1] % unit))
+        blocks = blocks.unflatten(1, (-1, unit)).mean(2)
         smooth = torch.nn.functional.avg_pool1d(blocks, 3, 1, 1)
-        return signal - smooth.repeat_interleave(256, dim=1)
+        return signal - smooth.repeat_interleave(unit, dim=1)[:, : signal.shape[1]]
 
     model = model_of(prior="white")
     mel, condition_of, _ = inputs_of(model)
@@ -209,7 +211,7 @@ def test_what_is_done_after_the_flows():
         condition_of(mel),
         generator=0,
         chunk_frames=2,
-        after_flows=AfterFlows(apply, 256, 256),
+        after_flows=AfterFlows(apply, 2 * unit - 1, unit),
     )
     close(joined(blocks), whole)
 

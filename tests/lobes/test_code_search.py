@@ -152,6 +152,22 @@ def test_a_wide_beam_finds_the_best_of_all(seed, penalty):
     assert tuple(found.codes[0].tolist()) == best[1]
 
 
+@pytest.mark.parametrize("width", [2, 4])
+def test_beams_keep_runs_of_their_own(width):
+    """Where codes like to be repeated and each may be so often, and beams overtake each other."""
+    table, longest = tables(60), (1, 2, 3)
+    table[:, range(K), range(K)] += 2.0
+    bounds = limits(60, least=6, most=9)._replace(longest_runs=torch.tensor(longest))
+    found = search_codes(Table(table), bounds, SearchOptions("beam", beam_size=width))
+    runs = [
+        (code, len(list(run)))
+        for codes, count in zip(found.codes.tolist(), found.counts.tolist(), strict=True)
+        for code, run in itertools.groupby(codes[:count])
+    ]
+    # None is longer than it may be, and all that may be are found.
+    assert set(runs) == {(code, n) for code in range(K) for n in range(1, longest[code] + 1)}
+
+
 @pytest.mark.parametrize(
     ("options", "change"),
     [

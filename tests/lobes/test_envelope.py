@@ -104,6 +104,25 @@ def test_predictors_are_stable(order):
         assert np.abs(np.roots([1.0, *a])).max() < 1.0
 
 
+def test_the_dynamic_range_is_bounded_by_the_white_noise_correction():
+    """Of a line in silence: r_0 is raised by its share, as if by white noise so far below."""
+    mel = torch.full((1, 80, 1), math.log(1e-5), dtype=torch.float64)
+    mel[0, 30] = 2.0
+    kinds = [{}, {"white_noise_correction": 1e-3}, {"white_noise_correction": 0.0}]
+    predictors = [MelPredictor(LogMel(), 64, **options) for options in kinds]
+    spectrum = predictors[0].power(mel)[0, 0]
+    r = torch.fft.irfft(spectrum)[:65]
+    ranges = []
+    for correction, predictor in zip((1e-5, 1e-3, 0.0), predictors, strict=True):
+        expected, error = dense_levinson(torch.cat([r[:1] * (1 + correction), r[1:]]))
+        found = predictor(mel)
+        torch.testing.assert_close(found.coefficients[0, 0], expected, rtol=1e-6, atol=1e-6)
+        assert float(found.log_gain[0, 0]) == pytest.approx(0.5 * math.log(error), abs=1e-6)
+        response = torch.fft.rfft(torch.cat([torch.ones(1), expected]), 1024).abs().log10()
+        ranges.append(20 * float(response.max() - response.min()))
+    assert ranges[1] < ranges[0] < ranges[2]
+
+
 def plain_loops(x, predictor, history):
     """Both directions as the docstring of the flow states them, sample by sample."""
     (batch, samples), order = x.shape, predictor.coefficients.shape[-1]

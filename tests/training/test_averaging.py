@@ -146,6 +146,16 @@ def test_averages_of_a_run_are_those_of_the_model_in_them(tmp_path):
     assert state["weight"].item() == 2.0
 
 
+@pytest.mark.parametrize("other", [torch.zeros(2, 3), torch.zeros(3, 2).double()])
+def test_refuses_weights_of_another_shape_or_type(tmp_path, other):
+    for value in (torch.zeros(3, 2), other):
+        model = torch.nn.Module()
+        model.register_buffer("value", value)
+        KillSafeCheckpointer(tmp_path, {"model": model}).save_checkpoint()
+    with pytest.raises(UserError, match="its weight value is .*, but that of .* average"):
+        average_checkpoints(choose_checkpoints(KillSafeCheckpointer(tmp_path), 2))
+
+
 def test_refuses_weights_that_differ(tmp_path):
     for model in (torch.nn.Linear(1, 1), torch.nn.Linear(1, 2), torch.nn.Linear(1, 2, bias=False)):
         KillSafeCheckpointer(tmp_path, {"model": model}).save_checkpoint()

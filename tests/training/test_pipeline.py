@@ -286,6 +286,14 @@ def test_pitch_is_in_units_of_the_speaker_and_of_the_utterance_if_that_is_unknow
         assert found.tolist() == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_first_speaker_is_as_known_as_the_others(voices):
+    """Whose number, 0, is neither the greatest nor below zero."""
+    entry = {"speaker_label": SPEAKERS.labels[0], "log_f0_mean": 4.0, "log_f0_std": 0.05}
+    entry["pitch_path"] = voices[0] / "p225" / "p225_000.pitch.npy"
+    number, _, statistics = SpeakerItems(SPEAKERS, pitch=True).items(entry, 0, 15)
+    assert number == 0 and torch.equal(statistics, SPEAKERS.f0_statistics[0])
+
+
 def test_references_are_of_the_same_speaker(voices, tmp_path, features):
     """In training any utterance of that speaker, in evaluation the utterance itself."""
     torch.manual_seed(0)

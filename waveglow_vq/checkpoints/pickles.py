@@ -58,7 +58,7 @@ def read_pickle(file, persistent=None):
     waveglow_vq.errors.UserError: it names builtins.print, which is no part of a WaveGlow ...
     """
     machine = _Machine(persistent)
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file), start=1):
         if count > MAX_INSTRUCTIONS:
             raise ValueError("too many instructions")
         machine.do(opcode.name, argument)
