@@ -22,6 +22,12 @@ JUDGES = ["pocketsphinx>=5.1", "webrtcvad-wheels>=2.0.14"]
 # Writing the vocoder as ONNX, and checking it.
 ONNX = ["onnx", "onnxscript", "onnxruntime"]
 TEST = ["pytest", "nbformat", "nbclient", "ipykernel", "ruff"]
+# What training needs beside the package: a wheel holds it as data, and `waveglow-vq recipes` copies
+# it out. The same patterns are in waveglow_vq/commands/recipes.py.
+RECIPES = {
+    "waveglow_vq.recipes": ["*/*.py", "*/*.md", "*/hparams/*.yaml"],
+    "waveglow_vq.hparams": ["*.yaml"],
+}
 
 setup(
     name="waveglow-vq",
@@ -31,7 +37,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["waveglow_vq", "waveglow_vq.*"]),
+    packages=find_packages(include=["waveglow_vq", "waveglow_vq.*"]) + list(RECIPES),
+    package_dir={name: name.rpartition(".")[2] for name in RECIPES},
+    package_data=RECIPES,
     install_requires=[
         "torch>=2.7.1",
         "torchaudio>=2.7.1",
@@ -56,9 +64,13 @@ setup(
     },
     entry_points={"console_scripts": ["waveglow-vq = waveglow_vq.__main__:main"]},
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: Multimedia :: Sound/Audio :: Speech",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],

@@ -16,6 +16,7 @@ from waveglow_vq.commands import (
     evaluate,
     import_checkpoint,
     info,
+    recipes,
     speak,
     vocode,
 )
@@ -31,6 +32,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "import-checkpoint": import_checkpoint,
     "info": info,
+    "recipes": recipes,
 }
 _EPILOG = """\
 example:
