@@ -65,7 +65,7 @@ def test_an_installation_has_its_own(monkeypatch, tmp_path):
     package = tmp_path / "waveglow_vq"
     for place in (package, tmp_path):
         (place / "recipes").mkdir(parents=True)
-    (package / "hparams").mkdir()
-    (package / "hparams" / "mel.yaml").touch()
+        (place / "hparams").mkdir()
+        (place / "hparams" / "mel.yaml").touch()
     monkeypatch.setattr(recipes.waveglow_vq, "__file__", str(package / "__init__.py"))
     assert recipes.recipes_folder() == package
