@@ -1,3 +1,5 @@
+import tempfile
+
 from waveglow_vq.errors import UserError, cli_errors
 
 import pytest
@@ -24,6 +26,17 @@ def test_works_as_a_decorator_each_time_it_is_called(capsys):
         with pytest.raises(SystemExit):
             main(-1)
     assert capsys.readouterr().err == "error: --value is negative\n" * 2
+
+
+def test_no_place_for_temporary_files(capsys, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/no"])
+    with pytest.raises(SystemExit), cli_errors():
+        tempfile.gettempdir()
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and "TMPDIR" in error
+    with pytest.raises(FileNotFoundError), cli_errors():
+        open("/proc/no")
 
 
 def test_other_errors_keep_their_traceback():

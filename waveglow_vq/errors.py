@@ -72,6 +72,15 @@ def cli_errors():
     except BrokenPipeError:
         _give_up_on(sys.stdout)
         raise SystemExit(141) from None
+    except FileNotFoundError as error:
+        # As tempfile says it, for whatever library was in want of one.
+        if "No usable temporary directory" not in str(error):
+            raise
+        say(
+            "error: there is no folder for temporary files that can be written to; name one in the "
+            "environment variable TMPDIR"
+        )
+        raise SystemExit(2) from None
     except OSError as error:
         # Trouble with a file has its name.
         problem = _stdout_problem() if error.filename is None else None
