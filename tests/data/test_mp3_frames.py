@@ -57,6 +57,16 @@ def test_frames_that_nobody_counted(caplog, rate, channels):
     assert not caplog.records
 
 
+def test_in_memory_as_in_a_file(tmp_path):
+    """Bytes have no name that ends in .mp3, by which libsndfile knows such files."""
+    for rate in (8000, 16000, 44100):
+        content, _, _ = encoded(rate)
+        path = tmp_path / "a.mp3"
+        path.write_bytes(content)
+        assert len(read_wav(path)) == SECONDS * rate
+        assert torch.equal(read_wav(SoundBytes("a", content)), read_wav(path))
+
+
 @pytest.mark.parametrize("change", [-30, -1, 1, 40, 10**6])
 def test_frames_that_were_counted_wrongly(caplog, change):
     content, statement, _ = encoded(22050)
@@ -106,5 +116,13 @@ def test_mp3_that_was_cut_off(states_bytes):
 
 def test_what_is_no_mp3():
     noise = np.random.default_rng(0).bytes(5000)
-    for content in (b"", b"\xff", b"\xff\xfb", noise, b"ID3", b"\xff\xfb\x00\x00" * 500):
+    for content in (
+        b"",
+        b"\xff",
+        encoded(22050)[0][:100],
+        b"\xff\xfb",
+        noise,
+        b"ID3",
+        b"\xff\xfb\x00\x00" * 500,
+    ):
         assert count_frames(io.BytesIO(content), len(content)) is None

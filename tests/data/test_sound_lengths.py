@@ -115,6 +115,8 @@ def test_a_few_bytes_are_not_all_of_the_sound():
     content = with_length("WAV", 100)[:44]
     with pytest.raises(UserError, match="truncated"):
         read_wav(SoundBytes("a.wav", content))
+    with pytest.raises(UserError, match="a.au"):
+        read_wav(SoundBytes("a.au", with_length("AU", BYTES)[:20]))
     for length in (0, 2**32 - 1):
         with pytest.raises(UserError, match="a.wav holds no samples"):
             read_wav(SoundBytes("a.wav", with_length("WAV", length)[:44]))

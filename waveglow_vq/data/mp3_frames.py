@@ -19,6 +19,7 @@ _RATES = {0: (11025, 12000, 8000), 2: (22050, 24000, 16000), 3: (44100, 48000, 3
 _KBITS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _KBITS_MPEG_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _HAS_FRAMES, _HAS_BYTES, _HAS_PLACES = 1, 2, 4
+_EMPTY_TAG = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
 # Junk between frames is looked through for so many bytes.
 _JUNK = 2**20
 
@@ -33,7 +34,7 @@ class FrameCount(NamedTuple):
     promised, promised_bytes : int or None
         Those that the file states, None where it does not.
     pieces : list
-        The file (see `SplicedFile`) with a statement that is right.
+        The file (see `SplicedFile`) with a statement that is right, and a tag before it.
     """
 
     frames: int
@@ -57,28 +58,43 @@ def count_frames(file, size):
     -------
     FrameCount or None
         None for files of any other kind.
+
+    Example
+    -------
+    >>> import io
+    >>> frame = b"\\xff\\xfb\\x90\\xc4" + bytes(413)  # 128 kbit/s, 44.1 kHz
+    >>> count_frames(io.BytesIO(9 * frame), 9 * 417)[:4]
+    (9, 3753, None, None)
     """
     begin = id3_end(file)
     first = _read(file, begin, 4)
     if not _frame(first) or not _is_followed(file, begin, first, size):
         return None
     frames, end = _count(file, begin, first, size)
+    if frames == 0:
+        return None
+    # Without a tag before the frames, libsndfile goes by the ending of a name, which nothing in
+    # memory has, and falls for what looks like other formats.
+    tag = b"" if begin else _EMPTY_TAG
     at = _place_of_statement(file, begin, first)
     if at is None:
-        tag = _new_statement(first, frames, end - begin)
-        return FrameCount(frames, end - begin, None, None, [(0, begin), tag, (begin, size)])
+        new = tag + _new_statement(first, frames, end - begin)
+        return FrameCount(frames, end - begin, None, None, [(0, begin), new, (begin, size)])
     frames -= 1
     flags, promised, second = struct.unpack(">3I", _read(file, at + 4, 12))
-    changes = [(at + 8, struct.pack(">I", frames))]
-    if flags & _HAS_BYTES:
-        changes.append((at + 12, struct.pack(">I", end - begin)))
-    # How many samples of the last frame do not count: now it is another frame.
-    lame = at + 8 + 4 * bin(flags & 11).count("1") + 100 * bool(flags & _HAS_PLACES)
-    if _read(file, lame, 4).isalpha():
-        delays = _read(file, lame + 21, 3)
-        changes.append((lame + 22, bytes([delays[1] & 0xF0, 0])))
     promised_bytes = second if flags & _HAS_BYTES else None
-    return FrameCount(frames, end - begin, promised, promised_bytes, patched(size, *changes))
+    changes = []
+    if promised != frames:
+        changes.append((at + 8, struct.pack(">I", frames)))
+        if promised_bytes is not None:
+            changes.append((at + 12, struct.pack(">I", end - begin)))
+        # How many samples of the last frame do not count: now it is another frame.
+        lame = at + 8 + 4 * bin(flags & 11).count("1") + 100 * bool(flags & _HAS_PLACES)
+        delays = _read(file, lame + 21, 3)
+        if _read(file, lame, 4).isalpha() and len(delays) == 3:
+            changes.append((lame + 22, bytes([delays[1] & 0xF0, 0])))
+    pieces = [tag, *patched(size, *changes)]
+    return FrameCount(frames, end - begin, promised, promised_bytes, pieces)
 
 
 def id3_end(file):
@@ -167,8 +183,8 @@ def _side_bytes(header):
 def _place_of_statement(file, begin, first):
     """Where the statement of the number of frames begins, None if there is none."""
     at = begin + 4 + _side_bytes(first)
-    head = _read(file, at, 8)
-    has_frames = len(head) == 8 and head[7] & _HAS_FRAMES
+    head = _read(file, at, 16)
+    has_frames = len(head) == 16 and head[7] & _HAS_FRAMES
     return at if head[:4] in (b"Xing", b"Info") and has_frames else None
 
 

@@ -198,15 +198,18 @@ def _open_corrected(source, forward, opened):
         )
     if length.wrong:
         warn_once(f"{name}: its header {length.wrong}; all of it is read.")
-    pieces = length.pieces
-    if pieces is None:
-        file = opened.enter_context(kind(sound_file(source)))
-        if forward or file.frames < _UNKNOWN_FRAMES:
-            return file
-        pieces = flac_with_length(content, size, _decoded_length(source))
-        if pieces is None:
-            return file
-    return opened.enter_context(kind(opened.enter_context(SplicedFile(content, pieces))))
+
+    def as_if(pieces):
+        if pieces is None and not isinstance(source, SoundBytes):
+            return opened.enter_context(kind(str(source)))
+        # In memory as a whole, too: libsndfile seeks to negative places in files that are damaged.
+        spliced = opened.enter_context(SplicedFile(content, pieces or [(0, size)]))
+        return opened.enter_context(kind(spliced))
+
+    file = as_if(length.pieces)
+    if not forward and file.frames >= _UNKNOWN_FRAMES:
+        file = as_if(flac_with_length(content, size, _decoded_length(source)))
+    return file
 
 
 class _ForwardFile(soundfile.SoundFile):

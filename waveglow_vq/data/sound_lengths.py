@@ -27,7 +27,7 @@ class Length(NamedTuple):
     Arguments
     ---------
     pieces : list or None
-        The file with a right header, as of `SplicedFile`; None: it has one.
+        How to read the file (see `SplicedFile`) with a right header; None: as it is.
     wrong : str or None
         What is to be said of a header that is wrong.
     missing : str or None
@@ -101,6 +101,8 @@ def flac_with_length(file, size, samples):
 
 def _of_data(file, size, data):
     there, promised = size - data.begin, data.promised
+    if there < 0:
+        return Length()
     if promised is None:
         return Length(data.corrected(there))
     if promised <= there and not _sound_goes_on(file, data, size):
@@ -127,11 +129,9 @@ def _sound_goes_on(file, data, size):
 
 
 def _of_frames(count):
-    if count.promised is None:
+    if count.promised in (None, count.frames):
         return Length(count.pieces)
     missing = count.promised - count.frames
-    if missing == 0:
-        return Length()
     if missing > 0 and not is_placeholder(count.promised):
         lost = None if count.promised_bytes is None else count.promised_bytes - count.bytes
         if missing > 1 if lost is None else lost > FEW_BYTES:
