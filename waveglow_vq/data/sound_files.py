@@ -201,7 +201,7 @@ def _open_corrected(source, forward, opened):
 
     def as_if(pieces):
         if pieces is None and not isinstance(source, SoundBytes):
-            return opened.enter_context(kind(str(source)))
+            return opened.enter_context(kind(sound_file(source)))
         # In memory as a whole, too: libsndfile seeks to negative places in files that are damaged.
         spliced = opened.enter_context(SplicedFile(content, pieces or [(0, size)]))
         return opened.enter_context(kind(spliced))
