@@ -177,3 +177,24 @@ def test_flac_of_unknown_length(tmp_path, caplog):
 def test_flac_that_promises_more_than_memory_holds():
     with pytest.raises(UserError, match=f"promises {2**36 - 1} samples, {SAMPLES} could be read"):
         read_wav(SoundBytes("a", unknown_flac(2**36 - 1)))
+
+
+# ---- Ogg
+
+
+@pytest.mark.parametrize(("subtype", "rate"), [("VORBIS", RATE), ("OPUS", 48000)])
+def test_ogg_that_was_cut_off(caplog, subtype, rate):
+    wav = np.random.default_rng(0).standard_normal(3 * rate) / 10
+    whole = bytes(encoded("OGG", subtype, wav, rate))
+    assert len(read_wav(SoundBytes("a.ogg", whole))) == 3 * rate
+    last = whole.rindex(b"OggS")
+    for end in (len(whole) - 1, last + 28, last + 26, last // 2):
+        with pytest.raises(UserError, match="cut.ogg is truncated"):
+            read_wav(SoundBytes("cut.ogg", whole[:end]))
+    assert not caplog.records
+    # Between two pages, as a stream that is recorded ends.
+    assert 0 < len(read_wav(SoundBytes(f"stream.{subtype}", whole[:last]))) < 3 * rate
+    assert f"stream.{subtype}: it breaks off before its end" in caplog.text
+    other = bytes(encoded("OGG", subtype, wav, rate))
+    read_wav(SoundBytes(f"two.{subtype}", whole + other))
+    assert f"two.{subtype}: it holds several streams" in caplog.text

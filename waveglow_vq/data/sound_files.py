@@ -197,7 +197,7 @@ def _open_corrected(source, forward, opened):
             "ffmpeg -i OLD NEW."
         )
     if length.wrong:
-        warn_once(f"{name}: its header {length.wrong}; all of it is read.")
+        warn_once(f"{name}: {length.wrong}.")
 
     def as_if(pieces):
         if pieces is None and not isinstance(source, SoundBytes):

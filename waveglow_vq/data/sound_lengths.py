@@ -19,6 +19,10 @@ from waveglow_vq.data.spliced_files import patched
 FEW_BYTES = 128
 # What is this close to the largest numbers of 31, 32, 63 and 64 bits is no length.
 PLACEHOLDER_MARGIN = 2**16
+# Of the pages of an Ogg file: how each begins, the bytes of that and of a whole one, the number of
+# the stream, and whether it is the last one.
+_PAGE, _PAGE_HEAD, _LARGEST_PAGE = b"OggS", 27, 65307
+_SERIAL, _FLAGS, _IS_LAST = slice(14, 18), 5, 4
 
 
 class Length(NamedTuple):
@@ -29,7 +33,7 @@ class Length(NamedTuple):
     pieces : list or None
         How to read the file (see `SplicedFile`) with a right header; None: as it is.
     wrong : str or None
-        What is to be said of a header that is wrong.
+        What is to be said of a file whose header, or end, is wrong.
     missing : str or None
         What a file lacks that was cut off.
     """
@@ -46,12 +50,13 @@ def true_length(file, size):
     one frame), or a placeholder, that is a number within 65,536 of 2^31, 2^32, 2^63 or 2^64, it is
     wrong and what is there is all; anything else is a file that was cut off. A header may also
     promise less: behind the sound there are other chunks, a tag or a few zeros; where there is
-    something else, it is sound.
+    something else, it is sound. Of Ogg files, which promise nothing, those were cut off that end
+    within a page.
 
     Arguments
     ---------
     file : binary file
-        WAV (RIFF, RIFX, RF64), W64, AIFF, CAF, AU or MP3; any other is taken to be right.
+        WAV (RIFF, RIFX, RF64), W64, AIFF, CAF, AU, MP3 or Ogg; any other is taken to be right.
     size : int
         Its bytes.
 
@@ -67,11 +72,14 @@ def true_length(file, size):
     >>> content = bytearray(file.getvalue())
     >>> content[40:44] = 4 * b"\\xff"
     >>> true_length(io.BytesIO(content), len(content)).wrong
-    'promises 4294967295 bytes of sound where there are 1000'
+    'its header promises 4294967295 bytes of sound where there are 1000; all of it is read'
     """
     data = find_data(file, size)
     if data is not None:
         return _of_data(file, size, data)
+    file.seek(0)
+    if file.read(4) == _PAGE:
+        return _of_pages(file, size)
     count = count_frames(file, size)
     return Length() if count is None else _of_frames(count)
 
@@ -140,4 +148,27 @@ def _of_frames(count):
 
 
 def _wrong(promised, there, unit):
-    return f"promises {promised} {unit} of sound where there are {there}"
+    counts = f"{promised} {unit} of sound where there are {there}"
+    return f"its header promises {counts}; all of it is read"
+
+
+def _of_pages(file, size):
+    """Of an Ogg file (Vorbis, Opus, FLAC), which has no length but that of its last page."""
+    file.seek(0)
+    first = file.read(_PAGE_HEAD)
+    begin = max(0, size - _LARGEST_PAGE)
+    file.seek(begin)
+    rest = file.read()
+    at = rest.rfind(_PAGE)
+    last = rest[at:]
+    if at < 0 or len(last) < _PAGE_HEAD or len(last) < _PAGE_HEAD + last[_PAGE_HEAD - 1]:
+        return Length(missing="a page")
+    segments = last[_PAGE_HEAD : _PAGE_HEAD + last[_PAGE_HEAD - 1]]
+    missing = _PAGE_HEAD + len(segments) + sum(segments) - len(last)
+    if missing > 0:
+        return Length(missing=f"{missing} bytes")
+    if first[_SERIAL] != last[_SERIAL]:
+        return Length(wrong="it holds several streams, of which one is read; give them one by one")
+    if not last[_FLAGS] & _IS_LAST:
+        return Length(wrong="it breaks off before its end; what there is is read")
+    return Length()
