@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,11 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "recipes" / "LJSpeech"))
+
+# Whatever Python's own choice: it is quick. Processes started in other ways, which import all
+# anew, have a test of their own, training/test_start_methods.py.
+if "fork" in multiprocessing.get_all_start_methods():
+    multiprocessing.set_start_method("fork", force=True)
 
 # Models in tests are tiny: more threads cost more in waiting than they give.
 if "OMP_NUM_THREADS" not in os.environ:

@@ -135,6 +135,8 @@ def test_help_from_within(recipe, capsys):
         ("preset: {flow: {dept: 5}}", r'depth: --preset "{flow: {depth: 5}}"'),
         ("preset: {flow: {with: 5}}", r'did you mean width: --preset "{width: 5}"'),
         ("preset: {mix: [3]}", "mix is not an option of preset .*, but within it: --mix"),
+        ("preset: small", r'preset: .small. are no options by name; give --preset "{NAME: VALUE}"'),
+        ("preset: {flow: 3}", r'flow: 3 are no options by name; give --preset "{flow: {NAME: '),
         ("zebra: 5", "zebra is not an option of .*; --help lists"),
         ("rate: 5", "--help lists"),
     ],

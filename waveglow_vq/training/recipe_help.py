@@ -265,6 +265,9 @@ def _unknown(replaced, known, keys=()):
             yield (*keys, str(name)), value
         elif isinstance(value, Mapping) and isinstance(known[name], Mapping):
             yield from _unknown(value, known[name], (*keys, name))
+        elif isinstance(known[name], Mapping) and not tag_of(known[name]):
+            form = preset_form((*keys, name, "NAME"), "VALUE")
+            raise UserError(f"{name}: {value!r} are no options by name; give {form}")
 
 
 def _hint(keys, value, options, hparams_file):
