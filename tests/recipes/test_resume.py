@@ -1,7 +1,6 @@
 """A run that is interrupted, at any moment and by any means, goes on as if nothing had happened."""
 
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -9,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 
@@ -75,36 +73,6 @@ def test_only_what_was_lost_is_done_again(command, monkeypatch):
     note_steps(monkeypatch, note)
     run_interrupted(arguments, monkeypatch, step=5)  # the second of the second epoch
     assert seen[5:] == [(2, 4), (3, 5)]
-
-
-@pytest.mark.parametrize(
-    ("minutes", "steps", "expected"),
-    [(30, 4, [4]), (2, 0, [2, 4, 6]), (2, 5, [2, 4, 6]), (5, 2, [2, 4, 6]), (0, 0, [])],
-)
-def test_checkpoints_by_minutes_and_by_steps(command, monkeypatch, minutes, steps, expected):
-    saved = []
-    # A clock that is a minute later each time somebody looks: once a batch, and at a save.
-    times = itertools.count(0.0, 61.0)
-    clock = SimpleNamespace(time=lambda: next(times))
-    for module in ("speechbrain.core", "waveglow_vq.training.steps"):
-        monkeypatch.setattr(f"{module}.time", clock)
-    monkeypatch.setattr(
-        "train.LJSpeechBrain._save_intra_epoch_ckpt", lambda self: saved.append(self.step)
-    )
-    options = ["--segments_per_epoch", 24, "--number_of_epochs", 1]
-    intervals = ["--ckpt_interval_minutes", minutes, "--ckpt_interval_steps", steps]
-    run(command("mel", *options, *intervals))
-    assert saved == expected
-
-
-def test_no_checkpoint_splits_an_accumulation(command, monkeypatch):
-    saved = []
-    monkeypatch.setattr(
-        "train.LJSpeechBrain._save_intra_epoch_ckpt", lambda self: saved.append(self.step)
-    )
-    options = ["--segments_per_epoch", 24, "--number_of_epochs", 1]
-    run(command("mel", *options, *EVERY_STEP, "--grad_accumulation_factor", 2))
-    assert saved == [2, 4, 6]
 
 
 # ---- killed

@@ -2,8 +2,10 @@
 learn anything."""
 
 import json
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
@@ -109,7 +111,8 @@ def test_switches_build_what_they_say(command):
 # ---- what a run leaves
 
 
-def test_a_run_leaves_what_the_readme_promises(command):
+def test_a_run_leaves_what_the_readme_promises(command, capsys, monkeypatch):
+    monkeypatch.setattr("waveglow_vq.training.model_brain.SECONDS_BETWEEN_LINES", 0)
     options = ["--samples_per_epoch", 1, "--test_samples", 1, "--use_tensorboard", True]
     preset = SMALL_VQ + ", code_stride: 2"
     brain = run(command("vq", *options, "--number_of_epochs", 1, preset=preset))
@@ -128,8 +131,22 @@ def test_a_run_leaves_what_the_readme_promises(command):
         assert f"{name}: " in epoch
     results = json.loads((folder / "test_results.json").read_text())
     assert {"nll", "log_mel_l1", "mel_cepstral_distortion", "real_time_factor"} <= results.keys()
+    # The clips of test.json, which are all that were evaluated.
+    clips = json.loads((Path(brain.hparams.manifest_folder) / "test.json").read_text()).values()
+    seconds = sum(clip["duration"] for clip in clips)
+    assert (results["clips"], results["seconds"]) == (len(clips), pytest.approx(seconds, abs=1e-3))
     # 22050 / 256 / 2 codes of 4 bits in a second.
     assert results["bits_per_second"] == pytest.approx(172.265625)
+    # What is said: of small splits before the first step, how far it is, and what there is then.
+    printed = capsys.readouterr().out
+    small, *lines = re.findall(r"test: 2 clips, 9.0 s in all|step \d of 3, loss -?[\d.]+", printed)
+    assert small.startswith("test") and [line[:6] for line in lines] == [
+        "step 1",
+        "step 2",
+        "step 3",
+    ]
+    names = [line.split(":")[0] for line in printed.splitlines()[-4:]]
+    assert names == ["samples", "results", "export", "next"]
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])
@@ -190,26 +207,49 @@ def test_codes_restart_during_training(command):
 # ---- given again, and ending
 
 
-def test_a_finished_run_is_only_evaluated_again(command):
+def test_a_finished_run_is_only_evaluated_again_and_says_so(command, capsys):
     first = run(command("mel"))
+    assert "is finished" not in capsys.readouterr().out
     again = run(command("mel"))
+    sentence = "is finished (epoch 3, step 9): it is only tested and exported again; to train on, "
+    assert sentence + "give a greater --number_of_epochs" in capsys.readouterr().out
     assert_same_weights(weights(first), weights(again))
     assert len(log_lines(again)) == len(log_lines(first)) == 5
     evaluated = run(command("mel", "--test_only"))
     assert_same_weights(weights(first), weights(evaluated))
 
 
-def test_training_ends_in_time(command):
+def test_training_ends_in_time(command, capsys, monkeypatch):
     arguments = command("mel", "--max_minutes", 1e-6, "--number_of_epochs", 100)
+    # Stopped when the time is over and the epoch is not yet validated.
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(
+            train.LJSpeechBrain, "on_stage_end", after_training(train.LJSpeechBrain.on_stage_end)
+        )
+        run(arguments)
+    printed = capsys.readouterr().out
+    assert "time limit of 1e-06 min reached after 1 step" in printed
+    assert "iteration limit" not in printed
     brain = run(arguments)
     assert brain.hparams.schedule.steps == 1
     epoch, test = log_lines(brain)
     # Given again, the command only evaluates again.
     assert log_lines(run(arguments)) == [epoch, test, test]
+    assert "give a greater --max_minutes (it has had 1e-06)" in capsys.readouterr().out
     assert brain.optimizer.param_groups[0]["lr"] == pytest.approx(
         brain.hparams.schedule.rate(1, time_share=1.0)
     )
     assert (Path(brain.hparams.output_folder) / "export").is_dir()
+
+
+def after_training(stage_end):
+    """The end of a stage, after which a signal asks the run to end."""
+
+    def ending(self, stage, *rest):
+        stage_end(self, stage, *rest)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    return ending
 
 
 def test_best_checkpoint_is_chosen_by_what_can_be_compared_across_epochs(command):

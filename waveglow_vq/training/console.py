@@ -119,7 +119,8 @@ def limit_line(schedule):
     >>> limit_line(schedule)
     'time limit of 2 min reached after 186 steps'
     """
-    return f"time limit of {schedule.max_minutes:g} min reached after {schedule.steps:,} steps"
+    steps = f"{schedule.steps:,} step{'s' * (schedule.steps != 1)}"
+    return f"time limit of {schedule.max_minutes:g} min reached after {steps}"
 
 
 def already_finished_line(schedule, epochs, output_folder):
@@ -138,7 +139,7 @@ def already_finished_line(schedule, epochs, output_folder):
     if schedule.time_share >= 1:
         more = f"--max_minutes (it has had {schedule.max_minutes:g})"
     return (
-        f"the run in {output_folder} is finished ({epochs:,} epochs, {schedule.steps:,} steps): it "
+        f"the run in {output_folder} is finished (epoch {epochs:,}, step {schedule.steps:,}): it "
         f"is only tested and exported again; to train on, give a greater {more}, and for another "
         "run another --output_folder"
     )
