@@ -13,6 +13,9 @@ from waveglow_vq.lobes.speakers import UNKNOWN
 
 import torch
 
+# Speakers that an error proposes.
+MOST_HINTS = 6
+
 
 def speaker_numbers(known, labels, batch, interface="VoiceConverter"):
     """Numbers of speakers from their labels.
@@ -42,20 +45,40 @@ def speaker_numbers(known, labels, batch, interface="VoiceConverter"):
     -------
     >>> speaker_numbers(["p225", "p226"], "p226", 3)
     tensor([1, 1, 1])
+    >>> speaker_numbers(["p225", "p226", "p330"], "p22", 1)
+    Traceback (most recent call last):
+    ...
+    waveglow_vq.errors.UserError: speakers: 'p22' is not one of the 3 speakers of this model; near
+    are 'p225' and 'p226', and VoiceConverter.speakers ('waveglow-vq info' at the command line) has
+    all of them.
     """
     labels = list(labels) if isinstance(labels, (list, tuple)) else [labels] * batch
     if len(labels) != batch:
         raise UserError(f"speakers: {len(labels)} labels for a batch of {batch}")
     for label in labels:
         if label not in known:
-            near = difflib.get_close_matches(str(label), known, n=1, cutoff=0.4)
-            hint = f"the nearest is {near[0]!r}" if near else f"the first is {known[0]!r}"
             raise UserError(
                 f"speakers: {label!r} is not one of the {len(known)} speakers of this model; "
-                f"{hint}, and {interface}.speakers ('waveglow-vq info' at the command line) has "
-                "all of them."
+                f"{_hint(str(label), known)}, and {interface}.speakers ('waveglow-vq info' at the "
+                "command line) has all of them."
             )
     return torch.tensor([known.index(label) for label in labels])
+
+
+def _hint(label, known):
+    """Speakers that may be meant: whose labels begin with this one, or hold it, or are similar."""
+    small = label.lower()
+    near = [k for k in known if small and k.lower().startswith(small)]
+    near = near or [k for k in known if small and small in k.lower()]
+    near = near or difflib.get_close_matches(label, known, n=3, cutoff=0.4)
+    if not near:
+        return f"the first is {known[0]!r}"
+    if len(near) == 1:
+        return f"the nearest is {near[0]!r}"
+    names = list(map(repr, near))
+    if len(names) > MOST_HINTS:
+        names[MOST_HINTS:] = [f"{len(names) - MOST_HINTS} more"]
+    return f"near are {', '.join(names[:-1])} and {names[-1]}"
 
 
 def known_voice(model, numbers):
