@@ -64,7 +64,7 @@ def test_the_files_are_what_the_codec_makes(corpus, codec_folder):
         expected = codec.to_code_file(folder / f"{name}.wav")
         assert torch.equal(found.codes, expected.codes) and found[1:] == expected[1:]
     index = read_index(folder / "codes", expected.checksum)
-    assert index == ("export", expected.checksum, 22050, 32, 512, 0, 0, 6, {})
+    assert index == (expected.model, expected.checksum, 22050, 32, 512, 0, 0, 6, {})
     assert index.codes_per_second == pytest.approx(43.07, abs=0.01)
     samples = sum(3000 + 500 * number for number in range(6))
     assert again.report["seconds"] == pytest.approx(samples / 22050)
@@ -162,7 +162,7 @@ def test_another_model_is_noticed(corpus, tmp_path_factory):
     assert again(manifests={"more": write_manifest(folder, more, "more")}) == ["gone"]
     before = contents(folder / "codes")
     other = export_tiny(tmp_path_factory.mktemp("other"), "mel_vq", codebook_size=64)[0]
-    with pytest.raises(UserError, match=r"codes of the model 'export' with checksum .*--force"):
+    with pytest.raises(UserError, match=r"codes of the model '[^']+' with checksum .*--force"):
         again(other)
     assert contents(folder / "codes") == before
     assert again(other, overwrite=True) == NAMES

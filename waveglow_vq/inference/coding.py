@@ -11,7 +11,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.inference.analysis import analyse, own_vector
 from waveglow_vq.inference.code_file import CodeFile, model_checksum
 from waveglow_vq.inference.interface import load_export
-from waveglow_vq.inference.loading import read_export_header
+from waveglow_vq.inference.loading import CODEC_FOLDER, HPARAMS_FILE, read_export_header
 from waveglow_vq.lobes.pitch import pitch_values
 
 import torch
@@ -252,9 +252,23 @@ def checksum_of(interface):
 
 
 def model_name(interface):
-    """Name of the folder that the model was loaded from; ``unnamed`` if from none."""
+    """Name of the run that the model is from, by its folder; ``unnamed`` if it has none.
+
+    A run exports to a folder ``export`` in its own, whose name may be the number of its seed alone:
+    then the name of the folder above comes before it. A codec within an export of text to speech
+    has the name of that export.
+    """
     pretrainer = getattr(interface.hparams, "pretrainer", None)
     weights = getattr(pretrainer, "paths", {}).get("model")
     # As bytes that are no UTF-8 may be part of a name.
-    name = "unnamed" if weights is None else Path(str(weights)).resolve().parent.name
+    if weights is None:
+        return "unnamed"
+    folder = Path(str(weights)).resolve().parent
+    if folder.name == CODEC_FOLDER and (folder.parent / HPARAMS_FILE).is_file():
+        folder = folder.parent
+    if folder.name == "export" and folder.parent.name:
+        folder = folder.parent
+    name = folder.name
+    if name.isdecimal() and folder.parent.name:
+        name = f"{folder.parent.name}/{name}"
     return name.encode("utf-8", "replace").decode("utf-8")
