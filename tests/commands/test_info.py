@@ -70,6 +70,13 @@ def test_a_file_of_codes(codec_folder, recording, tmp_path, run, refused):
     assert "damaged" in refused("info", path)
 
 
+def test_people_see_four_digits(codec_folder, run):
+    said, told_all = run("info", codec_folder)[1], told(run, codec_folder)
+    for name, digits in (("code_rate", "43.07"), ("bits_per_second", "215.3")):
+        assert told_all[name] != float(digits) == pytest.approx(told_all[name], rel=1e-3)
+        assert said.split(name.replace("_", " ") + " ", 1)[1].split()[0] == digits
+
+
 def test_refusals(tmp_path, refused):
     assert "nothing does not exist" in refused("info", tmp_path / "nothing")
     assert "is not an export folder" in refused("info", tmp_path)

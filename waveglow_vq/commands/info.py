@@ -46,8 +46,13 @@ def run(options):
             from waveglow_vq.checkpoints import describe_checkpoint
 
             report = {"checkpoint": str(path)} | describe_checkpoint(path)
-    print_report(report, options.json)
+    print_report(report if options.json else _rounded(report), options.json)
     return 0
+
+
+def _rounded(report):
+    """For people, four digits are enough; JSON has all of them."""
+    return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in report.items()}
 
 
 def describe_model(folder):
