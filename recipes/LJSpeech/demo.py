@@ -50,6 +50,7 @@ def report(output, device):
     from waveglow_vq.data.features import LogMel
     from waveglow_vq.evaluation.plots import spectrogram_comparison
     from waveglow_vq.evaluation.score import format_table, score_folders
+    from waveglow_vq.evaluation.verdicts import print_report
     from waveglow_vq.inference import SpeechCodec
 
     run = output / "run"
@@ -91,7 +92,7 @@ def report(output, device):
     (output / "figures.json").write_text(
         json.dumps({"figures": figures, "scores": scores}, indent=2) + "\n", "utf-8"
     )
-    print(text)
+    print_report(text)
     print_places(
         output,
         [

@@ -92,6 +92,7 @@ def report(output, device):
     from waveglow_vq.evaluation.plots import attention_picture, spectrogram_comparison
     from waveglow_vq.evaluation.text_to_speech import judge_text_to_speech
     from waveglow_vq.evaluation.text_to_speech_report import format_report
+    from waveglow_vq.evaluation.verdicts import print_report
     from waveglow_vq.inference import TextToSpeech
 
     run, corpus = output / "run", output / "corpus"
@@ -128,7 +129,7 @@ def report(output, device):
     )
     (output / "figures.txt").write_text(text + "\n", "utf-8")
     write_json(output / "figures.json", results)
-    print(text)
+    print_report(text)
     print_places(
         output,
         [

@@ -23,7 +23,8 @@ def lines(conversion, **others):
 
 def cells(report, words):
     (line,) = [line for line in report if words in line]
-    return line.split(words)[1].split()
+    found = line.split(words)[1].split()
+    return found[1:] if found[0] in "↑↓" else found
 
 
 def test_columns_are_the_groups():
@@ -40,6 +41,25 @@ def test_columns_are_the_groups():
 def test_one_group_is_one_column():
     report = lines({"all": group(0.5, -0.00001), "seen": group(0.5, -0.00001)})
     assert report[1].split()[-1] == "seen" and cells(report, "median") == ["0.000"]
+
+
+def test_each_block_ends_with_a_verdict():
+    bits = {"codes_used": 3, "perplexity": 2.0, "uniform": 9, "unigram": 9, "pitch": 0}
+    codes = {"codes_per_second": 43.07, "codebook_size": 32, "bits_per_second": bits}
+    codes |= dict.fromkeys(
+        ("mutual_information", "probe_encoder", "probe_codes", "probe_histograms")
+    )
+    likelihoods = {"utterances": 4, "wrong_speakers": 3, "mean_difference": 0.5}
+    likelihoods |= {"share_positive": 1.0, "share_best": 0.5}
+    report = lines({"all": group(0.5)}, likelihoods=likelihoods, codes=codes)
+    verdicts = [line.split(":")[0] for line in report if line.startswith("  => ")]
+    assert verdicts == [
+        "  => it cares who speaks",
+        "  => most codes are not in use",
+        "  => conversion does not work yet",
+    ]
+    assert report[-1] == "↑ higher is better, ↓ lower is better"
+    assert any("cosine of conversions to the target ↑ " in line for line in report)
 
 
 def test_what_is_missing_is_left_out_and_said():

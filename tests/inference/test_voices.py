@@ -15,6 +15,7 @@ KNOWN = [f"s{number}" for number in range(310, 320)] + ["Anna", "s42", "nobody"]
         ("ANNA", "the nearest is 'Anna'"),
         ("a", "the nearest is 'Anna'"),
         ("n", "the nearest is 'nobody'"),
+        ("N", "the nearest is 'nobody'"),
         ("anan", "the nearest is 'Anna'"),
         ("o", "the nearest is 'nobody'"),
         ("2", "near are 's312' and 's42'"),

@@ -56,6 +56,7 @@ def run(options):
         check_outputs([options.json], options.force, "--json")
     from waveglow_vq.evaluation.alignment import MAX_SHIFT_SAMPLES
     from waveglow_vq.evaluation.score import format_table, score_folders
+    from waveglow_vq.evaluation.verdicts import print_report
 
     results = score_folders(
         options.reference_folder,
@@ -68,7 +69,7 @@ def run(options):
         max_shift_samples=MAX_SHIFT_SAMPLES if options.max_shift is None else options.max_shift,
         progress=sys.stderr.isatty(),
     )
-    print(format_table(results))
+    print_report(format_table(results))
     if options.json is not None:
         with written_whole(options.json, "--json") as part:
             part.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")

@@ -29,9 +29,10 @@ from waveglow_vq.evaluation.conversion_matrix import (
     summarise,
 )
 from waveglow_vq.evaluation.conversion_report import format_report
-from waveglow_vq.evaluation.judges import SpeakerJudge, WordJudge
+from waveglow_vq.evaluation.judges import SpeakerJudge, WordJudge, left_out
 from waveglow_vq.evaluation.plots import conversion_heat_map
 from waveglow_vq.evaluation.speaker_leak import code_leak
+from waveglow_vq.evaluation.verdicts import print_report
 from waveglow_vq.inference.conversion import check_mode, utterance_pitch
 from waveglow_vq.lobes.waveglow import negative_log_likelihood
 from waveglow_vq.signals import held_signals
@@ -232,8 +233,8 @@ def diagnose_conversion(
     mode = settings["mode"] = mode or ("codes" if model.quantizer is not None else "latent_swap")
     check_mode(model, mode)
     notes = []
-    speaker_judge = _judge(SpeakerJudge, "speaker judge", use_judges, notes)
-    word_judge = _judge(WordJudge, "word judge", use_judges if use_word_judge else False, notes)
+    speaker_judge = _judge(SpeakerJudge, VOICES, use_judges, notes)
+    word_judge = _judge(WordJudge, WORDS, use_judges if use_word_judge else False, notes)
     found = read_manifests(manifests, data_root, labels)
     known = [u for name in ("train", "valid", "test") for u in found[name] if u.seen]
     train = [u for u in found["train"] if u.seen]
@@ -299,14 +300,18 @@ def diagnose_conversion(
     return results
 
 
-def _judge(judge, name, wanted, notes):
+VOICES = ("similarity of voices, the matrix of conversions", "speaker judge")
+WORDS = ("word and character errors", "word judge")
+
+
+def _judge(judge, parts, wanted, notes):
     if wanted not in (True, False, REQUIRED):
         raise UserError(f"use_judges: {wanted!r} is not one of True, False, {REQUIRED}")
     if wanted is False:
-        notes.append(f"Without the {name}, as was asked for.")
+        notes.append(left_out(*parts))
         return None
     if wanted is True and not judge.available():
-        notes.append(f"Without the {name}, which is not installed: run make judges.")
+        notes.append(left_out(*parts, installed=False))
         return None
     return judge()
 
@@ -410,7 +415,7 @@ def main(arguments=None):
     results = diagnose_conversion(
         export.mods.model, export.mods.features, export.speakers, **options
     )
-    print(format_report(results))
+    print_report(format_report(results))
     print(f"\n{options['output']}: diagnostics.json, diagnostics.txt, samples/")
 
 

@@ -4,6 +4,15 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
+from waveglow_vq.evaluation.verdicts import (
+    HIGHER,
+    LEGEND,
+    LOWER,
+    code_verdict,
+    conversion_verdict,
+    likelihood_verdict,
+)
+
 GROUPS = ("all", "seen", "unseen")
 
 
@@ -25,21 +34,26 @@ def format_report(results):
     >>> print(format_report({"likelihoods": {"mean_difference": 0.05, "share_positive": 1.0,
     ...     "share_best": 0.5, "utterances": 4, "wrong_speakers": 3, "differences": {}}}))
     Does the model care who speaks? (4 held-out utterances, 3 wrong speakers each)
-      NLL with a wrong speaker minus NLL with the right one, nats per sample     0.0500
-      utterances for which that is positive                                      100.0 %
-      utterances for which the right speaker is the best                          50.0 %
+      NLL with a wrong speaker minus NLL with the right one, nats per sample ↑     0.0500
+      utterances for which that is positive ↑                                      100.0 %
+      utterances for which the right speaker is the best ↑                          50.0 %
+      => it cares a little who speaks: by less than 0.2 nats per sample
+    <BLANKLINE>
+    ↑ higher is better, ↓ lower is better
     """
     sections = [
         _likelihoods(results.get("likelihoods")),
         _codes(results.get("codes")),
         _conversion(results.get("conversion")),
-        list(results.get("notes", [])),
     ]
+    if any(sections):
+        sections.append([LEGEND])
+    sections.append(list(results.get("notes", [])))
     return "\n\n".join("\n".join(section) for section in sections if section)
 
 
 def _line(words, *cells):
-    return f"  {words:<70}" + "".join(f"{cell:>11}" for cell in cells).rstrip()
+    return f"  {words:<72}" + "".join(f"{cell:>11}" for cell in cells).rstrip()
 
 
 def _likelihoods(found):
@@ -49,11 +63,15 @@ def _likelihoods(found):
         f"Does the model care who speaks? ({found['utterances']} held-out utterances, "
         f"{found['wrong_speakers']} wrong speakers each)",
         _line(
-            "NLL with a wrong speaker minus NLL with the right one, nats per sample",
+            f"NLL with a wrong speaker minus NLL with the right one, nats per sample {HIGHER}",
             f"{found['mean_difference']:.4f}",
         ),
-        _line("utterances for which that is positive", _percent(found["share_positive"])),
-        _line("utterances for which the right speaker is the best", _percent(found["share_best"])),
+        _line(f"utterances for which that is positive {HIGHER}", _percent(found["share_positive"])),
+        _line(
+            f"utterances for which the right speaker is the best {HIGHER}",
+            _percent(found["share_best"]),
+        ),
+        likelihood_verdict(found),
     ]
 
 
@@ -75,9 +93,9 @@ def _codes(found):
         lines.append(_line("bit/s of pitch beside the codes", f"{bits['pitch']:.0f}"))
     told = found["mutual_information"]
     if told:
-        words = "bits about the speaker in one code, bias removed"
+        words = f"bits about the speaker in one code, bias removed {LOWER}"
         lines.append(_line(words, f"{told['bits']:.3f}"))
-        words = "the same, as a share of all that could be said"
+        words = f"the same, as a share of all that could be said {LOWER}"
         lines.append(_line(words, _percent(told["share"])))
     probes = {
         "mean encoder output": found["probe_encoder"],
@@ -87,13 +105,16 @@ def _codes(found):
     for words, probe in probes.items():
         if probe:
             lines.append(
-                _line(f"speaker named by a linear probe on {words}", _percent(probe["accuracy"]))
+                _line(
+                    f"speaker named by a linear probe on {words} {LOWER}",
+                    _percent(probe["accuracy"]),
+                )
             )
     probe = found["probe_encoder"]
     if probe:
         words = f"  by always naming the most frequent of {probe['speakers']} speakers"
         lines.append(_line(words, _percent(probe["majority"])))
-    return lines
+    return [*lines, code_verdict(found)]
 
 
 def _conversion(found):
@@ -116,26 +137,31 @@ def _conversion(found):
 
     row("conversions", str, "conversions")
     row("pairs of source speaker and target", str, "speaker_pairs")
-    row("conversions nearer to the target's voice than to the source's", _percent,
+    row(f"conversions nearer to the target's voice than to the source's {HIGHER}", _percent,
         "similarity", "share_nearer_to_target")  # fmt: skip
-    row("pairs for which that is so on the mean", _percent,
+    row(f"pairs for which that is so on the mean {HIGHER}", _percent,
         "similarity", "share_of_pairs_nearer_to_target")  # fmt: skip
-    row("cosine of conversions to the target", _three, "similarity", "to_target")
-    row("cosine of conversions to the source", _three, "similarity", "to_source")
+    row(f"cosine of conversions to the target {HIGHER}", _three, "similarity", "to_target")
+    row(f"cosine of conversions to the source {LOWER}", _three, "similarity", "to_source")
     row("cosine of the recordings to the target", _three, "similarity", "recording_to_target")
     row("cosine of the recordings to their own speaker", _three,
         "similarity", "recording_to_source")  # fmt: skip
-    row("cosine of same-speaker reconstructions to that speaker", _three,
+    row(f"cosine of same-speaker reconstructions to that speaker {HIGHER}", _three,
         "similarity", "reconstruction_to_source")  # fmt: skip
-    row("F0 moved towards the target (1: all the way), median", _three, "f0_moved", "median")
-    row("DTW-MCD of conversions to the source's reconstruction, dB", _three,
+    row(
+        f"F0 moved towards the target (1: all the way), median {HIGHER}",
+        _three,
+        "f0_moved",
+        "median",
+    )
+    row(f"DTW-MCD of conversions to the source's reconstruction, dB {LOWER}", _three,
         "mcd_to_reconstruction_db")  # fmt: skip
-    row("DTW-MCD of reconstructions to the recording, dB", _three, "reconstruction_mcd_db")
+    row(f"DTW-MCD of reconstructions to the recording, dB {LOWER}", _three, "reconstruction_mcd_db")
     for key in ("recordings", "reconstructions", "conversions"):
-        row(f"word error of {key}", _three, "words", key, "word_error")
+        row(f"word error of {key} {LOWER}", _three, "words", key, "word_error")
     for key in ("recordings", "reconstructions", "conversions"):
-        row(f"character error of {key}", _three, "words", key, "character_error")
-    return lines
+        row(f"character error of {key} {LOWER}", _three, "words", key, "character_error")
+    return [*lines, conversion_verdict(columns[0])]
 
 
 def _look_up(value, keys):

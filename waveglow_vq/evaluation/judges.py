@@ -21,6 +21,34 @@ JUDGE_RATE = 16000
 _WHERE_FROM = "install the judges with make judges, or leave this one out"
 
 
+def left_out(what, judge, installed=True):
+    """A sentence for a report about what is not judged.
+
+    Arguments
+    ---------
+    what : str
+        What would be judged.
+    judge : str
+        By whom.
+    installed : bool
+        That it was not wanted, rather than not there.
+
+    Example
+    -------
+    >>> left_out("words", "word judge")
+    'Left out, as was asked for: words (the word judge).'
+    >>> left_out("words", "word judge", False)
+    "Left out: words, since the word judge is not installed; 'make judges' in the project's folder
+    installs it."
+    """
+    if installed:
+        return f"Left out, as was asked for: {what} (the {judge})."
+    return (
+        f"Left out: {what}, since the {judge} is not installed; 'make judges' in the project's"
+        " folder installs it."
+    )
+
+
 class SpeakerJudge:
     """Embeds voices with resemblyzer's speaker encoder (LSTM, trained with the GE2E loss).
 

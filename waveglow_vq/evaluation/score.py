@@ -25,6 +25,7 @@ from waveglow_vq.evaluation.metrics import (
     spectral_convergence,
 )
 from waveglow_vq.evaluation.pitch import compare_f0
+from waveglow_vq.evaluation.verdicts import LOWER, score_verdict
 from waveglow_vq.files import count_kinds, user_path, walk_files
 
 from tqdm import tqdm
@@ -38,6 +39,12 @@ METRICS = {
     "log_f0_rmse": "log-F0 RMSE",
     "voicing_error": "voicing err.",
 }
+
+
+UNITS = (
+    f"{LOWER} lower is better, 0 for a copy; log-mel L1 and log-F0 RMSE are in natural logarithms"
+    " (0.058 is a semitone), MCD in dB, voicing errors a share of the frames"
+)
 
 
 def score_pair(
@@ -229,7 +236,7 @@ def format_table(results):
     Returns
     -------
     str
-        One line per file, a line of means, and a sentence for each thing to know.
+        One line per file, a line of means, units, a verdict, and a sentence for each thing to know.
 
     Example
     -------
@@ -237,12 +244,15 @@ def format_table(results):
     ...     "delay_samples": 0, "gain": 1.0, "length_difference_samples": 0}
     >>> print(format_table({"files": {"a": one}, "mean": one, "settings": {"align": False,
     ...     "level_match": False}, "missing_estimates": ["b"], "missing_references": []}))
-    file    log-mel L1  spec. conv.  MR-STFT  MCD [dB]  log-F0 RMSE  voicing err.
-    a            0.250        0.250    0.250     0.250        0.250         0.250
-    mean         0.250        0.250    0.250     0.250        0.250         0.250
+    file    log-mel L1 ↓  spec. conv. ↓  MR-STFT ↓  MCD [dB] ↓  log-F0 RMSE ↓  voicing err. ↓
+    a              0.250          0.250      0.250       0.250          0.250           0.250
+    mean           0.250          0.250      0.250       0.250          0.250           0.250
+    ↓ lower is better, 0 for a copy; log-mel L1 and log-F0 RMSE are in natural logarithms (0.058 is
+    a semitone), MCD in dB, voicing errors a share of the frames
+      => as near to the recordings as good vocoders come
     1 recording without a reconstruction, left out: b
     """
-    headings = list(METRICS.values())
+    headings = [f"{heading} {LOWER}" for heading in METRICS.values()]
     extra = []
     if results["settings"]["align"]:
         extra.append(("delay", "delay_samples", "{:d}"))
@@ -256,6 +266,7 @@ def format_table(results):
         cells += [form.format(scores[key]) if key in scores else "" for _, key, form in extra]
         row = [f"{c:>{len(h) + 2}}" for c, h in zip(cells, headings, strict=True)]
         lines.append("".join([f"{name:<{width}}", *row]).rstrip())
+    lines += [UNITS, score_verdict(results["mean"]["log_mel_l1"])]
     for names, kind in (
         (results["missing_estimates"], "recording{} without a reconstruction"),
         (results["missing_references"], "reconstruction{} without a recording"),

@@ -49,7 +49,7 @@ from waveglow_vq.data.shards import sound_source
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.evaluation.attention import longest_repetition, loop_signs
 from waveglow_vq.evaluation.conversion_data import choose
-from waveglow_vq.evaluation.judges import WordJudge
+from waveglow_vq.evaluation.judges import WordJudge, left_out
 from waveglow_vq.evaluation.plots import attention_picture
 from waveglow_vq.evaluation.text_to_speech_figures import (
     cepstrum_of,
@@ -64,6 +64,7 @@ from waveglow_vq.evaluation.text_to_speech_figures import (
     word_errors,
 )
 from waveglow_vq.evaluation.text_to_speech_report import checked_bars, format_report, summarise
+from waveglow_vq.evaluation.verdicts import print_report
 
 import torch
 from tqdm import tqdm
@@ -184,8 +185,7 @@ def judge_text_to_speech(
 def _word_judge(wanted, notes):
     if wanted and WordJudge.available():
         return WordJudge()
-    reason = "which is not installed: run make judges." if wanted else "as was asked for."
-    notes.append(f"Without the word judge, {reason}")
+    notes.append(left_out("word and character errors", "word judge", installed=not wanted))
     return None
 
 
@@ -269,7 +269,7 @@ def main(arguments=None):
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, results)
-    print(format_report(results, bars))
+    print_report(format_report(results, bars))
     print(f"\n{path}, {path.with_suffix('')}: the report, pictures and sound files")
 
 

@@ -8,6 +8,7 @@ import math
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.judges import ErrorCounts, error_rates
+from waveglow_vq.evaluation.verdicts import HIGHER, LEGEND, LOWER, speech_verdict
 
 # Name in the summary: what the table calls it. All are means or shares over the utterances, unless
 # it says something else.
@@ -42,6 +43,11 @@ _SHARES = {
     "nearer_to_own", "reconstruction_nearer_to_own", "truncated", "looping", "diagonal", "stopped",
     "accuracy", "pitch_accuracy", "diagonal_teacher_forced",
 }  # fmt: skip
+
+
+# Neither more nor less is better.
+_NO_DIRECTION = {"duration_ratio"}
+_HIGHER = {*_SHARES} - {"truncated", "looping"}
 
 
 def summarise(rows):
@@ -146,9 +152,13 @@ def format_report(results, bars=None):
     >>> summary = {"utterances": 2, "mcd_ratio": 1.25, "nearer_to_own": 0.5}
     >>> results = {"utterances": {}, "summary": summary, "notes": []}
     >>> print(format_report(results, {"mcd_ratio": 1.3}))
-    2 utterances                                                               found        bar
-      ratio of these two                                                       1.250      1.300
-      speech nearer to its own recording than to any of the others            50.0 %
+    2 utterances                                                                 found        bar
+        ratio of these two ↓                                                     1.250      1.300
+      speech nearer to its own recording than to any of the others ↑            50.0 %
+      => reading does not work yet: 50 % are nearer to their own recording than to others, where
+    90 % is aimed at; speech is 1.25 times as far from its recording as the codec's reconstruction
+    <BLANKLINE>
+    ↑ higher is better, ↓ lower is better
     """
     rows, summary = results["utterances"], results["summary"]
     sections = [_table(rows)] if rows else []
@@ -158,8 +168,9 @@ def format_report(results, bars=None):
     for name, words in FIGURES.items():
         if name in summary:
             bar = _cell(name, bars[name]) if name in bars else ""
-            lines.append(_line(f"  {words}", _cell(name, summary[name]), bar))
-    sections += [lines, list(results["notes"])]
+            arrow = HIGHER if name in _HIGHER else "" if name in _NO_DIRECTION else LOWER
+            lines.append(_line(f"  {words} {arrow}", _cell(name, summary[name]), bar))
+    sections += [[*lines, speech_verdict(summary)], [LEGEND], list(results["notes"])]
     return "\n\n".join("\n".join(section) for section in sections if section)
 
 
@@ -184,7 +195,7 @@ def _table(rows):
 
 
 def _line(words, *cells):
-    return (f"{words:<70}" + "".join(f"{cell:>11}" for cell in cells)).rstrip()
+    return (f"{words:<72}" + "".join(f"{cell:>11}" for cell in cells)).rstrip()
 
 
 def _cell(name, value):
