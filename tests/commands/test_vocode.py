@@ -6,10 +6,10 @@ import time
 from functools import partial
 from subprocess import PIPE
 
-from waveglow_vq.commands.vocode import read_log_mel
 from waveglow_vq.data.audio import read_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import WaveGlowVocoder
+from waveglow_vq.inference.log_mels import read_log_mel
 
 import numpy as np
 import pytest
@@ -130,7 +130,10 @@ def test_log_mel_files_are_checked_and_never_executed(mel, tmp_path):
     np.save(tmp_path / "objects.npy", np.array([Payload(trace)]), allow_pickle=True)
     (tmp_path / "pickle.npy").write_bytes(pickle.dumps(Payload(trace)))
     torch.save(Payload(trace), tmp_path / "pickle.pt")
-    torch.save({"mel": mel}, tmp_path / "dict.pt")
+    torch.save({"mel": mel, "text": "what was said"}, tmp_path / "dict.pt")
+    torch.save({"text": "what was said"}, tmp_path / "text.pth")
+    np.savez(tmp_path / "several.npz", quiet=mel.numpy() - 3, loud=mel.numpy())
+    np.savez(tmp_path / "none.npz")
     torch.save(mel.T, tmp_path / "transposed.pt")
     torch.save(mel[None].expand(2, -1, -1), tmp_path / "batch.pt")
     torch.save(mel[:, :0], tmp_path / "empty.pt")
@@ -138,20 +141,20 @@ def test_log_mel_files_are_checked_and_never_executed(mel, tmp_path):
     torch.save(mel / 0, tmp_path / "infinite.pt")
     np.save(tmp_path / "cut.npy", mel.numpy())
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-100])
-    with open(tmp_path / "several.npy", "wb") as file:
-        np.savez(file, mel=mel.numpy())
     for name, words in (
         ("objects.npy", "other objects are not loaded"),
         ("pickle.npy", "other objects are not loaded"),
         ("pickle.pt", "other objects are not loaded"),
-        ("dict.pt", "holds a dict"),
+        ("dict.pt", r"holds 2 arrays \('mel', 'text'\), where one log-mel is wanted"),
+        ("text.pth", "holds a str"),
+        ("several.npz", r"holds 2 arrays \('quiet', 'loud'\)"),
+        ("none.npz", "holds 0 arrays"),
         ("transposed.pt", r"not \[30, 80\]; it seems to be transposed"),
         ("batch.pt", r"not \[2, 80, 30\]$"),
         ("empty.pt", r"not \[80, 0\]$"),
         ("whole.pt", "floating-point numbers, not torch.int64"),
         ("infinite.pt", "NaN or infinity"),
         ("cut.npy", "cannot be read as a log-mel"),
-        ("several.npy", "holds a NpzFile"),
         ("missing.npy", "does not exist"),
     ):
         with pytest.raises(UserError, match=words) as error:
@@ -160,3 +163,7 @@ def test_log_mel_files_are_checked_and_never_executed(mel, tmp_path):
     assert not trace.exists()
     torch.save(mel[None].half(), tmp_path / "good.pt")
     assert torch.equal(read_log_mel(tmp_path / "good.pt"), mel.half().float())
+    torch.save({"mel": mel}, tmp_path / "good.pth")
+    np.savez(tmp_path / "good.npz", mel.numpy().astype(">f8")[:, ::-1])
+    assert torch.equal(read_log_mel(tmp_path / "good.pth"), mel)
+    assert torch.equal(read_log_mel(tmp_path / "good.npz"), mel.flip(1))

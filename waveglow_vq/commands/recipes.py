@@ -11,6 +11,7 @@ from pathlib import Path
 
 import waveglow_vq
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import user_path
 
 EXAMPLES = """\
   waveglow-vq recipes .
@@ -27,7 +28,7 @@ def add_arguments(parser):
 
 def run(options):
     """Copies; says what was copied and what to type next. Returns the exit status."""
-    folder = Path(options.folder).expanduser()
+    folder = user_path(options.folder)
     copied = copy_recipes(folder)
     print(f"{folder}: {copied} files in {' and '.join(f'{name}/' for name in FILES)}")
     corpora = sorted(path.parent.name for path in folder.glob("recipes/*/train.py"))
@@ -62,7 +63,7 @@ def copy_recipes(folder):
     >>> copy_recipes(tempfile.mkdtemp()) > 20
     True
     """
-    folder, source = Path(folder).expanduser(), recipes_folder()
+    folder, source = user_path(folder), recipes_folder()
     for name in FILES:
         if os.path.lexists(folder / name):
             raise UserError(f"DIR: {folder / name} is there already; name another folder")

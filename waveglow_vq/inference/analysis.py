@@ -76,7 +76,7 @@ def analyse(model, features, blocks, whole_hops=False, context=NO_CONTEXT):
                 tracker.add(block)
             yield block.to(device)
         if whole_hops:
-            yield torch.zeros(-samples % hop, device=device)
+            yield torch.zeros(-samples % hop, device=device, dtype=torch.float32)
 
     if model.quantizer is None:
         log_mel = _join_log_mels(features, passing())

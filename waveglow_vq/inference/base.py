@@ -4,15 +4,19 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import math
+from pathlib import Path
 
 from waveglow_vq.data.blocks import WavWriter
+from waveglow_vq.devices import warn_of_slow_half
 from waveglow_vq.errors import UserError
-from waveglow_vq.files import user_path
+from waveglow_vq.inference.builders import build_errors
+from waveglow_vq.inference.given import as_number, as_path
 from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, read_export_header
+from waveglow_vq.inference.running import checked_run_opts, default_dtype
 
 import torch
 from speechbrain.inference.interfaces import Pretrained
+from speechbrain.utils.autocast import AMPConfig, TorchAutocast
 from speechbrain.utils.fetching import FetchSource
 
 
@@ -24,9 +28,12 @@ class ExportedInterface(Pretrained):
     """
 
     MODULES_NEEDED = ["model"]
+    # What is computed again where it is needed: copies do not take it with them.
+    CACHES = ("_known_checksum",)
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, modules=None, hparams=None, run_opts=None, **kwargs):
+        super().__init__(modules, hparams, checked_run_opts(run_opts), **kwargs)
+        warn_of_slow_half(f"precision {self.precision}", self.precision, self.device_type)
         for name in self.MODULES_NEEDED:
             if name not in self.mods:
                 raise UserError(f"modules: '{name}' is missing; {type(self).__name__} needs it.")
@@ -60,18 +67,21 @@ class ExportedInterface(Pretrained):
         UserError
             If the folder is missing, incomplete, damaged, or an export for another interface.
         """
-        _check_device(kwargs.get("run_opts"))
+        kwargs["run_opts"] = checked_run_opts(kwargs.get("run_opts"))
         if not isinstance(source, FetchSource):
-            source = user_path(source)
+            source = as_path("source", source)
+            hparams_file = _name_in(source, hparams_file)
             header = read_export_header(source, hparams_file)
             _check_interface(cls, header["interface"], source)
             if header.get("speakers") is not None and not (source / LABELS_FILE).is_file():
                 raise UserError(f"{source} has no {LABELS_FILE}: the speaker labels are missing.")
             # A file of the same name that an earlier model left in savedir would be preferred.
             kwargs["savedir"] = None
-            kwargs |= cls.read_parts(source, header, kwargs.get("run_opts"))
+            kwargs |= cls.read_parts(source, header, kwargs["run_opts"])
             source = str(source)
-        return super().from_hparams(source, hparams_file=hparams_file, **kwargs)
+        # Models are built and computed in fp32, whatever a program has made torch's default.
+        with default_dtype(torch.float32), build_errors(Path(str(source), hparams_file)):
+            return super().from_hparams(source, hparams_file=hparams_file, **kwargs)
 
     @classmethod
     def read_parts(cls, folder, header, run_opts):
@@ -96,6 +106,7 @@ class ExportedInterface(Pretrained):
         """Blocks ``[n]`` as a whole ``[1, N]``, written to a file too where one is given."""
         if output_path is None:
             return torch.cat(list(blocks))[None]
+        output_path = as_path("output_path", output_path)
         collected = []
         with WavWriter(output_path, self.sample_rate) as writer:
             for block in blocks:
@@ -104,11 +115,34 @@ class ExportedInterface(Pretrained):
         return torch.cat(collected)[None]
 
     def _checked_sigma(self, sigma):
-        if sigma is None:
-            sigma = self.sampling_sigma
-        if not (0 <= sigma < math.inf):
-            raise UserError(f"sigma: {sigma}; it has to be a number of at least 0")
-        return float(sigma)
+        return as_number("sigma", self.sampling_sigma if sigma is None else sigma)
+
+    def _apply(self, fn, recurse=True):
+        """What ``to()``, ``cuda()``, ``half()`` and their like do to all tensors; weights may move
+        to another device, and stay in fp32."""
+        probe = torch.zeros(1, dtype=torch.float32, device=next(self.parameters()).device)
+        try:
+            probe = fn(probe)
+        except Exception as error:  # devices that are missing have errors of their own
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"the interface cannot be moved there: {reason}") from error
+        if probe.dtype != torch.float32:
+            raise UserError(
+                f"the weights of an interface stay in fp32 and cannot become {probe.dtype}; "
+                "prepare_inference('bf16'), or 'fp16' on a GPU, has it compute in half precision"
+            )
+        super()._apply(fn, recurse)
+        self._moved_to(probe.device)
+        return self
+
+    def _moved_to(self, device):
+        """Follows the weights to a device."""
+        self.device, self.device_type = str(device), device.type
+        dtype = AMPConfig.from_name(self.precision).dtype
+        self.inference_ctx = TorchAutocast(device_type=device.type, dtype=dtype)
+
+    def __getstate__(self):
+        return {k: v for k, v in self.__dict__.items() if k not in self.CACHES}
 
 
 def _check_interface(cls, name, source):
@@ -120,8 +154,14 @@ def _check_interface(cls, name, source):
         )
 
 
-def _check_device(run_opts):
-    device = run_opts.get("device") if isinstance(run_opts, dict) else None
-    device = getattr(run_opts, "device", device)
-    if device and str(device).startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device: {device} was asked for, but torch finds no CUDA device here.")
+def _name_in(folder, hparams_file):
+    """Name of the YAML file in an export folder, of which the whole path may be given too."""
+    if not isinstance(hparams_file, (str, Path)):
+        kind = type(hparams_file).__name__
+        raise UserError(f"hparams_file: expected the name of a file in {folder}, got {kind}")
+    name = Path(hparams_file)
+    if name.is_absolute():
+        if name.parent.resolve() != folder.resolve():
+            raise UserError(f"hparams_file: {name} is not in {folder}; give a file of the export")
+        name = Path(name.name)
+    return str(name)

@@ -8,6 +8,7 @@ import math
 
 from waveglow_vq.data.blocks import log_mel_blocks
 from waveglow_vq.errors import UserError
+from waveglow_vq.inference.given import as_numbers
 from waveglow_vq.lobes.lengths import shares
 
 import torch
@@ -63,7 +64,7 @@ def item_counts(option, lengths, batch, total):
     """
     if lengths is None:
         return torch.full((batch,), total)
-    counts = torch.as_tensor(lengths).detach().cpu().flatten()
+    counts = as_numbers(option, lengths).detach().cpu().flatten()
     if counts.shape != (batch,):
         raise UserError(f"{option}: {counts.numel()} lengths for a batch of {batch}")
     if counts.is_floating_point():

@@ -7,7 +7,9 @@ Authors
 from collections.abc import Iterable
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.inference.given import as_numbers
 
+import numpy as np
 import torch
 
 
@@ -34,7 +36,7 @@ class Chunks:
     """
 
     def __init__(self, option, chunks, shape, check):
-        if isinstance(chunks, torch.Tensor) or not isinstance(chunks, Iterable):
+        if isinstance(chunks, (torch.Tensor, np.ndarray)) or not isinstance(chunks, Iterable):
             raise UserError(
                 f"{option}: expected an iterable of chunks, got {type(chunks).__name__}; a whole "
                 "tensor is cut into chunks by its split(64, dim=-1)"
@@ -50,11 +52,7 @@ class Chunks:
     def __iter__(self):
         for number, chunk in enumerate(self.chunks, start=1):
             name = f"{self.option}: chunk {number}"
-            try:
-                chunk = torch.as_tensor(chunk)
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise UserError(f"{name} is no tensor: {error}") from error
-            chunk = self.check(name, self._batched(name, chunk))
+            chunk = self.check(name, self._batched(name, as_numbers(name, chunk)))
             self.steps += chunk.shape[-1]
             yield chunk
         if not self.steps:

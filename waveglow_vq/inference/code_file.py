@@ -375,7 +375,7 @@ def _from_bytes(data):
     if flags & _HAS_PITCH:
         levels, per_pitch, pitches = _PITCH.unpack(take(_PITCH.size))
     if flags & _HAS_STATISTICS:
-        statistics = torch.tensor(_STATISTICS.unpack(take(_STATISTICS.size)))
+        statistics = torch.tensor(_STATISTICS.unpack(take(_STATISTICS.size)), dtype=torch.float32)
     if flags & _HAS_VOICE:
         channels = _CHANNELS.unpack(take(_CHANNELS.size))[0]
         voice = torch.from_numpy(np.frombuffer(take(4 * channels), "<f4").astype(np.float32))

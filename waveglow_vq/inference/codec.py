@@ -13,6 +13,7 @@ from waveglow_vq.inference.chunks import Chunks
 from waveglow_vq.inference.coding import check_code_file, new_code_file
 from waveglow_vq.inference.conversion import utterance_content
 from waveglow_vq.inference.encoding import code_blocks
+from waveglow_vq.inference.given import as_numbers
 from waveglow_vq.inference.interface import ExportedModel
 from waveglow_vq.inference.streaming import condition_blocks
 
@@ -321,7 +322,7 @@ class SpeechCodec(ExportedModel):
 
     def _checked_codes(self, codes):
         """Codes on the device, and how many each item has, ``[B]``."""
-        codes = torch.as_tensor(codes).to(self.device)
+        codes = as_numbers("codes", codes).to(self.device)
         if codes.dim() != 2 or 0 in codes.shape:
             raise UserError(f"codes: expected [batch, codes], got {list(codes.shape)}")
         codes = self._checked_values("codes", codes)

@@ -117,8 +117,9 @@ def stream_swap(model, features, read, source, target, keep_pitch=True, context=
 
     def whole_hops():
         for block in read():
-            yield block[None].to(device)
-        yield torch.zeros(1, -analysis.samples % hop, device=device)
+            block = block[None].to(device)
+            yield block
+        yield block.new_zeros(1, -analysis.samples % hop)
 
     noise = stream_noise(model, there, whole_hops(), frames, source[0], context=context)
     wavs = stream_waveform(model, back, target[0], noise=noise, frames=frames, context=context)

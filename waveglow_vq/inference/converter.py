@@ -10,6 +10,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.inference.coding import check_code_file, recording_code_file
 from waveglow_vq.inference.conversion import check_mode, convert_utterances, utterance_pitch
 from waveglow_vq.inference.conversion_stream import flat_pitch, stream_codes, stream_swap
+from waveglow_vq.inference.given import as_numbers, as_sound
 from waveglow_vq.inference.interface import ExportedModel
 from waveglow_vq.inference.noise import checked_generator
 from waveglow_vq.inference.voices import (
@@ -146,7 +147,7 @@ all of them.
         wavs, counts = self._checked_wavs(wavs, wav_lens)
         _check_target(speakers, reference)
         if reference is not None:
-            reference = torch.as_tensor(reference)
+            reference = as_numbers("reference", reference)
             reference = reference[None] if reference.dim() == 1 else reference
         call = self._checked_call(speakers, reference, source_speakers, mode, sigma, len(wavs))
         generator = checked_generator(generator)
@@ -300,6 +301,7 @@ all of them.
     def _reader(self, path):
         """What gives the blocks ``[n]`` of a sound file, from its begin on, whenever it is called:
         what follows reads a recording once or twice, and never holds it."""
+        path = as_sound(path)
         return lambda: self._read_blocks(path)[0]
 
     @torch.no_grad()

@@ -61,8 +61,8 @@ def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
 
 
 def _whole_hops(wavs, hop):
-    samples, device = 0, None
+    samples, wav = 0, None
     for wav in wavs:
-        samples, device = samples + len(wav), wav.device
+        samples += len(wav)
         yield wav[None]
-    yield torch.zeros(1, -samples % hop, device=device)
+    yield wav.new_zeros(1, -samples % hop)

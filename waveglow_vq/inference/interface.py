@@ -8,6 +8,7 @@ import functools
 
 from waveglow_vq.data.audio import audio_info_for_model, read_for_model
 from waveglow_vq.data.blocks import read_blocks
+from waveglow_vq.devices import warn_of_slow_half
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.base import ExportedInterface
 from waveglow_vq.inference.batching import (
@@ -16,6 +17,7 @@ from waveglow_vq.inference.batching import (
     item_counts,
     relative_lengths,
 )
+from waveglow_vq.inference.given import as_path, as_sound, as_waveforms, check_samples
 from waveglow_vq.inference.loading import read_export_header
 from waveglow_vq.inference.noise import checked_generator, discard_noise
 from waveglow_vq.inference.streaming import is_long, stream_waveform
@@ -39,8 +41,7 @@ class ExportedModel(ExportedInterface):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         # What the fast path computes with; see prepare_inference.
-        usable = self.precision in DTYPES and (self.precision, self.device_type) != ("fp16", "cpu")
-        self._dtype = self.precision if usable else "fp32"
+        self._dtype = "fp32" if self._why_not(self.precision) else self.precision
 
     @property
     def sample_rate(self):
@@ -80,10 +81,9 @@ class ExportedModel(ExportedInterface):
         """
         if dtype not in DTYPES:
             raise UserError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
-        if dtype == "fp16" and self.device_type != "cuda":
-            raise UserError(f"dtype: fp16 needs a GPU, not {self.device}; take bf16 or fp32")
-        if dtype == "bf16" and self.device_type == "cuda" and not torch.cuda.is_bf16_supported():
-            raise UserError(f"dtype: {self.device} does not compute in bf16; take fp16 or fp32")
+        if why := self._why_not(dtype):
+            raise UserError(f"dtype: {why}")
+        warn_of_slow_half(f"dtype {dtype}", dtype, self.device_type)
         self._dtype = dtype
         self._prepared()
         flows = self.mods.model.vocoder
@@ -91,6 +91,30 @@ class ExportedModel(ExportedInterface):
         if compile:
             flows.inverse_flows = _compiled(flows.inverse_flows, self.device_type)
         return self
+
+    def _why_not(self, dtype):
+        """Why the fast path cannot compute in a precision here; None if it can."""
+        if dtype == "fp32" or (dtype, self.device_type) == ("bf16", "cpu"):
+            return None
+        if self.device_type not in ("cpu", "cuda"):
+            return f"on {self.device}, models compute in fp32; take fp32"
+        if self.device_type == "cpu":
+            return f"fp16 needs a GPU, not {self.device}; take bf16 or fp32"
+        if dtype == "bf16" and not torch.cuda.is_bf16_supported():
+            return f"{self.device} does not compute in bf16; take fp16 or fp32"
+        return None
+
+    def _moved_to(self, device):
+        super()._moved_to(device)
+        self._dtype = "fp32" if self._why_not(self._dtype) else self._dtype
+
+    def __getstate__(self):
+        if "inverse_flows" in self.mods.model.vocoder.__dict__:
+            raise UserError(
+                "an interface with compiled flows cannot be copied or pickled; do that before "
+                "prepare_inference(compile=True), or call prepare_inference() first"
+            )
+        return super().__getstate__()
 
     def _prepared(self):
         """Itself, with the fast path prepared where that was dropped."""
@@ -103,8 +127,8 @@ class ExportedModel(ExportedInterface):
 
         Arguments
         ---------
-        path : str or Path
-            The sound file.
+        path : str, Path or binary file
+            The sound file, or one in memory such as ``io.BytesIO``.
         savedir : str
             Not used: files are local.
 
@@ -118,7 +142,8 @@ class ExportedModel(ExportedInterface):
         UserError
             If the file is missing, damaged, too short, or holds NaN.
         """
-        return read_for_model(path, self.sample_rate, self.min_samples).to(self.device)
+        wav = read_for_model(as_sound(path), self.sample_rate, self.min_samples)
+        return wav.to(self.device)
 
     def stream_file(self, path, sigma=None, generator=None):
         """Analyses a sound file of any length and synthesises it again, block by block; the
@@ -150,17 +175,24 @@ class ExportedModel(ExportedInterface):
     def _read_blocks(self, path):
         """A sound file of any length in blocks ``[n]`` on the model's device, and the samples that
         they are together."""
+        path = as_sound(path)
         _, samples = audio_info_for_model(path, self.sample_rate, self.min_samples)
         blocks = read_blocks(path, self.sample_rate, self.min_samples)
         return (block.to(self.device) for block in blocks), samples
 
     def _checked_wavs(self, wavs, wav_lens):
         """Waveforms ``[B, N]`` with zeros where padded, and the samples of each, ``[B]``."""
-        wavs = torch.as_tensor(wavs).to(self.device, torch.float32)
+        wavs = as_waveforms("wavs", wavs, self.device)
         if wavs.dim() == 3 and wavs.shape[1] == 1:
             wavs = wavs[:, 0]
         if wavs.dim() != 2 or not wavs.shape[0]:
-            raise UserError(f"wavs: expected [batch, samples], got {list(wavs.shape)}")
+            hint = "; a single waveform is wav[None]" if wavs.dim() == 1 else ""
+            raise UserError(f"wavs: expected [batch, samples], got {list(wavs.shape)}{hint}")
+        if wavs.shape[1] < min(self.min_samples, wavs.shape[0]):
+            raise UserError(
+                f"wavs: expected [batch, samples], got {list(wavs.shape)}; it seems to be "
+                "[samples, channels]: take one channel, wavs[:, 0][None]"
+            )
         counts = item_counts("wav_lens", wav_lens, *wavs.shape).to(self.device)
         if int(counts.min()) < self.min_samples:
             raise UserError(
@@ -168,8 +200,7 @@ class ExportedModel(ExportedInterface):
                 f"{self.min_samples} are needed"
             )
         wavs = fill_padding(wavs, counts, 0.0)
-        if not bool(torch.isfinite(wavs).all()):
-            raise UserError("wavs: the samples hold NaN or infinity")
+        check_samples("wavs", wavs)
         return wavs, counts
 
     def _log_mels(self, wavs, counts):
@@ -224,7 +255,8 @@ class ExportedModel(ExportedInterface):
             ``[B, 1, max(counts)]``, zero where padded.
         """
         generator = checked_generator(generator)
-        waveforms = torch.zeros(len(counts), 1, max(counts), device=self.device)
+        shape = len(counts), 1, max(counts)
+        waveforms = torch.zeros(shape, device=self.device, dtype=torch.float32)
         for item, count in enumerate(counts):
             done = 0
             for block in stream(item, generator):
@@ -268,7 +300,8 @@ def load_export(source, **kwargs):
     UserError
         As ``from_hparams`` of the interface.
     """
-    return find_interface(read_export_header(source)["interface"]).from_hparams(source, **kwargs)
+    interface = read_export_header(as_path("source", source))["interface"]
+    return find_interface(interface).from_hparams(source, **kwargs)
 
 
 def find_interface(name):

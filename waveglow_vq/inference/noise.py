@@ -23,14 +23,17 @@ def checked_generator(generator):
         return generator
     if isinstance(generator, bool) or not hasattr(generator, "__index__"):
         raise UserError(f"generator: {generator!r} is neither a seed nor a torch.Generator")
-    return int(generator)
+    seed = int(generator)
+    if not -(2**63) <= seed < 2**64:
+        raise UserError(f"generator: {seed}; a seed has 64 bits, from -2**63 to 2**64 - 1")
+    return seed
 
 
 class Noise:
     """Standard normal noise ``[batch, n]``, each number of which belongs to its place.
 
     A seed gives every item the noise that it has alone and at once. So do a ``torch.Generator`` of
-    the CPU, and torch's global source where None is given and the model is on the CPU, for a batch
+    the CPU, and torch's global source where None is given and the model is not on CUDA, for a batch
     of one. Else every item has noise of its own, from seeds that are drawn from them.
 
     Arguments
@@ -78,6 +81,8 @@ class Noise:
         if isinstance(generator, int):
             return [torch.Generator().manual_seed(generator)]  # alike for all items
         where = device if generator is None else generator.device
+        if generator is None and where.type != "cuda":
+            where = torch.device("cpu")  # the only global source beside CUDA's with 64-bit seeds
         if batch == 1 and where.type == "cpu":
             return [generator]
         where = None if generator is None else where
@@ -86,7 +91,7 @@ class Noise:
 
     @staticmethod
     def _draw(source, count):
-        return torch.randn(count, generator=source)
+        return torch.randn(count, generator=source, dtype=torch.float32)
 
 
 class Given:
@@ -121,4 +126,4 @@ def discard_noise(generator, count, device):
         return
     most = 2**20 // NOISE_BLOCK * NOISE_BLOCK
     for begin in range(0, count, most):
-        torch.randn(min(most, count - begin), generator=generator)
+        torch.randn(min(most, count - begin), generator=generator, dtype=torch.float32)

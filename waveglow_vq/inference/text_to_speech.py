@@ -406,7 +406,7 @@ class TextToSpeech(ExportedInterface):
                     code_file, sigma=sigma, generator=generator, **more
                 )
                 is_last = number == count - 1
-                end = torch.zeros(0 if is_last else silence, device=self.device)
-                yield torch.cat([*blocks, end])
+                blocks = list(blocks)
+                yield torch.cat([*blocks, blocks[0].new_zeros(0 if is_last else silence)])
 
         return decode()

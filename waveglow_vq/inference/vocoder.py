@@ -13,7 +13,9 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.inference import denoiser
 from waveglow_vq.inference.batching import fill_padding, item_counts, relative_lengths
 from waveglow_vq.inference.chunks import Chunks
+from waveglow_vq.inference.given import as_number, as_numbers
 from waveglow_vq.inference.interface import ExportedModel
+from waveglow_vq.inference.log_mels import refuse_other_kinds, warn_of_other_kinds
 from waveglow_vq.inference.streaming import AfterFlows, condition_blocks
 
 import torch
@@ -63,6 +65,7 @@ class WaveGlowVocoder(ExportedModel):
 
     # Of the denoiser, with the state of the weights that it is of.
     _bias = None
+    CACHES = (*ExportedModel.CACHES, "_bias")
 
     @property
     def hop_length(self):
@@ -84,7 +87,8 @@ class WaveGlowVocoder(ExportedModel):
         Arguments
         ---------
         spectrogram : torch.Tensor
-            Log-mels ``[B, 80, T]``: natural logarithm of slaney-mel magnitudes.
+            Log-mels ``[B, 80, T]``: natural logarithm of slaney-mel magnitudes. Those that are in
+            dB or linear are refused, and a range that is unlikely is said in the log.
         mel_lens : torch.Tensor
             Frames of each item, ``[B]``, as Tacotron2 returns them, or relative lengths in (0, 1];
             None where nothing is padded.
@@ -113,7 +117,7 @@ class WaveGlowVocoder(ExportedModel):
         mel = self._checked_mel("spectrogram", spectrogram)
         counts = item_counts("mel_lens", mel_lens, len(mel), mel.shape[-1]).to(self.device)
         mel = fill_padding(mel, counts, math.log(self.mods.features.floor))
-        self._check_finite("spectrogram", mel)
+        self._check_values("spectrogram", mel, counts)
         if self._is_long(mel.shape[-1]):
             counts = counts.tolist()
 
@@ -134,7 +138,7 @@ class WaveGlowVocoder(ExportedModel):
     def _checked_mel(self, option, mel):
         """Log-mels ``[B, n_mels, T]`` on the device."""
         n_mels = self.mods.features.n_mels
-        mel = torch.as_tensor(mel).to(self.device, torch.float32)
+        mel = self._as_floats(option, mel)
         if mel.dim() != 3 or mel.shape[1] != n_mels or 0 in mel.shape:
             hint = ""
             if mel.dim() == 3 and mel.shape[2] == n_mels:
@@ -145,14 +149,28 @@ class WaveGlowVocoder(ExportedModel):
             )
         return mel
 
+    def _as_floats(self, option, mel):
+        mel = as_numbers(option, mel)
+        if not mel.is_floating_point():
+            raise UserError(f"{option}: log-mels have floating-point numbers, not {mel.dtype}")
+        return mel.to(torch.float32).to(self.device)
+
+    def _check_values(self, option, mel, counts):
+        """Whether a padded batch holds log-mels of the kind that the model decodes."""
+        self._check_finite(option, mel)
+        items = [item[:, :count] for item, count in zip(mel, counts.tolist(), strict=True)]
+        for item in items:
+            refuse_other_kinds(option, item, self.mods.features)
+        # One word is enough.
+        any(warn_of_other_kinds(option, item, self.mods.features) for item in items)
+
     def _check_finite(self, option, mel):
         if not bool(torch.isfinite(mel).all()):
             raise UserError(f"{option}: the log-mels hold NaN or infinity")
 
     def _after_flows(self, strength):
         """The denoiser of this strength, or None."""
-        if isinstance(strength, bool) or not 0 <= strength < math.inf:
-            raise UserError(f"denoise: {strength}; it has to be a number of at least 0")
+        strength = as_number("denoise", strength)
         if not strength:
             return None
         apply = partial(denoiser.denoise, bias_magnitude=self._bias_magnitude(), strength=strength)
@@ -209,7 +227,13 @@ class WaveGlowVocoder(ExportedModel):
             If an option is out of range. From the iterator, if there are no frames, or a chunk is
             of another shape than the ones before, or holds NaN; what came before stays valid.
         """
-        chunks = Chunks("mel_chunks", mel_chunks, (self.mods.features.n_mels,), self._checked_chunk)
+        options = sigma, generator, denoise, overlap_frames, chunk_frames
+        return self._stream_mels(mel_chunks, self._checked_chunk, *options)
+
+    def _stream_mels(
+        self, mel_chunks, check, sigma, generator, denoise, overlap_frames, chunk_frames
+    ):
+        chunks = Chunks("mel_chunks", mel_chunks, (self.mods.features.n_mels,), check)
         conditioner = self.mods.model.conditioner
         conditions = condition_blocks(
             conditioner, chunks, conditioner.receptive_field, context=self.inference_ctx
@@ -225,7 +249,13 @@ class WaveGlowVocoder(ExportedModel):
         return chunks.like_given(blocks)
 
     def _checked_chunk(self, name, mel):
-        mel = mel.to(self.device, torch.float32)
+        mel = self._finite_chunk(name, mel)
+        if mel.numel():
+            refuse_other_kinds(name, mel, self.mods.features)
+        return mel
+
+    def _finite_chunk(self, name, mel):
+        mel = self._as_floats(name, mel)
         self._check_finite(name, mel)
         return mel
 
@@ -261,11 +291,11 @@ class WaveGlowVocoder(ExportedModel):
         blocks, samples = self._read_blocks(path)
         mels = log_mel_blocks(self.mods.features, blocks)
         options = sigma, generator, denoise, overlap_frames, chunk_frames
-        return cropped(self.stream(mels, *options), samples)
+        return cropped(self._stream_mels(mels, self._finite_chunk, *options), samples)
 
     def decode_spectrogram(self, spectrogram, sigma=None, generator=None, denoise=0.0):
         """One log-mel ``[80, T]`` to a waveform ``[1, T * hop]``; see :meth:`decode_batch`."""
-        spectrogram = torch.as_tensor(spectrogram)
+        spectrogram = as_numbers("spectrogram", spectrogram)
         if spectrogram.dim() != 2:
             raise UserError(
                 f"spectrogram: expected one log-mel [{self.mods.features.n_mels}, frames], "

@@ -33,6 +33,6 @@ def sinusoids(positions, channels):
     >>> sinusoids(torch.tensor([0.0, 1.5]), 4).shape
     torch.Size([2, 4])
     """
-    pairs = torch.arange(0, channels, 2, device=positions.device)
+    pairs = torch.arange(0, channels, 2, device=positions.device, dtype=torch.float32)
     angles = positions.float()[:, None] * torch.exp(pairs * (-math.log(10000.0) / channels))
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)

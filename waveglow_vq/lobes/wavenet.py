@@ -8,12 +8,12 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows import FlowContext, frames_to_groups
 from waveglow_vq.lobes.folded import FoldedWaveNet
 from waveglow_vq.lobes.prepared import Prepared
+from waveglow_vq.lobes.weight_norm import weight_norm
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv1d, pad
-from torch.nn.utils.parametrizations import weight_norm
 
 # Channels of folded weights are filled up with zeros to a multiple of this, as half-precision
 # units of GPUs want them.

@@ -1,0 +1,52 @@
+"""Weight normalisation of modules that can be pickled.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+
+def weight_norm(module):
+    """Torch's weight normalisation of ``module.weight`` (Salimans and Kingma 2016). Torch refuses
+    to pickle what it gives, a class of its own for every module; this one can be.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+        A convolution or a linear layer.
+
+    Returns
+    -------
+    torch.nn.Module
+        The same module.
+
+    Example
+    -------
+    >>> import pickle
+    >>> layer = weight_norm(nn.Linear(3, 2))
+    >>> torch.equal(pickle.loads(pickle.dumps(layer)).weight, layer.weight)
+    True
+    """
+    module = parametrizations.weight_norm(module)
+    type(module).__reduce_ex__ = _reduce
+    return module
+
+
+def _reduce(module, protocol):
+    state = {**module.__dict__, "_modules": {}}
+    del state["_load_state_dict_pre_hooks"]  # torch's own, for the names of older versions
+    parameters = dict(module.parametrizations.weight.named_parameters())
+    return _restored, (parametrize.type_before_parametrizations(module), state, parameters)
+
+
+def _restored(kind, state, parameters):
+    module = kind.__new__(kind)
+    module.__setstate__(state)
+    module.weight = nn.Parameter(torch.ones(parameters["original1"].shape))
+    weight_norm(module).train(module.training)
+    for name, value in parameters.items():
+        setattr(module.parametrizations.weight, name, value)
+    return module
