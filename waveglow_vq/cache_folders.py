@@ -32,6 +32,7 @@ _NUMBA_CACHING = "numba.core.caching"
 
 def use_cache_folders():
     """Sees to it that libraries find a folder for their caches; `import waveglow_vq` calls this.
+    The user's own, ~/.cache, is made if there is none yet.
 
     Example
     -------
