@@ -6,6 +6,7 @@ import struct
 from waveglow_vq.data.audio import read_for_model, read_wav
 from waveglow_vq.data.blocks import read_blocks
 from waveglow_vq.data.features import LogMel
+from waveglow_vq.data.flac_frames import flac_lengths
 from waveglow_vq.data.segments import SegmentReader, read_utterance
 from waveglow_vq.data.sound_files import SoundBytes, audio_info, open_sound
 from waveglow_vq.data.sound_lengths import FEW_BYTES
@@ -152,8 +153,8 @@ def test_sound_beyond_four_gigabytes(tmp_path):
 # ---- FLAC
 
 
-def unknown_flac(samples=0, wav=PCM):
-    content = encoded("FLAC", wav=wav)
+def flac_that_promises(samples, wav=PCM, subtype="PCM_16"):
+    content = encoded("FLAC", subtype, wav)
     content[21] = content[21] & 0xF0 | samples >> 32
     content[22:26] = struct.pack(">I", samples & 0xFFFFFFFF)
     return bytes(content)
@@ -161,8 +162,8 @@ def unknown_flac(samples=0, wav=PCM):
 
 def test_flac_of_unknown_length(tmp_path, caplog):
     path = tmp_path / "a.flac"
-    path.write_bytes(unknown_flac())
-    for source in (path, SoundBytes("a", unknown_flac())):
+    path.write_bytes(flac_that_promises(0))
+    for source in (path, SoundBytes("a", flac_that_promises(0))):
         assert audio_info(source) == (RATE, SAMPLES, 1)
         assert torch.equal(read_wav(source), WAV)
         assert torch.equal(torch.cat(list(read_blocks(source, RATE, block_seconds=0.03))), WAV)
@@ -176,7 +177,38 @@ def test_flac_of_unknown_length(tmp_path, caplog):
 
 def test_flac_that_promises_more_than_memory_holds():
     with pytest.raises(UserError, match=f"promises {2**36 - 1} samples, {SAMPLES} could be read"):
-        read_wav(SoundBytes("a", unknown_flac(2**36 - 1)))
+        read_wav(SoundBytes("a", flac_that_promises(2**36 - 1)))
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_flac_that_promises_too_little(caplog, subtype, channels):
+    # White noise, and tones, whose frames are shorter.
+    for wav in (PCM, np.int16(9000 * np.sin(np.arange(30000) / 9))):
+        wav = np.stack([wav] * channels, axis=1)
+        whole = read_wav(SoundBytes("a", flac_that_promises(len(wav), wav, subtype)), mono="mix")
+        assert len(whole) == len(wav) and not caplog.records
+        for promised in (1, len(wav) - 1):
+            name = f"{subtype} {channels} {len(wav)} {promised}"
+            source = SoundBytes(name, flac_that_promises(promised, wav, subtype))
+            assert torch.equal(read_wav(source, mono="mix"), whole)
+            with open_sound(source) as file:
+                file.seek(len(wav) - 10)
+                assert len(file.read()) == 10
+            (record,) = caplog.records
+            assert f"{name}: its header promises {promised} samples" in record.getMessage()
+            assert f"where there are {len(wav)}; all" in record.getMessage()
+            caplog.clear()
+
+
+def test_last_frame_of_a_long_flac_of_small_blocks():
+    """The fastest compression has blocks of 1152 samples, and from frame 128 on numbers have two
+    bytes, from 2048 on three."""
+    for samples in (130 * 1152 + 5, 2050 * 1152):
+        file = io.BytesIO()
+        wav = np.resize(PCM, samples) // 2000
+        soundfile.write(file, wav, RATE, format="FLAC", compression_level=0.0)
+        assert flac_lengths(file, len(file.getvalue())) == (samples, samples)
 
 
 # ---- Ogg

@@ -11,9 +11,10 @@ import logging
 import os
 from typing import NamedTuple
 
+from waveglow_vq.data.flac_frames import flac_with_length
 from waveglow_vq.data.reading import note_reading
 from waveglow_vq.data.sound_kinds import how_to_convert
-from waveglow_vq.data.sound_lengths import flac_with_length, true_length
+from waveglow_vq.data.sound_lengths import true_length
 from waveglow_vq.data.spliced_files import SplicedFile
 from waveglow_vq.errors import UserError
 from waveglow_vq.files import user_path

@@ -11,8 +11,8 @@ Authors
 from typing import NamedTuple
 
 from waveglow_vq.data.data_chunks import find_data
-from waveglow_vq.data.mp3_frames import count_frames, id3_end
-from waveglow_vq.data.spliced_files import patched
+from waveglow_vq.data.flac_frames import flac_lengths, flac_with_length
+from waveglow_vq.data.mp3_frames import count_frames
 
 # So many bytes too many are a slip of the program that wrote the header, which counted the header
 # in, say, rather than sound that is missing: at 22 kHz and 16 bits they would be 3 ms.
@@ -56,7 +56,8 @@ def true_length(file, size):
     Arguments
     ---------
     file : binary file
-        WAV (RIFF, RIFX, RF64), W64, AIFF, CAF, AU, MP3 or Ogg; any other is taken to be right.
+        WAV (RIFF, RIFX, RF64), W64, AIFF, CAF, AU, FLAC, MP3 or Ogg; any other is taken to be
+        right.
     size : int
         Its bytes.
 
@@ -80,6 +81,10 @@ def true_length(file, size):
     file.seek(0)
     if file.read(4) == _PAGE:
         return _of_pages(file, size)
+    promised, there = flac_lengths(file, size)
+    if there > promised > 0:
+        # As if the length were unknown: decoding tells.
+        return Length(flac_with_length(file, size, 0), _wrong(promised, there, "samples"))
     count = count_frames(file, size)
     return Length() if count is None else _of_frames(count)
 
@@ -93,18 +98,6 @@ def is_placeholder(number):
     (True, True, False)
     """
     return any(abs(number - 2**bits) <= PLACEHOLDER_MARGIN for bits in (31, 32, 63, 64))
-
-
-def flac_with_length(file, size, samples):
-    """The pieces of a FLAC file with so many samples in its header; None if it is none."""
-    begin = id3_end(file)
-    file.seek(begin)
-    head = file.read(26)
-    if head[:4] != b"fLaC" or len(head) < 26:
-        return None
-    # The number has 36 bits.
-    number = int.from_bytes(head[21:26], "big") >> 36 << 36 | min(samples, 2**36 - 1)
-    return patched(size, (begin + 21, number.to_bytes(5, "big")))
 
 
 def _of_data(file, size, data):
