@@ -5,6 +5,7 @@ Authors
 """
 
 import functools
+import os
 from pathlib import Path
 
 # Formats of libsndfile that have other endings than their name. A file without a header (RAW) is
@@ -49,7 +50,7 @@ def sound_suffixes():
 
 def is_sound(path):
     """Whether the ending of a name is one of :func:`sound_suffixes`."""
-    return Path(path).suffix.lower() in sound_suffixes()
+    return os.path.splitext(path)[1].lower() in sound_suffixes()
 
 
 def how_to_convert(paths):
