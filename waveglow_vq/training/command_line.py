@@ -12,7 +12,6 @@ import copy
 import io
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -168,7 +167,6 @@ def typed_overrides(hparams_file, given):
     overrides = {name: _typed(name, text, known.get(name)) for name, text in given.items()}
     overrides.update(_own_paths(hparams_file, known, overrides))
     yaml, stream = ruamel.yaml.YAML(), io.StringIO()
-    yaml.width = sys.maxsize  # a line that is broken may lose spaces
     if overrides:
         yaml.dump(overrides, stream)
     return stream.getvalue().strip()
