@@ -59,9 +59,9 @@ def draws(monkeypatch, *fractions):
 
 
 # The segment at the start, within, and at the very end, and so the mel around it.
-@pytest.mark.parametrize("where", [0.0, 0.02, 0.5, 0.97, 1.0])
-@pytest.mark.parametrize("around", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("context_frames", [5, 24, 61, 100])
+@pytest.mark.parametrize("where", [0.0, 0.02, 0.97, 1.0])
+@pytest.mark.parametrize("around", [0.0, 1.0])
+@pytest.mark.parametrize("context_frames", [5, 24, 100])
 def test_item_is_cut_out_of_its_utterance(utterance, monkeypatch, where, around, context_frames):
     draws(monkeypatch, where, around)
     reader = unshifted(LogMel(), 4, context_frames, history=300)

@@ -80,8 +80,8 @@ def test_the_example_of_the_document_is_what_is_written(tmp_path):
     assert_same(read_code_file(path), EXAMPLE)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 500, 512, 513, 65536, 65537, 2**32])
-@pytest.mark.parametrize("length", [1, 7, 8, 1001])
+@pytest.mark.parametrize("count", [1, 2, 500, 2**32])
+@pytest.mark.parametrize("length", [1, 8, 1001])
 def test_values_are_packed_without_gaps_and_come_back(count, length):
     values = codes_of(count, length) if length > 1 else torch.tensor([count - 1])
     data = pack_values(values, count)
@@ -99,8 +99,7 @@ def test_bits():
     ]
 
 
-@pytest.mark.parametrize("count", [1, 2, 500, 512, 65537])
-@pytest.mark.parametrize("length", [1, 65537])
+@pytest.mark.parametrize(("count", "length"), [(1, 1), (500, 1), (2, 65537), (65537, 65537)])
 def test_files_of_any_codebook_and_length(tmp_path, count, length):
     codes = codes_of(count, length) if length > 1 else torch.tensor([count - 1])
     code_file = CodeFile(codes, 256 * length - 3, 22050, count, 256, "modèle/1", CHECKSUM)

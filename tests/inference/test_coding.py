@@ -304,9 +304,9 @@ def test_loading_a_codec_takes_no_random_numbers(codec_folder):
 # ---- pitch
 
 
-@pytest.mark.parametrize("per_code", [64, 256, 512, 768, 1024])
-@pytest.mark.parametrize("per_pitch", [256, 512, 1024, 1536])
-@pytest.mark.parametrize("samples", [1, 1023, 1024, 10_000])
+@pytest.mark.parametrize("per_code", [64, 768, 1024])
+@pytest.mark.parametrize("per_pitch", [256, 1024, 1536])
+@pytest.mark.parametrize("samples", [1, 10_000])
 def test_pitch_is_the_nearest_in_time(per_code, per_pitch, samples):
     """The value in whose span the middle of the code is, or the last one."""
     codes, values = -(-samples // per_code), -(-samples // per_pitch)

@@ -69,7 +69,7 @@ def test_item_of_a_padded_batch_equals_itself_alone(stride, quantizer):
     assert both.quantized.indices.shape == (4, -(-13 // stride))
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("name", list(SWITCHES))
 def test_it_does_so_with_every_switch(stride, name):
     conditioner = mel_vq(stride, **SWITCHES[name])

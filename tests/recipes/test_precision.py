@@ -70,8 +70,7 @@ def watch_steps(monkeypatch):
     return skipped
 
 
-@pytest.mark.parametrize("update", ["soft_em", "ema"])
-@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize(("update", "value"), [("soft_em", float("nan")), ("ema", float("inf"))])
 def test_a_skipped_step_touches_nothing(command, monkeypatch, update, value):
     spoil_loss(monkeypatch, steps=(1, 4, 5), value=value)
     skipped = watch_steps(monkeypatch)

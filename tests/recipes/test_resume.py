@@ -26,10 +26,12 @@ from tests.recipes.ljspeech_runs import (
 
 EVERY_STEP = ["--ckpt_interval_minutes", 0, "--ckpt_interval_steps", 1]
 ELEVEN = ["--segments_per_epoch", 22]
+# What the other cases of a test check together.
+SLOW = partial(pytest.param, marks=pytest.mark.slow)
 RESTARTING = SMALL_CODES + ", codebook_size: 32, restart_after: 2"
 
 
-@pytest.mark.parametrize("yaml", ["mel", "vq"])
+@pytest.mark.parametrize("yaml", [SLOW("mel"), "vq"])
 def test_after_an_epoch(command, monkeypatch, tmp_path, yaml):
     preset = SMALL if yaml == "mel" else SMALL_VQ
     run(command(yaml, preset=preset, output=tmp_path / "straight"))
@@ -42,10 +44,10 @@ def test_after_an_epoch(command, monkeypatch, tmp_path, yaml):
 @pytest.mark.parametrize(
     ("yaml", "preset", "options"),
     [
-        ("mel", SMALL, []),
+        SLOW("mel", SMALL, []),
         ("mel", SMALL, ["--num_workers", 2, "--precision", "bf16"]),
-        ("mel", SMALL, ["--batch_size", 2, "--grad_accumulation_factor", 2]),
-        ("vq", RESTARTING, []),
+        SLOW("mel", SMALL, ["--batch_size", 2, "--grad_accumulation_factor", 2]),
+        SLOW("vq", RESTARTING, []),
         # Eleven batches: the last one of an epoch is in no step.
         ("vq", RESTARTING, ["--batch_size", 2, "--grad_accumulation_factor", 2, *ELEVEN]),
         ("vq", RESTARTING + ", codebook_update: ema, time_jitter: 0.3", []),
@@ -132,7 +134,8 @@ def runner(tmp_path):
         runner.process.wait()
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [10])
 def test_killed_again_and_again(command, runner, tmp_path, kills):
     options = [*EVERY_STEP, "--segments_per_epoch", 32, "--num_workers", 1]
 

@@ -309,16 +309,10 @@ def test_another_tokenizer_is_refused(capsys, command, tmp_path):
         (["--codec", "null"], "--codec names the folder 'export'"),
         (["--codec", "/nowhere"], "/nowhere does not exist"),
         (["--data_folder", "/nowhere"], "/nowhere"),
-        (["--size", "huge"], "tiny, small, base"),
-        (["--tokenizer", "words"], "'words' is not one of char, bpe"),
-        (["--vocabulary_size", 1], "vocabulary_size: 1"),
-        (["--search_method", "best"], "greedy, sample, beam"),
         (["--search_method", "sample", "--top_p", 2], "top_p: 2"),
-        (["--max_batch_codes", 0], "max_batch_codes: 0"),
         (["--max_codes", 2], "--min_codes or --max_codes"),
         (["--grad_accumulation_factor", 99], "lower one of the two"),
         (["--free_running_utterance", 3], "did you mean --free_running_utterances?"),
-        (["--max_grad_norm", -1], "max_grad_norm"),
     ],
 )
 def test_mistakes_are_answered_in_one_sentence(capsys, command, options, named):

@@ -100,6 +100,7 @@ def test_killed_at_any_moment(tmp_path):
     assert 20 < moment < 199
 
 
+@pytest.mark.slow
 def test_killed_at_random_times(tmp_path):
     """In the middle of writing, where the operating system is at work."""
     size, number, generator = 512, 0, random.Random(0)
