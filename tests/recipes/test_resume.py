@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 
