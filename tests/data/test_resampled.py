@@ -242,8 +242,8 @@ def test_a_journal_of_nonsense_costs_work_only(corpus):
 def test_no_temporary_files_stay(corpus, monkeypatch):
     folder, utterances, again = corpus
 
-    def fill_the_disk(part, _):
-        part.write_bytes(b"half")
+    def fill_the_disk(file, _):
+        file.write(b"half")
         raise OSError("full")
 
     monkeypatch.setattr(resampled.np, "save", fill_the_disk)
