@@ -50,6 +50,16 @@ def test_a_sound_file(vocoder_folder, recording, tmp_path, run, refused):
     assert_16_bit(out, expected)
 
 
+def test_a_log_mel_of_another_kind_does_not_end_the_folder(vocoder_folder, mel, tmp_path, run):
+    (tmp_path / "mels").mkdir()
+    np.save(tmp_path / "mels" / "decibels.npy", mel.numpy() * 8.7)
+    np.savez(tmp_path / "mels" / "natural.npz", mel=mel.numpy().astype(">f4"))
+    status, _, error = run("vocode", vocoder_folder, tmp_path / "mels", tmp_path / "out")
+    assert status == 1 and "1 of 2 files could not be processed" in error
+    assert "decibels.npy: its values go from" in error and "it seems to be in dB" in error
+    assert tree(tmp_path / "out") == {"natural.wav"}
+
+
 def test_log_mels(vocoder_folder, mel, tmp_path, run):
     (tmp_path / "mels" / "more").mkdir(parents=True)
     np.save(tmp_path / "mels" / "a.npy", mel.numpy())
