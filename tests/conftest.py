@@ -1,10 +1,12 @@
 import multiprocessing
 import os
+import random
 import sys
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain and torchaudio)
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +21,15 @@ if "fork" in multiprocessing.get_all_start_methods():
 # Models in tests are tiny: more threads cost more in waiting than they give.
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Chance is the same for a test wherever it runs, whatever ran before it; before its fixtures
+    are made, those that others share too."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
