@@ -38,11 +38,16 @@ demo: $(STAMP)
 	$(RUN) recipes/VCTK/demo.py --output demo_output/conversion
 	$(RUN) recipes/LJSpeech/demo_speech.py --output demo_output/speech
 
+# One process per core, up to four, with a thread each; whichever has nothing left takes of what
+# another has not begun.
+test test-all: export OMP_NUM_THREADS := 1
+PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal -ra
+
 test: $(STAMP)
-	$(RUN) -m pytest -m "not slow" -ra --durations=10
+	$(RUN) $(PYTEST) -m "not slow" --durations=10
 
 test-all: $(STAMP)
-	$(RUN) -m pytest -ra --durations=20
+	$(RUN) $(PYTEST) --durations=20
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

@@ -21,7 +21,7 @@ DEMO = ["espeakng-loader==0.2.4", "matplotlib", "tqdm"]
 JUDGES = ["pocketsphinx>=5.1", "webrtcvad-wheels>=2.0.14"]
 # Writing the vocoder as ONNX, and checking it.
 ONNX = ["onnx", "onnxscript", "onnxruntime"]
-TEST = ["pytest", "nbformat", "nbclient", "ipykernel", "ruff"]
+TEST = ["pytest", "pytest-xdist", "nbformat", "nbclient", "ipykernel", "ruff"]
 # What training needs beside the package: a wheel holds it as data, and `waveglow-vq recipes` copies
 # it out. The same patterns are in waveglow_vq/commands/recipes.py.
 RECIPES = {
