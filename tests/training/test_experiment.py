@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 from waveglow_vq.data.reading import note_reading
 from waveglow_vq.errors import UserError
+from waveglow_vq.signals import Stopped
 from waveglow_vq.training import experiment
 from waveglow_vq.training.experiment import load_hparams, parse_arguments, worker_errors
 from waveglow_vq.training.guards import write_errors
+from waveglow_vq.training.steps import RunStopped
 
 import pytest
 import torch
@@ -214,6 +217,22 @@ def test_other_errors_stay_what_they_are(monkeypatch):
         with pytest.raises(type(error)) as caught, worker_errors():
             raise error
         assert caught.value is error
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Stopped(signal.SIGTERM)])
+def test_a_run_that_is_stopped_in_its_test_says_that_it_is_trained(stop):
+    def interrupted(*arguments, **options):
+        raise stop
+
+    brain = types.SimpleNamespace(
+        hparams=types.SimpleNamespace(epoch_counter=[], num_workers=0),
+        know_corpus=lambda **splits: None,
+        fit=lambda *arguments, **options: None,
+        evaluate=interrupted,
+    )
+    with pytest.raises(RunStopped, match="the training is finished and saved") as stopped:
+        experiment.train_and_test(brain, None, None, None)
+    assert stopped.value.status == (143 if isinstance(stop, Stopped) else 130)
 
 
 # In a process of its own: the order of imports matters too.

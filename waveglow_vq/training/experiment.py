@@ -9,6 +9,7 @@ import gc
 import io
 import logging
 import re
+import signal
 import time
 import traceback
 
@@ -244,8 +245,12 @@ def train_and_test(brain, train, valid, test):
             if speaks:
                 raise
             raise SystemExit(stopped.status) from None
-        # A dict of its own: SpeechBrain writes into it.
-        brain.evaluate(test, min_key=VALID_LOSS, test_loader_kwargs={})
+        try:
+            # A dict of its own: SpeechBrain writes into it.
+            brain.evaluate(test, min_key=VALID_LOSS, test_loader_kwargs={})
+        except KeyboardInterrupt as stop:
+            where = "the training is finished and saved; the same command tests and exports"
+            raise RunStopped(getattr(stop, "number", signal.SIGINT), where) from None
     if if_main_process():
         left = closing_lines(hparams.output_folder, brain.interface, brain.inference_options)
         if brain.debug:
