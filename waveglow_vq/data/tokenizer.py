@@ -62,7 +62,7 @@ def train_tokenizer(texts, path, kind="char", vocabulary_size=500):
 
     Example
     -------
-    >>> path = os.path.join(getfixture("tmpdir"), "tokenizer.model")
+    >>> path = getfixture("tmp_path") / "tokenizer.model"
     >>> tokenizer = train_tokenizer(["A cat sat on 2 mats.", "Who saw it?"], path)
     >>> tokenizer.vocabulary_size, tokenizer.kind
     (14, 'char')
@@ -145,7 +145,7 @@ class TextTokenizer:
 
     Example
     -------
-    >>> path = os.path.join(getfixture("tmpdir"), "tokenizer.model")
+    >>> path = getfixture("tmp_path") / "tokenizer.model"
     >>> _ = train_tokenizer(["She has 3 cats, he has none."], path)
     >>> tokenizer = TextTokenizer(path)
     >>> tokenizer.decode(tokenizer.encode("3 hens"))

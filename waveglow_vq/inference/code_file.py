@@ -170,6 +170,7 @@ def write_code_file(path, code_file):
     Example
     -------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp()) / "clip.wvq"
     >>> codes = torch.tensor([3, 0, 4, 1])
     >>> write_code_file(path, CodeFile(codes, 1000, 22050, 5, 256, "demo", "0" * 64))

@@ -77,7 +77,7 @@ class TextToSpeech(ExportedInterface):
     >>> flows = WaveGlow(features, 16, flows=2, layers=2, channels=8, envelope={"order": 16})
     >>> modules = {"model": WaveGlowVQ(conditioner, flows), "features": features}
     >>> codec = SpeechCodec(modules=modules, hparams={})
-    >>> path = Path(getfixture("tmpdir"), "tokenizer.model")
+    >>> path = getfixture("tmp_path") / "tokenizer.model"
     >>> tokenizer = train_tokenizer(["No sound, or two."], path)
     >>> size = tokenizer.vocabulary_size
     >>> model = TextToCodes(size, 32, channels=16, heads=2, encoder_layers=1, decoder_layers=1)
