@@ -194,6 +194,7 @@ MELS = torch.zeros(80, 3)
         ([MELS[:, :0]], "there is nothing in it"),
         ([MELS.T], r"chunk 1: expected \[80, steps\] or \[batch, 80, steps\], got \[3, 80\]"),
         ([MELS, torch.zeros(64, 3)], r"chunk 2: expected .* got \[64, 3\]"),
+        ([MELS[None][:0]], r"chunk 1: expected .* got \[0, 80, 3\]"),
         ([MELS[None], MELS], r"chunk 2 has the shape \[80, 3\], unlike the chunks before"),
         ([MELS[None], MELS.expand(2, -1, -1)], r"chunk 2 has the shape \[2, 80, 3\]"),
         ([MELS, MELS, MELS * math.nan], "chunk 3: the log-mels hold NaN or infinity"),
