@@ -1,6 +1,7 @@
 import math
 
 from waveglow_vq.evaluation.alignment import (
+    _refine,
     align,
     match_level,
     spectrogram_delay,
@@ -55,6 +56,12 @@ def test_delay_is_found_where_the_phase_is_another(wav):
     assert abs(delay) <= 64
     aligned = log_mel_l1(first, second)
     assert aligned <= 1.05 * log_mel_l1(wav, scrambled)
+
+
+@pytest.mark.parametrize("best", [341, -341, 2040])
+def test_a_coarse_delay_is_refined_to_a_few_samples(best):
+    assert abs(_refine(0, lambda delay: abs(delay - best), 2048) - best) <= 4
+    assert 192 < abs(_refine(0, lambda delay: abs(delay - best), 200)) <= 200
 
 
 def test_short_signals_keep_what_scoring_needs(wav):

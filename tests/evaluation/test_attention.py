@@ -129,6 +129,13 @@ def test_tolerance_is_in_tokens_and_small_for_small_texts():
     assert alignment_figures(torch.ones(1, 1))["diagonal"]
 
 
+def test_as_many_tokens_as_are_tolerated_may_stay_unread():
+    for unread, truncated in ((3, False), (4, True)):
+        figures = alignment_figures(attention_at(read((0, TOKENS - unread))))
+        assert figures["unread_tokens"] == unread and figures["truncated"] is truncated
+        assert figures["diagonal"] is not truncated
+
+
 def test_figures_are_plain_numbers_whatever_the_attention_is_of():
     attention = attention_at(read((0, TOKENS)))
     figures = alignment_figures(attention)
@@ -164,6 +171,9 @@ def test_repetitions():
     word = speech[:20]
     twice = torch.cat([speech, word, word])
     assert longest_repetition(twice) == 1
+    # Three times is a loop, and a code less is none.
+    thrice = torch.cat([twice, word])
+    assert longest_repetition(thrice) == 60 and longest_repetition(thrice[:-1]) == 1
     loop = torch.cat([speech, word, word, word, word[:7], speech])
     assert longest_repetition(loop) == 67
     silence = torch.cat([speech[:9], torch.full((30,), 300), speech[:9]])
