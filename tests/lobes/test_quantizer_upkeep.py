@@ -153,6 +153,19 @@ def test_usage_of_recent_training(quantizer_class):
     assert usage["normalized_mse"] < 0.2
 
 
+def test_usage_forgets_what_is_long_past():
+    """A hundredth at each step: of a hundred steps, 0.37 are left after a hundred others."""
+    quantizer = SoftEMQuantizer(8, 4, initialization="normal", restart_after=0)
+    quantizer.set_codebook(torch.cat([torch.eye(4), 100 + torch.eye(4)]))
+    for frames in (torch.eye(4), torch.eye(4)[:1].expand(4, 4)):
+        for _ in range(100):
+            quantizer(frames[None])
+    left = 0.99**100
+    shares = torch.tensor([left + 4, left, left, left]) / (4 * left + 4)
+    expected = (-(shares * shares.log()).sum()).exp()
+    assert quantizer.usage()["perplexity"] == pytest.approx(float(expected), rel=1e-3)
+
+
 @BOTH
 def test_state_survives_a_checkpoint(quantizer_class):
     quantizer = quantizer_class(8, 4)
