@@ -72,8 +72,8 @@ class VoiceConverter(ExportedModel):
     Traceback (most recent call last):
     ...
     waveglow_vq.errors.UserError: speakers: 'p223' is not one of the 2 speakers of this model; \
-the nearest is 'p226', and VoiceConverter.speakers ('waveglow-vq info' at the command line) has \
-all of them.
+near are 'p226' and 'p225', and VoiceConverter.speakers ('waveglow-vq info' at the command line) \
+has all of them.
     """
 
     def check_model(self):
