@@ -41,6 +41,12 @@ def test_a_finished_run_stays_what_it_is(command, monkeypatch, tmp_path, manifes
     for name in ("export/model.ckpt", "test_results.json", "train_log.txt", "log.txt", "save"):
         assert (folder / name).exists(), name
     assert len(list((folder / "samples").glob("*.wav"))) == 2
+    # What the run has saved names its folders.
+    saved = Path(finished.hparams.output_folder) / "hyperparams.yaml"
+    with pytest.raises(SystemExit):
+        run([str(saved), "--debug"])
+    assert "--debug: " in (said := capsys.readouterr().err) and "recipe's own YAML" in said
+    assert contents(tmp_path) | contents(manifests) == before
 
 
 @pytest.fixture

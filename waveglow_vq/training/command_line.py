@@ -163,7 +163,7 @@ def typed_overrides(hparams_file, given):
     codec:
     """
     known = read_yaml(hparams_file)
-    _check_saved(hparams_file, given)
+    check_saved(hparams_file, given)
     overrides = {name: _typed(name, text, known.get(name)) for name, text in given.items()}
     overrides.update(_own_paths(hparams_file, known, overrides))
     yaml, stream = ruamel.yaml.YAML(), io.StringIO()
@@ -172,9 +172,23 @@ def typed_overrides(hparams_file, given):
     return stream.getvalue().strip()
 
 
-def _check_saved(hparams_file, given):
-    """What a run has saved holds every value wherever it is used: another would take the place of
-    one of them, and a run with another folder would go on with the checkpoints of the first."""
+def check_saved(hparams_file, given):
+    """Checks that what a run has saved is asked to repeat that run only. It holds every value
+    wherever it is used: another would take the place of one of them, and a run with another folder
+    would go on with the checkpoints of the first.
+
+    Arguments
+    ---------
+    hparams_file : str or Path
+        The YAML of a recipe, or of a run.
+    given : iterable of str
+        Names of the options.
+
+    Raises
+    ------
+    UserError
+        If it is that of a run, and options would change it.
+    """
     saved = Path(hparams_file).read_text("utf-8").startswith(_SAVED)
     changed = [name for name in given if name not in _OUTSIDE]
     if saved and changed:

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from waveglow_vq.data.shards import shards_are_ready
+from waveglow_vq.training.command_line import check_saved
 from waveglow_vq.training.experiment import load_hparams
 from waveglow_vq.training.guards import effective_options
 
@@ -44,10 +45,16 @@ def debugging(hparams_file, hparams, run_opts, overrides):
     -------
     hparams, run_opts, overrides
         Those of the run.
+
+    Raises
+    ------
+    UserError
+        If the YAML file is what a run has saved, which names the folders of that run.
     """
     options = effective_options(hparams, run_opts)
     if not options["debug"]:
         return hparams, run_opts, overrides
+    check_saved(hparams_file, ["debug"])
     replaced = run_on_main(_replacements, [hparams, options])
     overrides = _merged(overrides, replaced)
     # Of SpeechBrain's temporary folders for checkpoints, each process would have its own.
