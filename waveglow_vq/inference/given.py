@@ -8,15 +8,13 @@ import math
 import os
 from pathlib import Path
 
-from waveglow_vq.data.sound_files import SoundBytes
+from waveglow_vq.data.sound_files import SoundBytes, check_peak
 from waveglow_vq.errors import UserError
 from waveglow_vq.files import user_path
 
 import numpy as np
 import torch
 
-# No recording at full scale 1 comes near.
-MAX_PEAK = 4.0
 # Integers of sound as files have them: what full scale is, and where zero is.
 _FULL_SCALE = {
     torch.uint8: (2.0**7, 2**7),
@@ -122,12 +120,7 @@ def check_samples(option, wavs):
     """A UserError if waveforms hold NaN or infinity, or are no waveforms at full scale 1."""
     if not bool(torch.isfinite(wavs).all()):
         raise UserError(f"{option}: the samples hold NaN or infinity")
-    peak = float(wavs.abs().max())
-    if peak > MAX_PEAK:
-        raise UserError(
-            f"{option}: the peak is {peak:.6g} where full scale is 1; they seem to be integers "
-            "as floats: divide 16-bit samples by 32768"
-        )
+    check_peak(option, float(wavs.abs().max()))
 
 
 def as_number(option, value):
