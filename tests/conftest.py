@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def pytest_runtest_setup():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def heeded_signals():
+    """Nohup and shells without job control start programs that ignore these."""
+    numbers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, heed) for number, heed in numbers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

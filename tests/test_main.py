@@ -8,6 +8,8 @@ from waveglow_vq.__main__ import COMMANDS, _parser, main
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("heeded_signals")
+
 
 def start(*arguments, **options):
     command = [sys.executable, "-m", "waveglow_vq", *map(str, arguments)]

@@ -11,6 +11,8 @@ from waveglow_vq.signals import Stopped, stop_signals
 import pytest
 import torch
 
+pytestmark = pytest.mark.usefixtures("heeded_signals")
+
 
 @pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_stopped_command_leaves_nothing_half_written(name, status, monkeypatch, tmp_path, capsys):

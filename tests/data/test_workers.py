@@ -10,6 +10,8 @@ from waveglow_vq.signals import stop_signals
 import pytest
 import torch
 
+pytestmark = pytest.mark.usefixtures("heeded_signals")
+
 _prepared = []
 
 

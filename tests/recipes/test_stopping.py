@@ -23,6 +23,8 @@ from tests.recipes.ljspeech_runs import (
     run,
 )
 
+pytestmark = pytest.mark.usefixtures("heeded_signals")
+
 RESTARTING = SMALL_CODES + ", codebook_size: 32, restart_after: 2"
 
 

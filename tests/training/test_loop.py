@@ -16,6 +16,8 @@ import torch
 
 from tests.training.forks import fork, together, wait
 
+pytestmark = pytest.mark.usefixtures("heeded_signals")
+
 
 class Line(CarefulBrain):
     """Notes which step is saved, and does something after a step of the training or a batch of the
