@@ -8,6 +8,7 @@ Authors
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -93,6 +94,8 @@ _ANY = [signal.SIGINT, *_STOP]
 # Launchers and terminals often send one request twice: only a signal that comes so many seconds
 # after the first one is a second request.
 _SAME_REQUEST = 2.0
+# Seconds by which whoever reads what is printed may have got a signal before.
+_READER_FIRST = 0.2
 # Seconds in which a step should be over.
 _GRACE = 30
 
@@ -148,12 +151,18 @@ def held_signals():
     # What ignores them, or belongs to no Python program, stays.
     before = {number: signal.getsignal(number) for number in _ANY}
     before = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
+    streams = {name: getattr(sys, name) for name in ("stdout", "stderr") if getattr(sys, name)}
     try:
         _Noted.held = True
         for number in before:
             signal.signal(number, note)
+        for name, stream in streams.items():
+            setattr(sys, name, _Lenient(stream))
         yield
     finally:
+        for name, stream in streams.items():
+            if isinstance(getattr(sys, name), _Lenient):
+                setattr(sys, name, stream)
         for number, handler in before.items():
             signal.signal(number, handler)
         number, _Noted.number, _Noted.held = _Noted.number, 0, False
@@ -175,6 +184,42 @@ def _end_later(number, frame):
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_GRACE)
+
+
+class _Lenient:
+    """A standard stream whose reader may be ended by the same signal, as Ctrl-C ends ``tee``: what
+    is printed after that goes nowhere, and is no reason to save nothing.
+
+    Arguments
+    ---------
+    stream : file
+        What is printed to.
+    """
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        """As that of the stream."""
+        return self._unless_stopped(self._stream.write, text)
+
+    def flush(self):
+        """As that of the stream."""
+        return self._unless_stopped(self._stream.flush)
+
+    def _unless_stopped(self, do, *arguments):
+        try:
+            return do(*arguments)
+        except BrokenPipeError:
+            if not _Noted.number:
+                time.sleep(_READER_FIRST)
+            if not _Noted.number:
+                raise
+            _leave([self._stream.fileno()])
+            return do(*arguments)
 
 
 def _is_terminal(descriptor):

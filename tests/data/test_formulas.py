@@ -20,5 +20,8 @@ def test_formulas():
         # No comparisons.
         "<em>so</em> <hr> -> <- > said": "em so em hr said",
         "=====": "",
+        "Edit > Find Next, <your age>": "edit, find next, your age",
+        "it is <-7 now": f"it is {less} minus seven now",
+        "Yes.\n> I saw\n>> it, k > 7.": f"yes. i saw it, k {greater} seven.",
     }
     assert {text: normalize_text(text) for text in spoken} == spoken

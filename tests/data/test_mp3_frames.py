@@ -57,6 +57,18 @@ def test_frames_that_nobody_counted(caplog, rate, channels):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("before", [bytes(431), b"ID3\x04\0\0\0\0\0\5" + bytes(5 + 217), None])
+def test_a_stream_that_begins_within_a_frame_or_behind_zeros(tmp_path, before):
+    content, _, second = encoded(22050)
+    stream = content[second:]
+    # Within a frame, its rest is of no use.
+    data = stream[83:] if before is None else before + stream
+    expected = len(read_wav(SoundBytes("a.mp3", stream)))
+    (tmp_path / "a.mp3").write_bytes(data)
+    for source in (SoundBytes("a.mp3", data), tmp_path / "a.mp3"):
+        assert len(read_wav(source)) == expected - (576 if before is None else 0)
+
+
 def test_in_memory_as_in_a_file(tmp_path):
     """Bytes have no name that ends in .mp3, by which libsndfile knows such files."""
     for rate in (8000, 16000, 44100):

@@ -417,7 +417,7 @@ def test_a_shard_that_is_cut_off(corpus, features, tmp_path, num_workers):
     size = path.stat().st_size
     for left in (size - 20480, 512, 0):  # within a clip, after its header, nothing
         os.truncate(path, left)
-        with pytest.raises(UserError, match=rf"the shard \S*{path.name} (cannot be|does not hold)"):
+        with pytest.raises(UserError, match=rf"the shard .*{path.name} (cannot be|does not hold)"):
             list(loader)
     path.unlink()
     with pytest.raises(UserError, match=rf"{path.name} cannot be read \(No such file"):

@@ -105,6 +105,36 @@ def test_limits_of_placeholders(tmp_path, length, is_read):
             read_wav(source)
 
 
+def test_placeholder_of_sox_in_aiff():
+    assert len(read_wav(SoundBytes("a.aiff", with_length("AIFF", 0x7F000000 - 8)))) == SAMPLES
+    with pytest.raises(UserError, match="a.aiff is truncated"):
+        read_wav(SoundBytes("a.aiff", with_length("AIFF", 0x7F000000 + 2**16 + 1)))
+
+
+def test_copyright_behind_the_sound_is_no_sound(tmp_path, caplog):
+    with soundfile.SoundFile(tmp_path / "a.aiff", "w", RATE, 1, "PCM_16") as file:
+        file.copyright = "a reader"
+        file.write(PCM)
+    assert torch.equal(read_wav(tmp_path / "a.aiff"), WAV) and not caplog.records
+
+
+def test_samples_of_8_bits_that_look_like_a_name_are_sound(caplog):
+    content = encoded("WAV", "PCM_U8", PCM)
+    content[44:] = b"zxcvbnml" * (len(content[44:]) // 8)
+    content[40:44] = struct.pack("<I", 1024)
+    assert len(read_wav(SoundBytes("a.wav", bytes(content)))) == len(content) - 44
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("kind", ["W64", "CAF"])
+def test_chunks_longer_than_any_file(kind):
+    content = encoded(kind)
+    place = content.index(b"fmt " if kind == "W64" else b"desc") + (16 if kind == "W64" else 4)
+    content[place : place + 8] = b"\x7f" + 7 * b"\xff" if kind == "CAF" else 7 * b"\xff" + b"\x7f"
+    with pytest.raises(UserError):
+        read_wav(SoundBytes("a.sound", bytes(content)))
+
+
 def test_lengths_that_formats_have_for_unknown_ones(tmp_path, caplog):
     unknown = {"AU": 2**32 - 1, "CAF": -5}
     for kind, length in unknown.items():

@@ -95,3 +95,12 @@ def test_a_machine_without_shared_memory(monkeypatch):
     check_processes(0)
     with pytest.raises(UserError, match=r"^num_workers: 3 .*\(Function not .*--num_workers 0"):
         check_processes(3)
+
+
+def test_more_processes_than_any_machine_feeds(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    check_processes(64)
+    with pytest.raises(UserError, match="^num_workers: 65 processes .* at most 64 are"):
+        check_processes(65)
+    monkeypatch.setattr("os.cpu_count", lambda: 96)
+    check_processes(384)

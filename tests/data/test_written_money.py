@@ -22,6 +22,9 @@ def test_money():
         "¥ and ₿; an EUR": "yen and bitcoins; an e u r",
         "$0.00, $1.001, ¥1.50": "zero dollars, one point zero zero one dollars, one point five "
         "zero yen",
+        "a $9 T-shirt, £7 B-side, $8 b/c, $9T": "a nine dollars t-shirt, seven pounds b-side, "
+        "eight dollars b c, nine trillion dollars",
+        "CHF 7'000": "seven thousand swiss francs",
         f"${'7' * 30}": f"{' '.join(['seven'] * 30)} dollars",
     }
     assert {text: normalize_text(text) for text in spoken} == spoken

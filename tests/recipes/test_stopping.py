@@ -94,6 +94,7 @@ def test_a_run_that_is_stopped_again_and_again_is_the_same_run(
         name = signal.Signals(number).name
         assert line.startswith(f"stopped by {name}: step {last_step} "), line
         assert f"saved in {tmp_path}/save" in line and "the same command" in line
+        assert line in (tmp_path / "log.txt").read_text("utf-8")
         assert all(entry.startswith("CKPT") for entry in os.listdir(tmp_path / "save"))
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         # At its end the program would wait for what is left.

@@ -4,6 +4,7 @@ import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.__main__ import _parser
 from waveglow_vq.inference import SpeechCodec, TextToSpeech, VoiceConverter, WaveGlowVocoder
 from waveglow_vq.training.console import (
+    already_finished_line,
     closing_lines,
     minutes_bar,
     move_bar,
@@ -42,6 +43,14 @@ def test_a_line_without_a_bar():
     assert line == "step 7 of at most 5,000, loss 0.25, 2 min of training left"
     assert progress_line(at(7, 30.0), 0.25, None) == "step 7, loss 0.25"
     assert progress_line(at(7, 30.0), 0.25, 20.0).endswith("less than a minute of training left")
+
+
+def test_what_would_train_on():
+    assert "a greater --number_of_epochs, and" in already_finished_line(at(5, 2.0), 3, "runs/a")
+    spent = already_finished_line(at(5, 120.0, max_minutes=2), 3, "runs/a")
+    assert "a greater --max_minutes (it has had 2)" in spent
+    limited = already_finished_line(at(5, 2.0), 3, "runs/a", step_limit=5)
+    assert "a greater --optimizer_step_limit (it is 5)" in limited
 
 
 def test_a_bar_of_minutes(capsys):

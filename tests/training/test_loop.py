@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import sys
 from types import SimpleNamespace
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
@@ -192,6 +193,42 @@ def test_after_a_hangup_the_terminal_is_left_alone():
             os.close(terminal)
             ask(signal.SIGHUP)()
             os.write(2, b"a bar")
+
+    assert wait(fork(work)) == 0
+
+
+@pytest.mark.parametrize("first", ["signal", "reader"])
+def test_the_reader_of_a_pipe_that_the_same_signal_ends(first):
+    """As Ctrl-C ends ``tee``, before or after it is noticed here."""
+
+    def work():
+        end, begin = os.pipe()
+        os.dup2(begin, 1)
+        sys.stdout = os.fdopen(1, "w")
+        with pytest.raises(Stopped), held_signals():
+            os.close(end)
+            if first == "signal":
+                ask(signal.SIGINT)()
+            else:
+                signal.signal(signal.SIGALRM, lambda *_: ask(signal.SIGINT)())
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+            print("a step", flush=True)
+            print("another one", flush=True)
+        assert not type(sys.stdout).__name__.startswith("_")
+
+    assert wait(fork(work)) == 0
+
+
+def test_a_pipe_that_nobody_reads_is_an_error_as_ever():
+    def work():
+        end, begin = os.pipe()
+        os.dup2(begin, 1)
+        os.close(end)
+        sys.stdout = os.fdopen(1, "w")
+        with held_signals():
+            with pytest.raises(BrokenPipeError):
+                print("a step", flush=True)
+        os._exit(0)
 
     assert wait(fork(work)) == 0
 

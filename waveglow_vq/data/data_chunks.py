@@ -11,6 +11,8 @@ from typing import NamedTuple
 from waveglow_vq.data.spliced_files import patched
 
 _UNKNOWN, _LARGEST = -1, 2**32 - 1
+# Bytes that a chunk behind the samples may lack.
+_CUT_OFF = 2**16
 
 
 class DataChunk(NamedTuple):
@@ -25,7 +27,8 @@ class DataChunk(NamedTuple):
     corrected : callable
         ``corrected(n)``: the pieces (see `SplicedFile`) of the file with n bytes in the header.
     begins_chunk : callable
-        ``begins_chunk(bytes)``: whether a further chunk of the file may begin like this.
+        ``begins_chunk(bytes, left)``: whether a further chunk of the file may begin like this, so
+        many bytes before its end.
     """
 
     begin: int
@@ -94,13 +97,15 @@ def _riff(file, size):
         rf64, data = b"RF64\xff\xff\xff\xffWAVE" + long, b"\xff\xff\xff\xff"
         return [rf64, (12, begin - 4), data, (begin, size)]
 
-    return DataChunk(begin, promised, corrected, _is_named)
+    return DataChunk(begin, promised, corrected, _chunk_begins(order + "4sI"))
 
 
 def _w64(file, size):
     for name, begin, promised in _chunks(file, 40, "<16sQ", 8, counts_itself=True):
         if name.startswith(b"data"):
-            return DataChunk(begin, promised, _replaced(size, begin - 8, "<Q", 24), _is_named)
+            return DataChunk(
+                begin, promised, _replaced(size, begin - 8, "<Q", 24), _chunk_begins("<16sQ")
+            )
     return None
 
 
@@ -108,7 +113,7 @@ def _aiff(file, size):
     for name, begin, promised in _chunks(file, 12, ">4sI", 2):
         if name == b"SSND":  # before the samples, an offset and the size of blocks
             corrected = _replaced(size, begin - 4, ">I", 8)
-            return DataChunk(begin + 8, max(0, promised - 8), corrected, _is_named)
+            return DataChunk(begin + 8, max(0, promised - 8), corrected, _chunk_begins(">4sI"))
     return None
 
 
@@ -116,7 +121,9 @@ def _caf(file, size):
     for name, begin, promised in _chunks(file, 8, ">4sq", 1):
         if name == b"data":  # before the samples, a number of edits
             known = None if promised == _UNKNOWN else max(0, promised - 4)
-            return DataChunk(begin + 4, known, _replaced(size, begin - 8, ">q", 4), _is_named)
+            return DataChunk(
+                begin + 4, known, _replaced(size, begin - 8, ">q", 4), _chunk_begins(">4sq")
+            )
     return None
 
 
@@ -125,7 +132,9 @@ def _au(file, size):
     order = ">" if file.read(4) == b".snd" else "<"
     begin, promised = _number(file, 4, order + "I"), _number(file, 8, order + "I")
     corrected = _replaced(size, 8, order + "I", 0)
-    return DataChunk(begin, None if promised == _LARGEST else promised, corrected, _is_named)
+    return DataChunk(
+        begin, None if promised == _LARGEST else promised, corrected, _chunk_begins(order + "4sI")
+    )
 
 
 _KINDS = {
@@ -153,14 +162,28 @@ def _chunks(file, begin, head, unit, counts_itself=False):
             length -= head.size
         begin += head.size
         yield name, begin, length
-        if length < 0:
+        if length < 0 or begin + length >= 2**62:
             return
         begin += -(-length // unit) * unit
 
 
 def _is_named(content):
     """Whether it begins as a chunk does: with letters or digits, filled up with spaces."""
-    return len(content) >= 8 and content[:4].replace(b" ", b"").replace(b"_", b"").isalnum()
+    name = b"".join(content[:4].split()).replace(b"_", b"")
+    return len(content) >= 8 and (name.isalnum() or name == b"(c)")
+
+
+def _chunk_begins(head):
+    """``begins_chunk`` of a format: a name, and a length that there is about room for. Samples of 8
+    bits may look like names, but hardly have both."""
+    head = struct.Struct(head)
+
+    def begins(content, left):
+        if len(content) < head.size or not _is_named(content):
+            return False
+        return head.unpack_from(content)[1] <= left + _CUT_OFF
+
+    return begins
 
 
 def _number(file, at, form):

@@ -22,6 +22,9 @@ _RULES = [
     for pattern, words in (
         # Tags are brackets, and so are addresses between such signs.
         (r"<(/?[A-Za-z][^<>\s]*|[A-Za-z]+ [^<>=]*=[^<>]*|[^<>\s@]+@[^<>\s]+)>", r" ⟨\1⟩ "),
+        (r"(?<!\S)<([A-Za-z][^<>]*[^<>\s])>(?![\w(])", r" ⟨\1⟩ "),
+        # "File > Save As"
+        (r"(?<=[a-z]) > (?=[A-Z][a-z])", ", "),
         (r"<=|=<|⩽|≦", "≤"),
         (r">=|⩾|≧", "≥"),
         (r"!=|=/=|<>", "≠"),

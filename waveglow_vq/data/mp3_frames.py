@@ -22,6 +22,8 @@ _HAS_FRAMES, _HAS_BYTES, _HAS_PLACES = 1, 2, 4
 _EMPTY_TAG = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
 # Junk between frames is looked through for so many bytes.
 _JUNK = 2**20
+# Bytes of a frame.
+_LONGEST = 2881
 
 
 class FrameCount(NamedTuple):
@@ -66,20 +68,21 @@ def count_frames(file, size):
     >>> count_frames(io.BytesIO(9 * frame), 9 * 417)[:4]
     (9, 3753, None, None)
     """
-    begin = id3_end(file)
-    first = _read(file, begin, 4)
-    if not _frame(first) or not _is_followed(file, begin, first, size):
+    tags = id3_end(file)
+    begin = _first_frame(file, tags, size)
+    if begin is None:
         return None
+    first = _read(file, begin, 4)
     frames, end = _count(file, begin, first, size)
     if frames == 0:
         return None
     # Without a tag before the frames, libsndfile goes by the ending of a name, which nothing in
     # memory has, and falls for what looks like other formats.
-    tag = b"" if begin else _EMPTY_TAG
+    tag = b"" if tags else _EMPTY_TAG
     at = _place_of_statement(file, begin, first)
     if at is None:
         new = tag + _new_statement(first, frames, end - begin)
-        return FrameCount(frames, end - begin, None, None, [(0, begin), new, (begin, size)])
+        return FrameCount(frames, end - begin, None, None, [(0, tags), new, (begin, size)])
     frames -= 1
     flags, promised, second = struct.unpack(">3I", _read(file, at + 4, 12))
     promised_bytes = second if flags & _HAS_BYTES else None
@@ -93,7 +96,11 @@ def count_frames(file, size):
         delays = _read(file, lame + 21, 3)
         if _read(file, lame, 4).isalpha() and len(delays) == 3:
             changes.append((lame + 22, bytes([delays[1] & 0xF0, 0])))
-    pieces = [tag, *patched(size, *changes)]
+    pieces = patched(size, *changes)
+    if begin > tags:
+        # Without what lies between.
+        pieces = [(0, tags), (begin, pieces[0][1]), *pieces[1:]]
+    pieces = [tag, *pieces]
     return FrameCount(frames, end - begin, promised, promised_bytes, pieces)
 
 
@@ -144,6 +151,17 @@ def _is_followed(file, begin, header, size):
     return after[1] == kind if after else begin + length >= size
 
 
+def _are_followed(file, place, size, more):
+    """Whether so many frames begin here, one after another, that another one or the end follows."""
+    for _ in range(more):
+        header = _read(file, place, 4)
+        found = _frame(header)
+        if not found or not _is_followed(file, place, header, size):
+            return place >= size
+        place += found[0]
+    return True
+
+
 def _count(file, begin, first, size):
     """Whole frames, and where the last one, whole or not, ends."""
     kind, frames, place = _frame(first)[1], 0, begin
@@ -161,14 +179,27 @@ def _count(file, begin, first, size):
     return frames, place
 
 
-def _next_frame(file, place, kind, size):
-    """Where behind junk a frame begins; None if there is none."""
+def _first_frame(file, begin, size):
+    """Where the first frame begins: at once; or, of what was recorded from a stream or has more
+    behind its tags than they say, after less than two frames or some zeros, with more behind it."""
+    first = _read(file, begin, 4)
+    if _frame(first):
+        return begin if _is_followed(file, begin, first, size) else None
+    content = _read(file, begin, _JUNK)
+    zeros = len(content) - len(content.lstrip(b"\0"))
+    place = _next_frame(file, begin + zeros, None, size, 4)
+    return None if place is None or place > begin + zeros + 2 * _LONGEST else place
+
+
+def _next_frame(file, place, kind, size, more=1):
+    """Where behind junk a frame begins that has so many more of its kind behind it, or the end;
+    None if there is none."""
     content = _read(file, place, _JUNK)
     at = content.find(b"\xff")
     while at >= 0:
         header = content[at : at + 4]
         found = _frame(header)
-        if found and found[1] == kind and _is_followed(file, place + at, header, size):
+        if found and kind in (None, found[1]) and _are_followed(file, place + at, size, more):
             return place + at
         at = content.find(b"\xff", at + 1)
     return None

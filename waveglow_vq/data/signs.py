@@ -48,6 +48,17 @@ _SUPERSCRIPTS = dict(zip("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹ⁿ", "+-0123456789n"
 _POWER = re.compile("(?<=[\\w)])([⁺⁻]?)([⁰¹²³⁴-⁹]+|ⁿ)([⁺⁻]?)")
 
 
+def unquoted(text):
+    """A text without the marks with which mail begins the lines that it quotes.
+
+    Example
+    -------
+    >>> unquoted("You wrote:\\n> it was late.\\n>> So it was.\\n> 5 is true.")
+    'You wrote:\\nit was late.\\nSo it was.\\n> 5 is true.'
+    """
+    return re.sub(r"(?m)^[ \t]*(?:>[ \t]*)+(?=[^\W\d])", "", text)
+
+
 def plain_signs(text):
     """Quotation marks, dashes, digits, powers and spaces as ASCII has them.
 
@@ -70,8 +81,9 @@ def plain_signs(text):
     if not text.isascii():
         text = _plain_unicode(text)
     text = text.replace("`", "'")
+    text = re.sub(r"(?<=\d)'(?=\d{3}(?!\d))", ",", text)  # 1'000'000
     # Arrows are no comparisons.
-    text = re.sub(r"<?[-=]+>|<-+", " → ", text) if ">" in text or "<-" in text else text
+    text = re.sub(r"<?[-=]+>|<-+(?!\.?\d)", " → ", text) if ">" in text or "<-" in text else text
     text = re.sub(r"-{2,}|(?<=\s)-(?=\s)", " — ", text)
     # Some texts of VCTK have spaces around apostrophes, or no apostrophe.
     text = re.sub(r"(?i)(?<=[a-z])(?: '|' | ' )(?=(?:t|s|re|ve|ll|d|m)\b)", "'", text)

@@ -17,8 +17,10 @@ from waveglow_vq.data.mp3_frames import count_frames
 # So many bytes too many are a slip of the program that wrote the header, which counted the header
 # in, say, rather than sound that is missing: at 22 kHz and 16 bits they would be 3 ms.
 FEW_BYTES = 128
-# What is this close to the largest numbers of 31, 32, 63 and 64 bits is no length.
+# What is this close to the largest numbers of 31, 32, 63 and 64 bits is no length; nor is what SoX
+# writes into AIFF.
 PLACEHOLDER_MARGIN = 2**16
+_PLACEHOLDERS = *(2**bits for bits in (31, 32, 63, 64)), 0x7F000000
 # Of the pages of an Ogg file: how each begins, the bytes of that and of a whole one, the number of
 # the stream, and whether it is the last one.
 _PAGE, _PAGE_HEAD, _LARGEST_PAGE = b"OggS", 27, 65307
@@ -97,7 +99,7 @@ def is_placeholder(number):
     >>> is_placeholder(0xFFFFFFDB), is_placeholder(0x7FFF0000), is_placeholder(0x7FFEFFFF)
     (True, True, False)
     """
-    return any(abs(number - 2**bits) <= PLACEHOLDER_MARGIN for bits in (31, 32, 63, 64))
+    return any(abs(number - other) <= PLACEHOLDER_MARGIN for other in _PLACEHOLDERS)
 
 
 def _of_data(file, size, data):
@@ -124,7 +126,7 @@ def _sound_goes_on(file, data, size):
     # Chunks begin at even places, but some programs forget that.
     padding = end % 2
     return len(rest) > padding and not any(
-        data.begins_chunk(more) or more.startswith((b"TAG", b"ID3", b"APETAGEX"))
+        data.begins_chunk(more, size - end) or more.startswith((b"TAG", b"ID3", b"APETAGEX"))
         for more in (rest, rest[padding:])
     )
 

@@ -10,7 +10,7 @@ import unicodedata
 from waveglow_vq.data.abbreviations import expand_abbreviations, point_ends_sentence
 from waveglow_vq.data.addresses import expand_addresses
 from waveglow_vq.data.formulas import expand_comparisons
-from waveglow_vq.data.signs import is_mark, pictures, plain_letters, plain_signs
+from waveglow_vq.data.signs import is_mark, pictures, plain_letters, plain_signs, unquoted
 from waveglow_vq.data.units import expand_capital_units
 from waveglow_vq.data.written_dates import expand_dates
 from waveglow_vq.data.written_money import CURRENCY_SIGNS, expand_money
@@ -76,8 +76,8 @@ def _normalize(text):
 
 def _in_words(text):
     """A text without digits and signs that have words; what else is not spoken is still there."""
-    text = expand_addresses(expand_comparisons(plain_signs(text)))
-    text = re.sub(r"\b([CF])#(?!\w)", r"\1 sharp", re.sub(r"#(?=\d)", "number ", text))
+    text = expand_addresses(expand_comparisons(plain_signs(unquoted(text))))
+    text = re.sub(r"\b([CF])#(?!\w)", r"\1 sharp", re.sub(r"#(?=\d)", " number ", text))
     text = expand_capital_units(expand_money(expand_dates(text)))
     text = expand_numbers(expand_abbreviations(text))
     return _SIGN.sub(lambda found: f" {_SIGNS[found[0]]} ", text)
@@ -181,7 +181,7 @@ def split_sentences(text, max_characters=MAX_CHARACTERS):
         raise UserError(f"max_characters is {max_characters}, but has to be at least 1")
     sentences = []
     for paragraph in re.split(r"\n\s*\n|\u2029", re.sub(r"\r\n?", "\n", text)):
-        sentences += _sentences(" ".join(paragraph.split()))
+        sentences += _sentences(" ".join(unquoted(paragraph).split()))
     pieces = []
     for sentence in _with_words(sentences):
         pieces += _cut(sentence, max_characters)

@@ -18,6 +18,8 @@ import torch
 
 # Where nobody says how many processes there are to be, at most so many.
 MOST_WORKERS = 16
+# More processes than this need a machine with many cores.
+MOST_LOADERS = 64
 # Where processes are not forked, each imports the program that started it.
 UNGUARDED = "; a program of your own has to start its work under: if __name__ == '__main__'"
 
@@ -38,7 +40,8 @@ def check_processes(workers):
     Raises
     ------
     UserError
-        If the machine has no place for what they share, as some containers and function services.
+        If they are more than 64 and four times the cores, or the machine has no place for what they
+        share, as some containers and function services.
 
     Example
     -------
@@ -46,6 +49,12 @@ def check_processes(workers):
     """
     if not workers:
         return
+    most = max(MOST_LOADERS, 4 * (os.cpu_count() or 1))
+    if workers > most:
+        raise UserError(
+            f"num_workers: {workers} processes are more than this machine can feed; at most {most} "
+            "are accepted, and one per core is enough"
+        )
     try:
         multiprocessing.Lock()
     except OSError as error:

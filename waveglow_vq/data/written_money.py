@@ -77,7 +77,8 @@ _AMOUNT = (
     r"(?:\d{1,2}(?:,\d\d)+,\d{3}(?!\d)|\d{1,3}(?:\.\d{3})+,\d\d(?!\d)|\d+,\d\d(?![\d,])"
     rf"|{NUMBER})"
 )
-_MAGNITUDE = rf"(?: ?(?P<magnitude>{any_of(_MAGNITUDES)})(?!\w))?"
+# Not the letter of "$5 T-shirt", "$20 K-cups".
+_MAGNITUDE = rf"(?:(?! T\b| [A-Za-z][-/]\w) ?(?P<magnitude>{any_of(_MAGNITUDES)})(?!\w))?"
 _RULES = [
     re.compile(pattern)
     for pattern in (

@@ -213,7 +213,6 @@ _VERSIONED = "|".join(
 _RULES = [
     (re.compile(pattern), apart(words) if callable(words) else words)
     for pattern, words in (
-        (r"(?<=\d)'(?=\d{3}(?!\d))", ","),  # 1'000'000
         (POWER_OF_NUMBER, power_in_words),
         # Nobody would say the name of such a number; int() even refuses very long ones.
         (
@@ -223,9 +222,11 @@ _RULES = [
         # Telephones, and other numbers in groups.
         (
             r"(?<![\w-])(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-]|\.\d)"
-            r"|(?<!\w)\+\d{1,3}(?:[ .-]?\(?\d{2,5}\)?){2,5}(?!\w)"
+            # "+25000" and "+100.50" are numbers.
+            r"|(?<!\w)(?!\+\d{1,7}(?:\.\d+)?(?![ .(-]*\d))"
+            r"\+\d{1,3}(?:[ .-]?\(?\d{2,5}\)?){2,5}(?!\w)"
             r"|(?<![\w-])\d+(?:-\d+){2,}(?![\w-])|(?<![\w-])\d{3}-\d{4}(?![\w-])"
-            r"|(?<![\w,.-])\d{4}(?: \d{4}){2,}(?![\w-])",
+            r"|(?<![\w,.-])(?!(?:(?:1[1-9]|20)\d\d\b ?){3})\d{4}(?: \d{4}){2,}(?![\w-])",
             _groups,
         ),
         # Ranges: what stands on both sides is said by the rules below.

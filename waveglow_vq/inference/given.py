@@ -105,12 +105,13 @@ def as_waveforms(option, values, device):
     tensor([[ 0.0000, -0.5000]])
     """
     wavs = as_numbers(option, values)
+    given = getattr(values, "dtype", wavs.dtype)
     if wavs.dtype in _FULL_SCALE:
         scale, zero = _FULL_SCALE[wavs.dtype]
         wavs = (wavs.to(torch.float32) - zero) / scale
     elif not wavs.is_floating_point():
         raise UserError(
-            f"{option}: {str(wavs.dtype).removeprefix('torch.')} has no full scale; give samples "
+            f"{option}: {str(given).removeprefix('torch.')} has no full scale; give samples "
             "as floats in [-1, 1], or as int16, int32 or uint8, which are scaled by their type"
         )
     return wavs.to(torch.float32).to(device)
@@ -137,7 +138,7 @@ def as_number(option, value):
     fits = hasattr(value, "__float__") and not isinstance(value, (str, bytes, bool, np.bool_))
     try:
         fits = fits and 0 <= float(value) < math.inf
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         fits = False
     if not fits:
         shown = repr(value) if isinstance(value, (str, bytes)) else value

@@ -123,7 +123,7 @@ def limit_line(schedule):
     return f"time limit of {schedule.max_minutes:g} min reached after {steps}"
 
 
-def already_finished_line(schedule, epochs, output_folder):
+def already_finished_line(schedule, epochs, output_folder, step_limit=None):
     """What a run in a folder says where nothing is left to train.
 
     Arguments
@@ -134,10 +134,14 @@ def already_finished_line(schedule, epochs, output_folder):
         How many it has had.
     output_folder : str
         Its folder.
+    step_limit : int or None
+        ``optimizer_step_limit``, if that has ended it.
     """
     more = "--number_of_epochs"
     if schedule.time_share >= 1:
         more = f"--max_minutes (it has had {schedule.max_minutes:g})"
+    elif step_limit is not None:
+        more = f"--optimizer_step_limit (it is {step_limit:,})"
     return (
         f"the run in {output_folder} is finished (epoch {epochs:,}, step {schedule.steps:,}): it "
         f"is only tested and exported again; to train on, give a greater {more}, and for another "

@@ -37,10 +37,7 @@ import torch
 import torch.distributed.nn
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from speechbrain.utils.distributed import if_main_process
-from speechbrain.utils.logger import get_logger
 from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
-
-logger = get_logger(__name__)
 
 # SpeechBrain warns, whenever its train loggers are imported, that it cannot save figures without
 # torchvision; nothing here saves figures with it.
@@ -239,8 +236,12 @@ def train_and_test(brain, train, valid, test):
             )
         except RunStopped as stopped:
             # All processes have come here; one speaks for them, and its log keeps it.
-            logger.debug(str(stopped))
             speaks = if_main_process()
+            if speaks:
+                # SpeechBrain's loggers leave out what is for the file alone.
+                record = logging.getLogger(f"{__name__}.stop")
+                record.setLevel(logging.DEBUG)
+                record.debug(str(stopped))
             leave_processes(brain)
             if speaks:
                 raise

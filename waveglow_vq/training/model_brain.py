@@ -189,12 +189,13 @@ class ModelBrain(CarefulBrain):
                 self.tensorboard = SummaryWriter(str(folder), purge_step=schedule.steps + 1)
         if sentence := schedule.warning():
             logger.warning(sentence)
+        step_limit = self.optimizer_step_limit if self._optimizer_step_limit_exceeded else None
         if self._optimizer_step_limit_exceeded and not self.progress.inside_of_epoch:
             # No epoch follows.
             epochs.current = epochs.limit
         if epochs.current >= epochs.limit:
             folder = self.hparams.output_folder
-            logger.info(already_finished_line(schedule, epochs.current, folder))
+            logger.info(already_finished_line(schedule, epochs.current, folder, step_limit))
         self.began_at = schedule.steps, schedule.seconds
         self.last_line_at = time.monotonic()
 
@@ -263,6 +264,8 @@ class ModelBrain(CarefulBrain):
             )
         if schedule.time_share >= 1:
             logger.info(limit_line(schedule))
+        elif self._optimizer_step_limit_exceeded:
+            logger.info(f"limit of {self.optimizer_step_limit:,} steps reached")
         self._show_progress(now)
 
     def _show_progress(self, now):

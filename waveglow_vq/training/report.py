@@ -37,7 +37,7 @@ class EpochMeans:
 
     def __init__(self):
         self.sums = {}
-        self.weight = 0.0
+        self.weight = 0  # with 0.0, whole numbers of a device would become fp32
 
     def add(self, terms, weight):
         """Adds scalars (tensors) that stand for ``weight`` segments, samples or codes."""

@@ -165,7 +165,8 @@ class CarefulBrain(sb.Brain):
 
     def _stop(self, number, saved=False):
         where = f"step {self.optimizer_step:,} is the last"
-        if self.checkpointer is not None:
+        # What --debug has saved is removed.
+        if self.checkpointer is not None and not self.debug:
             if not saved:
                 self._save_intra_epoch_ckpt()
             where += f" and saved in {self.checkpointer.checkpoints_dir}"
