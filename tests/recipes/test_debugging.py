@@ -41,6 +41,16 @@ def test_a_finished_run_stays_what_it_is(command, monkeypatch, tmp_path, manifes
     for name in ("export/model.ckpt", "test_results.json", "train_log.txt", "log.txt", "save"):
         assert (folder / name).exists(), name
     assert len(list((folder / "samples").glob("*.wav"))) == 2
+    # Another model is refused before anything is replaced.
+    other = command("vq", "--number_of_epochs", 1, preset=SMALL_VQ.replace("16", "17"))
+    with pytest.raises(SystemExit):
+        run(other)
+    said = capsys.readouterr().err
+    assert f"error: {finished.hparams.output_folder} holds the run of another model: " in said
+    with pytest.raises(SystemExit):
+        run([str(Path(finished.hparams.output_folder) / "export" / "hyperparams.yaml")])
+    assert "belongs to an export" in capsys.readouterr().err
+    assert contents(tmp_path) | contents(manifests) == before
     # What the run has saved names its folders.
     saved = Path(finished.hparams.output_folder) / "hyperparams.yaml"
     with pytest.raises(SystemExit):

@@ -154,7 +154,10 @@ def _plan_folder(source, output, suffixes, new_suffix):
     for file in taken:
         name = file.relative_to(source).with_suffix(new_suffix)
         if name in names:
-            raise UserError(f"{names[name]} and {file} would both be written to {output / name}")
+            raise UserError(
+                f"{names[name]} and {file} would both be written to {output / name}; rename one of "
+                "them, or move it elsewhere"
+            )
         names[name] = file
         pairs.append((file, output / name))
     return Plan(pairs, output, count_kinds(left_out) + hint)

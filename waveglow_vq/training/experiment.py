@@ -135,6 +135,11 @@ def load_hparams(hparams_file, overrides):
             known = yaml.load(resolve_references(stream, left_open).read())
         except (ValueError, OSError, ruamel.yaml.YAMLError) as error:
             raise UserError(f"{hparams_file} cannot be read: {error}") from None
+    if "pretrainer" in known and "output_folder" not in known:
+        raise UserError(
+            f"{hparams_file} belongs to an export, which from_hparams loads; the YAML that repeats "
+            "a run is that of the run's own folder"
+        )
     check_known(replaced, known, hparams_file)
     # Before anything is built with them.
     check_numbers(replaced)

@@ -19,6 +19,7 @@ from waveglow_vq.data.workers import check_processes
 from waveglow_vq.devices import PRECISIONS, checked_device, warn_of_slow_half
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.checkpointing import failed_write, free_space
+from waveglow_vq.training.earlier_run import check_earlier_run
 from waveglow_vq.training.export_hparams import model_hparams
 
 import torch
@@ -205,6 +206,7 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
             text = resolve_references(stream, overrides).read()
         model_hparams(text)
     _check_folders(options)
+    check_earlier_run(hparams)
     if "output_folder" in options:
         use_temporary_folder(options["output_folder"])
 

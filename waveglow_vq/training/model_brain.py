@@ -271,9 +271,10 @@ class ModelBrain(CarefulBrain):
     def _show_progress(self, now):
         """Moves the bar of minutes, or writes a line a minute."""
         schedule, loss = self.hparams.schedule, self.avg_train_loss
-        if self.bar is not None:
+        known = self.step > 1  # before, the epoch has no mean
+        if known and self.bar is not None:
             move_bar(self.bar, schedule, loss)
-        if self.noprogressbar and now - self.last_line_at >= SECONDS_BETWEEN_LINES:
+        if known and self.noprogressbar and now - self.last_line_at >= SECONDS_BETWEEN_LINES:
             self.last_line_at = now
             logger.info(progress_line(schedule, loss, seconds_left(schedule, *self.began_at)))
 
