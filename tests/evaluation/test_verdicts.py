@@ -90,7 +90,7 @@ def test_speech():
 
 
 def test_scores():
-    for error, said in ((0.35, "good vocoders"), (0.85, "audible"), (0.86, "does not work yet")):
+    for error, said in ((0.35, "as good vocoders"), (0.85, "audibly"), (0.86, "does not work")):
         assert said in score_verdict(error)
 
 
