@@ -88,11 +88,11 @@ def main(arguments=None):
 def report(output, device):
     """Loads the export, speaks test sentences, compares them with their recordings, draws one."""
     from waveglow_vq.data.audio import read_for_model, write_wav
-    from waveglow_vq.data.preparation import write_json
     from waveglow_vq.evaluation.plots import attention_picture, spectrogram_comparison
     from waveglow_vq.evaluation.text_to_speech import judge_text_to_speech
     from waveglow_vq.evaluation.text_to_speech_report import format_report
     from waveglow_vq.evaluation.verdicts import print_report
+    from waveglow_vq.files import write_json
     from waveglow_vq.inference import TextToSpeech
 
     run, corpus = output / "run", output / "corpus"

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
+from waveglow_vq.errors import UserError
+from waveglow_vq.training.demo import call
 
 import pytest
 import torch
@@ -158,6 +160,13 @@ def test_a_demo_trains_with_options_that_its_recipe_has(demo, tmp_path):
     file = Path(demo.__file__).parent / "hparams" / "vq.yaml"
     hparams = load_hparams(str(file), f"{yaml}\noutput_folder: {tmp_path}")
     assert hparams["split_ratio"] == [80, 8, 12]
+
+
+def test_a_step_that_is_killed_says_nothing_and_is_named():
+    with pytest.raises(UserError, match="^reading failed: it was ended by SIGKILL"):
+        call("reading", ["-c", "import os; os.kill(os.getpid(), 9)"])
+    with pytest.raises(UserError, match="^reading failed; its message is above"):
+        call("reading", ["-c", "raise SystemExit(3)"])
 
 
 def test_too_few_sentences_for_a_test_are_an_error(tmp_path):

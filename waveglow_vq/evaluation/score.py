@@ -249,7 +249,7 @@ def format_table(results):
     mean           0.250          0.250      0.250       0.250          0.250           0.250
     ↓ lower is better, 0 for a copy; log-mel L1 and log-F0 RMSE are in natural logarithms (0.058 is
     a semitone), MCD in dB, voicing errors a share of the frames
-      => as near to the recordings as good vocoders come
+      => as near to the recordings as good vocoders come, by log-mel L1; ... it cannot say
     1 recording without a reconstruction, left out: b
     """
     headings = [f"{heading} {LOWER}" for heading in METRICS.values()]

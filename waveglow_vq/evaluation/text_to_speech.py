@@ -44,7 +44,6 @@ from pathlib import Path
 
 from waveglow_vq.commands.arguments import search_arguments, search_changes
 from waveglow_vq.data.audio import write_wav
-from waveglow_vq.data.preparation import write_json
 from waveglow_vq.data.shards import sound_source
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.evaluation.attention import longest_repetition, loop_signs
@@ -65,6 +64,7 @@ from waveglow_vq.evaluation.text_to_speech_figures import (
 )
 from waveglow_vq.evaluation.text_to_speech_report import checked_bars, format_report, summarise
 from waveglow_vq.evaluation.verdicts import print_report
+from waveglow_vq.files import write_json
 
 import torch
 from tqdm import tqdm

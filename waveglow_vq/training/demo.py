@@ -8,6 +8,7 @@ Authors
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -151,7 +152,10 @@ def call(what, arguments):
     print(f"\n== {what}\n{shlex.join(command)}\n", flush=True)
     # Threads that spin while they wait slow down everything beside them.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    if subprocess.run(command, env=environment, check=False).returncode:
+    status = subprocess.run(command, env=environment, check=False).returncode
+    if status < 0:
+        raise UserError(f"{what} failed: it was ended by {signal.Signals(-status).name}")
+    if status:
         raise UserError(f"{what} failed; its message is above")
 
 

@@ -9,8 +9,8 @@ import logging
 import time
 from pathlib import Path
 
-from waveglow_vq.data.preparation import write_json
 from waveglow_vq.errors import UserError
+from waveglow_vq.files import write_json
 from waveglow_vq.lobes.processes import broadcast_from_first, everyones
 from waveglow_vq.training.averaging import (
     WeightAverage,

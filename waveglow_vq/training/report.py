@@ -5,7 +5,6 @@ Authors
 """
 
 import math
-import os
 import re
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from waveglow_vq.data.audio import write_wav
 from waveglow_vq.devices import exact
 from waveglow_vq.evaluation.plots import spectrogram_comparison
 from waveglow_vq.evaluation.score import score_pair
+from waveglow_vq.files import written_whole
 from waveglow_vq.lobes.processes import everyones
 
 import torch
@@ -159,9 +159,8 @@ def drop_later_epochs(train_log, epoch):
     while kept and (found := _EPOCH.match(kept[-1])) and int(found[1]) > epoch:
         kept.pop()
     if len(kept) < len(lines):
-        part = log.with_name(log.name + ".part")
-        part.write_text("".join(kept), "utf-8")
-        os.replace(part, log)
+        with written_whole(log) as part:
+            part.write_text("".join(kept), "utf-8")
 
 
 _EPOCH = re.compile(r"epoch: (\d+),")

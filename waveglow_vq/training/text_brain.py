@@ -8,11 +8,11 @@ import math
 from pathlib import Path
 
 from waveglow_vq.data.audio import write_wav
-from waveglow_vq.data.preparation import write_json
 from waveglow_vq.data.tokenizer import TextTokenizer
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.attention import alignment_figures, tolerance_for
 from waveglow_vq.evaluation.plots import attention_picture
+from waveglow_vq.files import write_json
 from waveglow_vq.inference.coding import load_codec
 from waveglow_vq.inference.loading import file_checksum
 from waveglow_vq.inference.spoken import spoken_code_file, write_sentences
