@@ -23,7 +23,7 @@ JUDGES = ["pocketsphinx>=5.1", "webrtcvad-wheels>=2.0.14"]
 ONNX = ["onnx", "onnxscript", "onnxruntime"]
 TEST = ["pytest", "pytest-xdist", "nbformat", "nbclient", "ipykernel", "ruff"]
 # What training needs beside the package: a wheel holds it as data, and `waveglow-vq recipes` copies
-# it out. The same patterns are in waveglow_vq/commands/recipes.py.
+# it out. The same patterns are in waveglow_vq/commands/corpora/recipes.py.
 RECIPES = {
     "waveglow_vq.recipes": ["*/*.py", "*/*.md", "*/hparams/*.yaml"],
     "waveglow_vq.hparams": ["*.yaml"],

@@ -20,12 +20,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from waveglow_vq.data.preparation import Clip, Filters, prepare_manifests
-from waveglow_vq.data.resampled import prepare_audio
-from waveglow_vq.data.shard_writer import write_shards
-from waveglow_vq.data.speaker_folders import Utterance
+from waveglow_vq.data.corpora.preparation import Clip, Filters, prepare_manifests
+from waveglow_vq.data.corpora.prepared_audio import prepare_audio
+from waveglow_vq.data.corpora.speaker_folders import Utterance
+from waveglow_vq.data.loaders import make_datasets, training_loader
+from waveglow_vq.data.shards.writer import write_shards
 from waveglow_vq.errors import UserError, cli_errors
-from waveglow_vq.training.pipeline import make_datasets, training_loader
 
 import numpy as np
 import soundfile

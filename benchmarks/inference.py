@@ -20,7 +20,7 @@ from typing import NamedTuple
 import waveglow_vq  # noqa: F401  (before speechbrain and torchaudio)
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.inference import WaveGlowVocoder
-from waveglow_vq.inference.interface import DTYPES
+from waveglow_vq.inference.exported_model import DTYPES
 
 import torch
 from speechbrain.lobes.models.HifiGAN import HifiganGenerator

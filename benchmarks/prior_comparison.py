@@ -18,9 +18,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waveglow_vq.data.loaders import utterance_dataset
 from waveglow_vq.errors import UserError, cli_errors
-from waveglow_vq.training.pipeline import utterance_dataset
-from waveglow_vq.training.report import write_samples
+from waveglow_vq.training.epoch_report import write_samples
 
 import torch
 from hyperpyyaml import load_hyperpyyaml

@@ -24,8 +24,8 @@ import sys
 import time
 
 from waveglow_vq.errors import UserError, cli_errors
-from waveglow_vq.lobes.quantizer_statistics import CodeStatistics
-from waveglow_vq.lobes.quantizers import EMAQuantizer, SoftEMQuantizer
+from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
+from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
 
 import torch
 

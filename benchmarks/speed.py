@@ -68,7 +68,7 @@ def macs_per_second_of_audio(model, sample_rate):
     Arguments
     ---------
     model : WaveGlowVQ
-        With a :class:`~waveglow_vq.lobes.conditioners.MelConditioner`.
+        With a :class:`~waveglow_vq.lobes.conditioners.base.MelConditioner`.
     sample_rate : int
         In Hz.
 
@@ -178,8 +178,8 @@ def vocoder_cases(size, options):
 
 def envelope_cases(options):
     """The envelope alone, and torchlpc for comparison where it is installed."""
-    from waveglow_vq.data.features import LogMel
-    from waveglow_vq.lobes.envelope import MelPredictor, all_pole, prediction_error
+    from waveglow_vq.audio.features import LogMel
+    from waveglow_vq.lobes.flows.envelope import MelPredictor, all_pole, prediction_error
 
     torch.manual_seed(0)
     features = LogMel().to(options.device)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain and torchaudio)
-from waveglow_vq.data.audio import read_for_model
+from waveglow_vq.audio.io import read_for_model
 from waveglow_vq.errors import cli_errors
 from waveglow_vq.inference import WaveGlowVocoder, load_export
 

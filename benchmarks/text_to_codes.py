@@ -12,8 +12,8 @@ from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain and torchaudio)
 from waveglow_vq.errors import UserError, cli_errors
-from waveglow_vq.lobes.code_search import METHODS, Limits, SearchOptions, search_codes
-from waveglow_vq.lobes.decoder_steps import CachedSteps, PlainSteps
+from waveglow_vq.lobes.text_to_codes.decoder_steps import CachedSteps, PlainSteps
+from waveglow_vq.lobes.text_to_codes.search import METHODS, Limits, SearchOptions, search_codes
 
 import torch
 from hyperpyyaml import load_hyperpyyaml

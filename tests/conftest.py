@@ -56,6 +56,6 @@ def real_ljspeech():
 def demo_corpus(tmp_path_factory):
     """Folder of a small generated corpus in LJSpeech's layout (12 utterances, one speaker)."""
     pytest.importorskip("espeakng_loader", reason="needs pip install waveglow-vq[demo]")
-    from waveglow_vq.data.demo_corpus import generate_demo_corpus
+    from waveglow_vq.demo.corpus import generate_demo_corpus
 
     return Path(generate_demo_corpus(tmp_path_factory.mktemp("demo_corpus"), utterances=12))

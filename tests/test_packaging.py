@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from waveglow_vq.commands import recipes
+from waveglow_vq.commands.corpora import recipes
 
 import pytest
 

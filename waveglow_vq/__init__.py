@@ -4,8 +4,8 @@ Import this package before `speechbrain` or `torchaudio`: it lets both be import
 that was built without CUDA (see `waveglow_vq.torchaudio_compat`).
 """
 
-from waveglow_vq.cache_folders import use_cache_folders
 from waveglow_vq.torchaudio_compat import install_stand_in
+from waveglow_vq.utils.cache_folders import use_cache_folders
 
 __version__ = "0.1.0"
 

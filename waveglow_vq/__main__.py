@@ -8,18 +8,10 @@ import argparse
 import sys
 
 from waveglow_vq import __version__
-from waveglow_vq.commands import (
-    convert,
-    decode,
-    encode,
-    encode_corpus,
-    evaluate,
-    import_checkpoint,
-    info,
-    recipes,
-    speak,
-    vocode,
-)
+from waveglow_vq.commands.corpora import encode_corpus, recipes
+from waveglow_vq.commands.judging import evaluate
+from waveglow_vq.commands.models import import_checkpoint, info
+from waveglow_vq.commands.sound import convert, decode, encode, speak, vocode
 from waveglow_vq.errors import cli_errors
 
 COMMANDS = {

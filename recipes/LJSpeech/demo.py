@@ -13,8 +13,8 @@ import json
 import time
 from pathlib import Path
 
+from waveglow_vq.demo.run_demo import demo_options, print_places, run_demo
 from waveglow_vq.errors import cli_errors
-from waveglow_vq.training.demo import demo_options, print_places, run_demo
 
 # For four minutes of speech, a model and a batch with which three minutes go far.
 TRAINING = {
@@ -46,8 +46,8 @@ def main(arguments=None):
 
 def report(output, device):
     """Loads the export, reconstructs the test clips, scores them and draws them."""
-    from waveglow_vq.data.audio import read_for_model, write_wav
-    from waveglow_vq.data.features import LogMel
+    from waveglow_vq.audio.features import LogMel
+    from waveglow_vq.audio.io import read_for_model, write_wav
     from waveglow_vq.evaluation.plots import spectrogram_comparison
     from waveglow_vq.evaluation.score import format_table, score_folders
     from waveglow_vq.evaluation.verdicts import print_report

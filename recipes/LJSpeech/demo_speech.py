@@ -16,8 +16,7 @@ import json
 import time
 from pathlib import Path
 
-from waveglow_vq.errors import cli_errors
-from waveglow_vq.training.demo import (
+from waveglow_vq.demo.run_demo import (
     demo_options,
     generate,
     print_places,
@@ -25,6 +24,7 @@ from waveglow_vq.training.demo import (
     report_again,
     train,
 )
+from waveglow_vq.errors import cli_errors
 
 # Sentences that are spoken and compared with their recordings in the report.
 JUDGED = 20
@@ -87,13 +87,13 @@ def main(arguments=None):
 
 def report(output, device):
     """Loads the export, speaks test sentences, compares them with their recordings, draws one."""
-    from waveglow_vq.data.audio import read_for_model, write_wav
+    from waveglow_vq.audio.io import read_for_model, write_wav
     from waveglow_vq.evaluation.plots import attention_picture, spectrogram_comparison
-    from waveglow_vq.evaluation.text_to_speech import judge_text_to_speech
-    from waveglow_vq.evaluation.text_to_speech_report import format_report
+    from waveglow_vq.evaluation.text_to_speech.judgement import judge_text_to_speech
+    from waveglow_vq.evaluation.text_to_speech.report import format_report
     from waveglow_vq.evaluation.verdicts import print_report
-    from waveglow_vq.files import write_json
     from waveglow_vq.inference import TextToSpeech
+    from waveglow_vq.utils.files import write_json
 
     run, corpus = output / "run", output / "corpus"
     tts = TextToSpeech.from_hparams(run / "export", run_opts={"device": device})

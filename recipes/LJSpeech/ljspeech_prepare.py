@@ -1,8 +1,8 @@
 """Prepares LJSpeech-1.1 (https://keithito.com/LJ-Speech-Dataset/): 13,100 clips of one speaker.
 
 Writes the manifests train.json, valid.json and test.json (their form: see
-waveglow_vq/data/preparation.py), and shards where a folder for them is named (see
-waveglow_vq/data/shards.py). The recipe calls `prepare_ljspeech`; by hand:
+waveglow_vq/data/corpora/preparation.py), and shards where a folder for them is named (see
+waveglow_vq/data/shards/format.py). The recipe calls `prepare_ljspeech`; by hand:
 
     python ljspeech_prepare.py --data_folder /data/LJSpeech-1.1 --save_folder results/manifests
 """
@@ -15,13 +15,13 @@ import sys
 import unicodedata
 from pathlib import Path
 
-from waveglow_vq.data.download import download_file, unpack_tar
-from waveglow_vq.data.preparation import MIN_LOUDNESS_DBFS, Clip, Filters, prepare_manifests
-from waveglow_vq.data.shard_writer import UTTERANCES_PER_SHARD, write_shards
-from waveglow_vq.data.sound_kinds import how_to_convert, is_sound
-from waveglow_vq.data.speaker_folders import list_folder
+from waveglow_vq.audio.headers.kinds import how_to_convert, is_sound
+from waveglow_vq.data.corpora.download import download_file, unpack_tar
+from waveglow_vq.data.corpora.preparation import MIN_LOUDNESS_DBFS, Clip, Filters, prepare_manifests
+from waveglow_vq.data.corpora.speaker_folders import list_folder
+from waveglow_vq.data.shards.writer import UTTERANCES_PER_SHARD, write_shards
 from waveglow_vq.errors import UserError, cli_errors
-from waveglow_vq.files import count_kinds, lines_of, user_path
+from waveglow_vq.utils.files import count_kinds, lines_of, user_path
 
 logger = logging.getLogger(__name__)
 

@@ -15,17 +15,17 @@ Authors
 
 import sys
 
-from waveglow_vq.training.recipe_help import show_help
+from waveglow_vq.training.run.recipe_help import show_help
 
 if __name__ == "__main__":
     show_help(what=__doc__)  # before all that takes long is imported
 
 from waveglow_vq.errors import cli_errors
-from waveglow_vq.training.debugging import debugging
-from waveglow_vq.training.experiment import load_hparams, parse_arguments, train_and_test
-from waveglow_vq.training.guards import check_configuration, check_launch
-from waveglow_vq.training.text_brain import TextToCodesBrain
-from waveglow_vq.training.text_experiment import (
+from waveglow_vq.training.run.debugging import debugging
+from waveglow_vq.training.run.experiment import load_hparams, parse_arguments, train_and_test
+from waveglow_vq.training.run.guards import check_configuration, check_launch
+from waveglow_vq.training.text_to_codes.brain import TextToCodesBrain
+from waveglow_vq.training.text_to_codes.experiment import (
     begin_log,
     prepared_hparams,
     read_codec,

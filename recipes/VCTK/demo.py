@@ -17,8 +17,8 @@ import math
 import time
 from pathlib import Path
 
+from waveglow_vq.demo.run_demo import demo_options, print_places, run_demo
 from waveglow_vq.errors import UserError, cli_errors
-from waveglow_vq.training.demo import demo_options, print_places, run_demo
 
 SPEAKERS = 4
 # Test sentences of each speaker that are converted to every other one.
@@ -62,8 +62,8 @@ def main(arguments=None):
 
 def report(output, device):
     """Loads the export, converts test clips to every voice, measures and draws."""
-    from waveglow_vq.data.audio import read_wav, write_wav
-    from waveglow_vq.data.features import LogMel
+    from waveglow_vq.audio.features import LogMel
+    from waveglow_vq.audio.io import read_wav, write_wav
     from waveglow_vq.evaluation.plots import spectrogram_comparison
     from waveglow_vq.inference import VoiceConverter
 
@@ -192,7 +192,7 @@ def measure(source, target, sentences, recordings, conversions):
 def median_f0(wavs):
     """Median of the fundamental frequency over all voiced frames, in Hz, NaN without any; and how
     many such frames there are."""
-    from waveglow_vq.evaluation.pitch import track_f0
+    from waveglow_vq.audio.pitch import track_f0
 
     import torch
 

@@ -14,19 +14,19 @@ Authors
 
 import sys
 
-from waveglow_vq.training.recipe_help import show_help
+from waveglow_vq.training.run.recipe_help import show_help
 
 if __name__ == "__main__":
     show_help(what=__doc__)  # before all that takes long is imported
 
-from waveglow_vq.data.shards import shards_are_ready
+from waveglow_vq.data.loaders import make_datasets
+from waveglow_vq.data.shards.format import shards_are_ready
 from waveglow_vq.data.speakers import read_speakers
 from waveglow_vq.errors import cli_errors
-from waveglow_vq.training.debugging import debugging
-from waveglow_vq.training.experiment import load_hparams, parse_arguments, train_and_test
-from waveglow_vq.training.guards import check_configuration, check_launch
-from waveglow_vq.training.pipeline import make_datasets
-from waveglow_vq.training.speakers import MultiSpeakerBrain
+from waveglow_vq.training.multispeaker_brain import MultiSpeakerBrain
+from waveglow_vq.training.run.debugging import debugging
+from waveglow_vq.training.run.experiment import load_hparams, parse_arguments, train_and_test
+from waveglow_vq.training.run.guards import check_configuration, check_launch
 
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main

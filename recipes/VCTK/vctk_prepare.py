@@ -2,9 +2,10 @@
 
 Both releases are known by their layout: 0.80 has wav48/, 0.92 has wav48_silence_trimmed/. Folders
 of further speakers can be added. The recordings are resampled once (their form and that of the
-pitch beside them: see waveglow_vq/data/resampled.py), then the manifests train.json, valid.json,
-test.json and unseen.json, speakers.json and prepare_report.json are written, and shards where a
-folder for them is named (see waveglow_vq/data/shards.py). The recipe calls `prepare_vctk`; by hand:
+pitch beside them: see waveglow_vq/data/corpora/prepared_audio.py), then the manifests train.json,
+valid.json, test.json and unseen.json, speakers.json and prepare_report.json are written, and shards
+where a folder for them is named (see waveglow_vq/data/shards/format.py). The recipe calls
+`prepare_vctk`; by hand:
 
     python vctk_prepare.py --data_folder /data/VCTK-Corpus --audio_folder /data/vctk22 \\
         --manifest_folder results/manifests
@@ -17,7 +18,7 @@ import logging
 import sys
 from pathlib import Path
 
-from waveglow_vq.data.preparation import (
+from waveglow_vq.data.corpora.preparation import (
     MIN_LOUDNESS_DBFS,
     REPORT,
     Filters,
@@ -25,12 +26,12 @@ from waveglow_vq.data.preparation import (
     read_report,
     reason_to_drop,
 )
-from waveglow_vq.data.resampled import TRIM_THRESHOLD_DB, Treatment, prepare_audio
-from waveglow_vq.data.shard_writer import UTTERANCES_PER_SHARD, write_shards
-from waveglow_vq.data.speaker_splits import SPLITS, UNSEEN, divide, make_manifests
-from waveglow_vq.data.vctk import LAYOUTS, find_vctk, scan_vctk
+from waveglow_vq.data.corpora.prepared_audio import TRIM_THRESHOLD_DB, Treatment, prepare_audio
+from waveglow_vq.data.corpora.splits import SPLITS, UNSEEN, divide, make_manifests
+from waveglow_vq.data.corpora.vctk import LAYOUTS, find_vctk, scan_vctk
+from waveglow_vq.data.shards.writer import UTTERANCES_PER_SHARD, write_shards
 from waveglow_vq.errors import UserError, cli_errors
-from waveglow_vq.files import user_path, write_json
+from waveglow_vq.utils.files import user_path, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def prepare_vctk(
     unseen_speakers : int or list of str
         How many speakers (chosen by a hash of the label) or which go to unseen.json as a whole.
     disjoint_sentences : bool
-        Whether a sentence may be in one split only (see `waveglow_vq.data.speaker_splits.divide`).
+        Whether a sentence may be in one split only (see `waveglow_vq.data.corpora.splits.divide`).
     speakers : list of str or None
         Use only these.
     max_utterances : int or None

@@ -1,6 +1,6 @@
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.__main__ import main
-from waveglow_vq.data.audio import write_wav
+from waveglow_vq.audio.io import write_wav
 
 import pytest
 

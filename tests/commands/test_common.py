@@ -2,6 +2,7 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
+from waveglow_vq.audio.headers.kinds import sound_suffixes
 from waveglow_vq.commands.common import (
     Plan,
     load_model,
@@ -9,7 +10,6 @@ from waveglow_vq.commands.common import (
     process,
     written_whole,
 )
-from waveglow_vq.data.sound_kinds import sound_suffixes
 from waveglow_vq.errors import UserError
 
 import pytest

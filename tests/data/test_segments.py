@@ -1,10 +1,10 @@
 import functools
 import math
 
+from waveglow_vq.audio.features import LogMel
+from waveglow_vq.audio.sound_files import SoundBytes
 from waveglow_vq.data import segments
-from waveglow_vq.data.features import LogMel
 from waveglow_vq.data.segments import HALF_STEP, SegmentReader, dequantise, read_utterance
-from waveglow_vq.data.sound_files import SoundBytes
 from waveglow_vq.errors import UserError
 
 import numpy as np

@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from waveglow_vq.data.audio import read_wav_and_rate, resample
+from waveglow_vq.audio.io import read_wav_and_rate, resample
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.judges import (
     ErrorCounts,
@@ -37,8 +37,8 @@ def real_vctk():
 def speech():
     """Utterances (text, samples at 22050 Hz) of two synthetic voices."""
     pytest.importorskip("espeakng_loader", reason="needs pip install waveglow-vq[demo]")
-    from waveglow_vq.data.demo_corpus import speak_demo_texts
-    from waveglow_vq.data.demo_texts import DEMO_TEXTS
+    from waveglow_vq.demo.corpus import speak_demo_texts
+    from waveglow_vq.demo.texts import DEMO_TEXTS
 
     return [
         [

@@ -1,6 +1,6 @@
 import math
 
-from waveglow_vq.data.features import LogMel
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.metrics import (
     dtw_mean_distance,

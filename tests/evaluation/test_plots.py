@@ -1,6 +1,6 @@
 import sys
 
-from waveglow_vq.data.features import LogMel
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation import plots
 

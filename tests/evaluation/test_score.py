@@ -3,7 +3,7 @@ import math
 import subprocess
 import sys
 
-from waveglow_vq.data.audio import resample, write_wav
+from waveglow_vq.audio.io import resample, write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.score import METRICS, format_table, main, score_folders, score_pair
 

@@ -4,15 +4,15 @@ import json
 import math
 from pathlib import Path
 
-from waveglow_vq.data.audio import write_wav
-from waveglow_vq.data.features import LogMel
-from waveglow_vq.lobes.conditioners import MelConditioner
-from waveglow_vq.lobes.mel_vq import MelVQConditioner
+from waveglow_vq.audio.features import LogMel
+from waveglow_vq.audio.io import write_wav
+from waveglow_vq.lobes.conditioners.base import MelConditioner
+from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
+from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
+from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner
+from waveglow_vq.lobes.flows.waveglow import WaveGlow
 from waveglow_vq.lobes.model import WaveGlowVQ
-from waveglow_vq.lobes.quantizers import SoftEMQuantizer
-from waveglow_vq.lobes.speakers import SpeakerCondition
-from waveglow_vq.lobes.wave_vq import WaveVQConditioner
-from waveglow_vq.lobes.waveglow import WaveGlow
+from waveglow_vq.lobes.quantizers.soft_em import SoftEMQuantizer
 
 import numpy as np
 import torch

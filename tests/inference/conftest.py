@@ -1,5 +1,5 @@
 import waveglow_vq  # noqa: F401  (before speechbrain)
-from waveglow_vq.data.audio import write_wav
+from waveglow_vq.audio.io import write_wav
 from waveglow_vq.inference import SpeechCodec, TextToSpeech, VoiceConverter, WaveGlowVocoder
 
 import pytest

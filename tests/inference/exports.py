@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from waveglow_vq.data.features import LogMel
-from waveglow_vq.data.tokenizer import train_tokenizer
-from waveglow_vq.training.export import export_model, export_text_to_speech
+from waveglow_vq.audio.features import LogMel
+from waveglow_vq.export.folder import export_model, export_text_to_speech
+from waveglow_vq.text.tokenizer import train_tokenizer
 
 import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
@@ -134,7 +134,7 @@ learning_rate: 0.002
 max_characters: 40
 closing_mark: "."
 vocabulary_size: {vocabulary_size}
-model: !new:waveglow_vq.lobes.text_to_codes.TextToCodes
+model: !new:waveglow_vq.lobes.text_to_codes.model.TextToCodes
     vocabulary_size: !ref <vocabulary_size>
     codebook_size: 32
     channels: 16
@@ -144,7 +144,7 @@ model: !new:waveglow_vq.lobes.text_to_codes.TextToCodes
     feedforward_channels: 32
     max_speakers: {max_speakers}
     pitch_levels: {pitch_levels}
-search: !new:waveglow_vq.lobes.code_search.SearchOptions
+search: !new:waveglow_vq.lobes.text_to_codes.search.SearchOptions
     method: sample
     temperature: 0.8
 modules:

@@ -2,7 +2,7 @@
 
 import math
 
-from waveglow_vq.data.features import LogMel
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.batching import (
     batch_log_mels,

@@ -1,9 +1,11 @@
 import math
 
-from waveglow_vq.data.audio import read_wav, resample, write_wav
+from waveglow_vq.audio.io import read_wav, resample, write_wav
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference import SpeechCodec, VoiceConverter, encoding, load_export, streaming
-from waveglow_vq.inference.conversion import convert_utterances
+from waveglow_vq.inference import SpeechCodec, VoiceConverter, load_export
+from waveglow_vq.inference.codes import encoding
+from waveglow_vq.inference.conversion.whole_utterances import convert_utterances
+from waveglow_vq.inference.streaming import waveform as streaming
 
 import pytest
 import soundfile

@@ -1,12 +1,12 @@
 import math
 
-from waveglow_vq.data.features import LogMel
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.denoiser import HOP, MARGIN, bias_magnitude, denoise, magnitudes
-from waveglow_vq.lobes.conditioners import MelConditioner
+from waveglow_vq.lobes.conditioners.base import MelConditioner
+from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
+from waveglow_vq.lobes.flows.waveglow import WaveGlow
 from waveglow_vq.lobes.model import WaveGlowVQ
-from waveglow_vq.lobes.speakers import SpeakerCondition
-from waveglow_vq.lobes.waveglow import WaveGlow
 
 import pytest
 import torch

@@ -1,9 +1,9 @@
 import io
 
-from waveglow_vq.data.sound_files import SoundBytes
+from waveglow_vq.audio.sound_files import SoundBytes
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.given import as_number, as_numbers, as_path, as_sound, as_waveforms
-from waveglow_vq.inference.noise import checked_generator
+from waveglow_vq.inference.streaming.noise import checked_generator
 
 import numpy as np
 import pytest

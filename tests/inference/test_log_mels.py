@@ -1,6 +1,6 @@
 import logging
 
-from waveglow_vq.data.features import LogMel
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.log_mels import refuse_other_kinds, warn_of_other_kinds
 

@@ -1,11 +1,11 @@
 """A padded item is what it is alone, in every precision and beyond what half precision counts."""
 
-from waveglow_vq.data.features import LogMel
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import WaveGlowVocoder
-from waveglow_vq.lobes.conditioners import MelConditioner
+from waveglow_vq.lobes.conditioners.base import MelConditioner
+from waveglow_vq.lobes.flows.waveglow import WaveGlow
 from waveglow_vq.lobes.model import WaveGlowVQ
-from waveglow_vq.lobes.waveglow import WaveGlow
 
 import pytest
 import torch

@@ -7,12 +7,12 @@ import multiprocessing
 import os
 import pickle
 
-from waveglow_vq import devices
-from waveglow_vq.data.audio import write_wav
+from waveglow_vq.audio.io import write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import TextToSpeech, VoiceConverter, WaveGlowVocoder, load_export
-from waveglow_vq.inference.coding import checksum_of
+from waveglow_vq.inference.codes.coding import checksum_of
 from waveglow_vq.inference.running import default_dtype
+from waveglow_vq.utils import devices
 
 import pytest
 import torch

@@ -1,10 +1,11 @@
 import itertools
 import logging
 
-from waveglow_vq.data.audio import read_wav
+from waveglow_vq.audio.io import read_wav
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference import TextToSpeech, load_export, spoken, text_to_speech
-from waveglow_vq.inference.noise import Noise
+from waveglow_vq.inference import TextToSpeech, load_export, text_to_speech
+from waveglow_vq.inference.speech import sentences as spoken
+from waveglow_vq.inference.streaming.noise import Noise
 
 import pytest
 import torch

@@ -1,6 +1,6 @@
 import inspect
 
-from waveglow_vq.data.audio import read_wav_and_rate, write_wav
+from waveglow_vq.audio.io import read_wav_and_rate, write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import WaveGlowVocoder
 

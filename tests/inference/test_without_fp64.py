@@ -1,14 +1,14 @@
 """On a device that has no fp64, as Apple's GPUs, models give what they give on the CPU."""
 
 from waveglow_vq.inference import load_export
-from waveglow_vq.lobes.envelope import EnvelopeContext, EnvelopeFlow, MelPredictor
+from waveglow_vq.lobes.flows.envelope import EnvelopeContext, EnvelopeFlow, MelPredictor
 
 import pytest
 import torch
 
 from tests.fake_mps import FakeMps, OnMps
 from tests.inference.exports import voiced_speech_like
-from tests.lobes.transform_base import tiny_features
+from tests.lobes.flows.transform_base import tiny_features
 
 MPS = {"device": "mps:0"}
 

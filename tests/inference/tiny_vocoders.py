@@ -1,7 +1,7 @@
 """Vocoders of all kinds, tiny, for the tests of what is made from them."""
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
-from waveglow_vq.data.features import LogMel
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.inference import WaveGlowVocoder
 
 from tests.inference.exports import flattened_recipe, trained_model

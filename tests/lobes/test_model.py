@@ -1,18 +1,18 @@
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.batches import crop_frames, draw_noise, masked_l1
-from waveglow_vq.lobes.conditioners import MelConditioner
-from waveglow_vq.lobes.mel_vq import MelVQConditioner
+from waveglow_vq.lobes.conditioners.base import MelConditioner
+from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
+from waveglow_vq.lobes.conditioners.pitch_condition import normalise_pitch
+from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
+from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner
+from waveglow_vq.lobes.flows.waveglow import WaveGlow
 from waveglow_vq.lobes.model import WaveGlowVQ
-from waveglow_vq.lobes.pitch import normalise_pitch
-from waveglow_vq.lobes.quantizers import EMAQuantizer, SoftEMQuantizer
-from waveglow_vq.lobes.speakers import SpeakerCondition
-from waveglow_vq.lobes.wave_vq import WaveVQConditioner
-from waveglow_vq.lobes.waveglow import WaveGlow
+from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
 
 import pytest
 import torch
 
-from tests.lobes.transform_base import random_tensor, randomised, tiny_features
+from tests.lobes.flows.transform_base import random_tensor, randomised, tiny_features
 
 HOP = 16
 

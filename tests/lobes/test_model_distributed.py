@@ -2,19 +2,19 @@
 
 import math
 
-from waveglow_vq.lobes.conditioners import MelConditioner
-from waveglow_vq.lobes.mel_vq import MelVQConditioner
+from waveglow_vq.lobes.conditioners.base import MelConditioner
+from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
+from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
+from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner
+from waveglow_vq.lobes.flows.waveglow import WaveGlow
 from waveglow_vq.lobes.model import WaveGlowVQ
-from waveglow_vq.lobes.quantizers import EMAQuantizer, SoftEMQuantizer
-from waveglow_vq.lobes.speakers import SpeakerCondition
-from waveglow_vq.lobes.wave_vq import WaveVQConditioner
-from waveglow_vq.lobes.waveglow import WaveGlow
+from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
 
 import pytest
 import torch
 
-from tests.lobes.quantizer_tools import assert_same
-from tests.lobes.transform_base import randomised, tiny_features
+from tests.lobes.flows.transform_base import randomised, tiny_features
+from tests.lobes.quantizers.quantizer_tools import assert_same
 
 HOP, SEGMENT, ITEMS, STEPS = 16, 4, 4, 9
 # The step in which one item of one process is not finite.

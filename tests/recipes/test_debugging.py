@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
-from waveglow_vq.training.debugging import _replacements
+from waveglow_vq.training.run.debugging import _replacements
 
 import pytest
 

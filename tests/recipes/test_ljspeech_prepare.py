@@ -4,9 +4,9 @@ import sys
 import tarfile
 from pathlib import Path
 
+from waveglow_vq.data.corpora.preparation import Sound
 from waveglow_vq.data.manifests import load_manifest
-from waveglow_vq.data.preparation import Sound
-from waveglow_vq.data.shards import read_shards, sound_source
+from waveglow_vq.data.shards.format import read_shards, sound_source
 from waveglow_vq.errors import UserError
 
 import ljspeech_prepare
@@ -246,7 +246,7 @@ def test_a_bad_clip_is_named(corpus, tmp_path, kind, message):
 def test_full_size(tmp_path, monkeypatch):
     """13,100 clips; only the reading of the sound is left out."""
     monkeypatch.setattr(
-        "waveglow_vq.data.preparation.inspect_sound", lambda *_: Sound(150_000, 0.5, -20.0)
+        "waveglow_vq.data.corpora.preparation.inspect_sound", lambda *_: Sound(150_000, 0.5, -20.0)
     )
     (tmp_path / "wavs").mkdir()
     rows = []

@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
+from waveglow_vq.commands.models.average import average_run
 from waveglow_vq.inference import TextToSpeech
-from waveglow_vq.training.average import average_run
-from waveglow_vq.training.text_brain import TextToCodesBrain
+from waveglow_vq.training.text_to_codes.brain import TextToCodesBrain
 
 import pytest
 import torch
 import train_text_to_codes
 
-from tests.data.vctk_tree import write_small
+from tests.data.corpora.vctk_tree import write_small
 from tests.inference.exports import export_tiny
 from tests.recipes.command_line import command_line
 from tests.recipes.ljspeech_runs import assert_same_runs, final_state
@@ -57,7 +57,7 @@ def other_codec(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(demo_corpus, codec, tmp_path_factory):
     """Manifests and codes, made once: the runs of this file share them."""
-    from waveglow_vq.data.code_corpus import extract_codes
+    from waveglow_vq.training.text_to_codes.code_corpus import extract_codes
 
     from ljspeech_prepare import prepare_ljspeech
 

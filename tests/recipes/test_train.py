@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
-from waveglow_vq.lobes.quantizers import EMAQuantizer, SoftEMQuantizer
+from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
 from waveglow_vq.training.brain import VALID_LOSS
 
 import pytest

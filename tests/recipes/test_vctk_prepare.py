@@ -9,18 +9,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from waveglow_vq.data.preparation import Sound
-from waveglow_vq.data.resampled import Prepared
-from waveglow_vq.data.shards import read_shards, sound_source
+from waveglow_vq.data.corpora.preparation import Sound
+from waveglow_vq.data.corpora.prepared_audio import Prepared
+from waveglow_vq.data.corpora.vctk import scan_vctk
+from waveglow_vq.data.shards.format import read_shards, sound_source
 from waveglow_vq.data.speakers import read_speakers
-from waveglow_vq.data.vctk import scan_vctk
 from waveglow_vq.errors import UserError
 
 import numpy as np
 import pytest
 import soundfile
 
-from tests.data.vctk_tree import (
+from tests.data.corpora.vctk_tree import (
     HEADERS,
     sound_path,
     voice,

@@ -11,13 +11,13 @@ from pathlib import Path
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.data.speakers import SPEAKERS_FILE, read_speakers
 from waveglow_vq.inference import SpeechCodec, VoiceConverter, WaveGlowVocoder, load_export
-from waveglow_vq.training.experiment import load_hparams
-from waveglow_vq.training.speakers import MultiSpeakerBrain
+from waveglow_vq.training.multispeaker_brain import MultiSpeakerBrain
+from waveglow_vq.training.run.experiment import load_hparams
 
 import pytest
 import torch
 
-from tests.data.vctk_tree import voice, write_small
+from tests.data.corpora.vctk_tree import voice, write_small
 from tests.recipes.command_line import command_line
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "VCTK"
@@ -390,11 +390,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(command, monkeypatch, tmp_pat
 
 
 def has_diagnostics():
-    return importlib.util.find_spec("waveglow_vq.evaluation.conversion") is not None
+    return importlib.util.find_spec("waveglow_vq.evaluation.conversion.diagnosis") is not None
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not has_diagnostics(), reason="there is no waveglow_vq.evaluation.conversion")
+@pytest.mark.skipif(
+    not has_diagnostics(), reason="there is no waveglow_vq.evaluation.conversion.diagnosis"
+)
 @pytest.mark.parametrize("yaml", ["vq", "mel"])
 def test_diagnostics_follow_the_test(command, yaml):
     options = ["--diagnose", True, "--diagnose_min_clips", 1, "--use_judges", False]

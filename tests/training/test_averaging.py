@@ -1,5 +1,5 @@
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.quantizers import EMAQuantizer
+from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer
 from waveglow_vq.training.averaging import WeightAverage, average_checkpoints, choose_checkpoints
 from waveglow_vq.training.checkpointing import KillSafeCheckpointer
 

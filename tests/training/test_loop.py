@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.signals import Stopped, held_signals, noted_signal, shield_loader_process
+from waveglow_vq.training.base_brain import CarefulBrain, RunStopped
 from waveglow_vq.training.checkpointing import KillSafeCheckpointer
-from waveglow_vq.training.steps import CarefulBrain, RunStopped
 
 import pytest
 import speechbrain as sb
@@ -96,7 +96,7 @@ def test_checkpoints_by_minutes_and_by_steps(
     # A clock that is a minute later each time somebody looks: once a batch, and at a save.
     times = itertools.count(0.0, 61.0)
     clock = SimpleNamespace(time=lambda: next(times))
-    for module in ("speechbrain.core", "waveglow_vq.training.steps"):
+    for module in ("speechbrain.core", "waveglow_vq.training.base_brain"):
         monkeypatch.setattr(f"{module}.time", clock)
     intervals = {"ckpt_interval_minutes": minutes, "ckpt_interval_steps": steps}
     brain, _ = fit(tmp_path, **intervals, grad_accumulation_factor=accumulated)

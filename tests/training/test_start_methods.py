@@ -7,21 +7,21 @@ import multiprocessing
 import pickle
 from multiprocessing.reduction import ForkingPickler
 
-from waveglow_vq.data import reading
-from waveglow_vq.data.code_corpus import INDEX, CodeCorpus
-from waveglow_vq.data.draws import Draw
-from waveglow_vq.data.features import LogMel
-from waveglow_vq.data.preparation import write_json
-from waveglow_vq.data.resampled import Treatment, _prepare_task, prepared_files
-from waveglow_vq.data.shard_plan import make_plan
-from waveglow_vq.data.shard_stream import ShardStream
-from waveglow_vq.data.shard_writer import write_shards
-from waveglow_vq.data.shards import read_shards
-from waveglow_vq.data.speaker_folders import Utterance
+from waveglow_vq.audio.features import LogMel
+from waveglow_vq.data.corpora.preparation import write_json
+from waveglow_vq.data.corpora.prepared_audio import Treatment, _prepare_task, prepared_files
+from waveglow_vq.data.corpora.speaker_folders import Utterance
+from waveglow_vq.data.loaders import SpeakerItems, segment_dataset, utterance_dataset
+from waveglow_vq.data.sampling import Draw
+from waveglow_vq.data.shards.format import read_shards
+from waveglow_vq.data.shards.plan import make_plan
+from waveglow_vq.data.shards.stream import ShardStream
+from waveglow_vq.data.shards.writer import write_shards
 from waveglow_vq.data.speakers import Speakers
-from waveglow_vq.inference.code_file import CodeFile, write_code_file
-from waveglow_vq.training.pipeline import SpeakerItems, segment_dataset, utterance_dataset
-from waveglow_vq.training.text_pipeline import text_dataset
+from waveglow_vq.inference.codes.code_file import CodeFile, write_code_file
+from waveglow_vq.training.text_to_codes.code_corpus import INDEX, CodeCorpus
+from waveglow_vq.training.text_to_codes.datasets import text_dataset
+from waveglow_vq.utils import read_tracking as reading
 
 import numpy as np
 import pytest

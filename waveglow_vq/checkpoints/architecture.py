@@ -10,7 +10,7 @@ from typing import NamedTuple
 from waveglow_vq.checkpoints.names import KINDS, numbered
 from waveglow_vq.checkpoints.records import Instance, printable
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.upsampling import HOPS
+from waveglow_vq.lobes.flows.upsampling import HOPS
 
 import torch
 
@@ -20,8 +20,8 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 class Architecture(NamedTuple):
-    """What the shapes say; the arguments of :class:`~waveglow_vq.lobes.waveglow.WaveGlow`, but for
-    the first two.
+    """What the shapes say; the arguments of :class:`~waveglow_vq.lobes.flows.waveglow.WaveGlow`,
+    but for the first two.
 
     Arguments
     ---------

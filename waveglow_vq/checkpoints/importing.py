@@ -12,6 +12,7 @@ import re
 from textwrap import indent
 from typing import NamedTuple
 
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.checkpoints.architecture import (
     Architecture,
     check_dtypes,
@@ -32,10 +33,9 @@ from waveglow_vq.checkpoints.reading import (
     state_dict_of,
 )
 from waveglow_vq.checkpoints.records import printable
-from waveglow_vq.data.features import LogMel
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.upsampling import HOPS
-from waveglow_vq.training.export import check_place, export_model
+from waveglow_vq.export.folder import check_place, export_model
+from waveglow_vq.lobes.flows.upsampling import HOPS
 
 import torch
 import yaml
@@ -63,14 +63,14 @@ NEMO_FEATURES = {
 }
 
 HPARAMS = """\
-features: &features !new:waveglow_vq.data.features.LogMel
+features: &features !new:waveglow_vq.audio.features.LogMel
 {features}
 model: !new:waveglow_vq.lobes.model.WaveGlowVQ
-    conditioner: !new:waveglow_vq.lobes.conditioners.MelConditioner
+    conditioner: !new:waveglow_vq.lobes.conditioners.base.MelConditioner
         features: *features
         channels: {n_mels}
         layers: 0
-    vocoder: !new:waveglow_vq.lobes.waveglow.WaveGlow
+    vocoder: !new:waveglow_vq.lobes.flows.waveglow.WaveGlow
         features: *features
 {vocoder}
 """
@@ -88,7 +88,7 @@ class Checkpoint(NamedTuple):
     architecture : Architecture
         From the shapes.
     features : dict
-        Arguments of :class:`~waveglow_vq.data.features.LogMel`.
+        Arguments of :class:`~waveglow_vq.audio.features.LogMel`.
     tensors : dict
         Names in NVIDIA's current layout to fp32 tensors.
     dtypes : list

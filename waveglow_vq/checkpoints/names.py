@@ -37,7 +37,8 @@ LEFT_OUT = re.compile(r"(^convinv\.\d+\.inv_conv\.weight$)|(^audio_to_melspec_pr
 
 
 def published_names(state):
-    """Our state dict of a :class:`~waveglow_vq.lobes.waveglow.WaveGlow` under the published names.
+    """Our state dict of a :class:`~waveglow_vq.lobes.flows.waveglow.WaveGlow` under the published
+    names.
 
     Arguments
     ---------

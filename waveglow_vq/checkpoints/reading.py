@@ -25,7 +25,7 @@ from waveglow_vq.checkpoints.records import (
     stored_tensor,
 )
 from waveglow_vq.errors import UserError
-from waveglow_vq.files import user_path
+from waveglow_vq.utils.files import user_path
 
 import torch
 import yaml

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq import files
-from waveglow_vq.data.sound_kinds import how_to_convert
+from waveglow_vq.audio.headers.kinds import how_to_convert
 from waveglow_vq.errors import UserError, report_error, say
-from waveglow_vq.files import count_kinds, walk_files
+from waveglow_vq.utils import files
+from waveglow_vq.utils.files import count_kinds, walk_files
 
 # Values in a list that nobody wants to count.
 MANY = 5
@@ -129,7 +129,8 @@ def _is_empty_folder(path):
 
 @contextlib.contextmanager
 def written_whole(path, option="OUTPUT"):
-    """As :func:`waveglow_vq.files.written_whole`, with a UserError if it cannot be written."""
+    """As :func:`waveglow_vq.utils.files.written_whole`, with a UserError if it cannot be
+    written."""
     try:
         with files.written_whole(path) as part:
             yield part
@@ -189,7 +190,7 @@ def load_model(options, command, interfaces):
     UserError
         If it is no export, one for another command, or the device is not there.
     """
-    from waveglow_vq.inference.interface import load_export
+    from waveglow_vq.inference.exported_model import load_export
     from waveglow_vq.inference.loading import read_export_header
 
     import torch
@@ -219,7 +220,7 @@ def load_model(options, command, interfaces):
 
 def check_device(device):
     """A UserError where ``--device`` names none that is there."""
-    from waveglow_vq.devices import checked_device
+    from waveglow_vq.utils.devices import checked_device
 
     checked_device(device, "--device")
 
@@ -259,7 +260,7 @@ def _in_words(value):
 
 def sound_seconds(path):
     """Seconds of a sound file, from its header."""
-    from waveglow_vq.data.sound_files import audio_info
+    from waveglow_vq.audio.sound_files import audio_info
 
     info = audio_info(path)
     return info.num_samples / info.sample_rate
@@ -279,7 +280,7 @@ def write_blocks(path, blocks, sample_rate, advance):
     advance : callable
         Told the seconds of each block.
     """
-    from waveglow_vq.data.blocks import WavWriter
+    from waveglow_vq.audio.blocks import WavWriter
 
     with WavWriter(path, sample_rate) as writer:
         for block in blocks:

@@ -8,10 +8,10 @@ import json
 import os
 from pathlib import Path
 
-from waveglow_vq.data.reading import note_reading
-from waveglow_vq.data.sound_files import sound_file, sound_name
+from waveglow_vq.audio.sound_files import sound_file, sound_name
 from waveglow_vq.errors import UserError
-from waveglow_vq.files import user_path
+from waveglow_vq.utils.files import user_path
+from waveglow_vq.utils.read_tracking import note_reading
 
 import numpy as np
 import torch

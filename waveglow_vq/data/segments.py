@@ -6,7 +6,7 @@ Authors
 
 from typing import NamedTuple
 
-from waveglow_vq.data.sound_files import SoundBytes, audio_info, check_peak, open_sound, sound_name
+from waveglow_vq.audio.sound_files import SoundBytes, audio_info, check_peak, open_sound, sound_name
 from waveglow_vq.errors import UserError
 
 import torch
@@ -58,7 +58,7 @@ class SegmentReader:
     Example
     -------
     >>> import tempfile, os, soundfile, torch
-    >>> from waveglow_vq.data.features import LogMel
+    >>> from waveglow_vq.audio.features import LogMel
     >>> path = os.path.join(tempfile.mkdtemp(), "a.wav")
     >>> soundfile.write(path, torch.randn(22050).numpy() * 0.1, 22050)
     >>> item = SegmentReader(LogMel(), segment_frames=16, context_frames=40, history=128)(path)

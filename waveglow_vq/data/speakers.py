@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.speakers import UNKNOWN
+from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN
 
 import torch
 

@@ -11,7 +11,7 @@ import re
 import warnings
 from typing import NamedTuple
 
-from waveglow_vq.data.audio import resample
+from waveglow_vq.audio.io import resample
 from waveglow_vq.errors import UserError
 
 import numpy as np
@@ -238,8 +238,8 @@ class WordJudge:
 def normalise_text(text):
     """Lower case, letters, digits and apostrophes, single spaces: what is compared where words are
     counted, as a recogniser writes no punctuation. It makes no words of what is written in another
-    way, such as numbers; :func:`~waveglow_vq.data.text.normalize_text` does, for models that speak,
-    and goes before where its result was spoken.
+    way, such as numbers; :func:`~waveglow_vq.text.normalization.normalize_text` does, for models
+    that speak, and goes before where its result was spoken.
 
     Example
     -------

@@ -7,7 +7,7 @@ more the further the two are apart. The longer signal is cut to the shorter.
 
 import math
 
-from waveglow_vq.data.features import LogMel
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 
 import numpy as np

@@ -8,7 +8,7 @@ import math
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.metrics import stft_magnitude
-from waveglow_vq.files import user_path, written_whole
+from waveglow_vq.utils.files import user_path, written_whole
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ def spectrogram_comparison(path, signals, features, scale="mel", title=None):
     Example
     -------
     >>> import os, tempfile
-    >>> from waveglow_vq.data.features import LogMel
+    >>> from waveglow_vq.audio.features import LogMel
     >>> path = os.path.join(tempfile.mkdtemp(), "noise.png")
     >>> wav = torch.randn(8192)
     >>> drawn = spectrogram_comparison(path, {"recording": wav, "half": wav / 2}, LogMel())

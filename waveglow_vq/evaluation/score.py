@@ -10,13 +10,13 @@ import contextlib
 import math
 import sys
 
-from waveglow_vq.data.audio import read_wav_and_rate, resample
-from waveglow_vq.data.features import LogMel
-from waveglow_vq.data.sound_files import audio_info
-from waveglow_vq.data.sound_kinds import how_to_convert, sound_suffixes
+from waveglow_vq.audio.features import LogMel
+from waveglow_vq.audio.headers.kinds import how_to_convert, sound_suffixes
+from waveglow_vq.audio.io import read_wav_and_rate, resample
+from waveglow_vq.audio.pitch import compare_f0
+from waveglow_vq.audio.sound_files import audio_info
 from waveglow_vq.errors import UserError
-from waveglow_vq.evaluation import alignment
-from waveglow_vq.evaluation.alignment import MAX_SHIFT_SAMPLES
+from waveglow_vq.evaluation import time_alignment as alignment
 from waveglow_vq.evaluation.metrics import (
     MIN_SAMPLES,
     log_mel_l1,
@@ -24,9 +24,9 @@ from waveglow_vq.evaluation.metrics import (
     multi_resolution_stft_distance,
     spectral_convergence,
 )
-from waveglow_vq.evaluation.pitch import compare_f0
+from waveglow_vq.evaluation.time_alignment import MAX_SHIFT_SAMPLES
 from waveglow_vq.evaluation.verdicts import LOWER, score_verdict
-from waveglow_vq.files import count_kinds, user_path, walk_files
+from waveglow_vq.utils.files import count_kinds, user_path, walk_files
 
 from tqdm import tqdm
 
@@ -173,7 +173,7 @@ def score_folders(
     Example
     -------
     >>> import tempfile, torch
-    >>> from waveglow_vq.data.audio import write_wav
+    >>> from waveglow_vq.audio.io import write_wav
     >>> folder = tempfile.mkdtemp()
     >>> _ = write_wav(folder + "/a.wav", 0.1 * torch.randn(8192), 22050)
     >>> score_folders(folder, folder)["mean"]["log_mel_l1"]

@@ -6,13 +6,13 @@ Authors
 
 from pathlib import Path
 
-from waveglow_vq.data.blocks import WavWriter
-from waveglow_vq.devices import warn_of_slow_half
+from waveglow_vq.audio.blocks import WavWriter
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.builders import build_errors
 from waveglow_vq.inference.given import as_number, as_path
 from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, read_export_header
 from waveglow_vq.inference.running import checked_run_opts, default_dtype
+from waveglow_vq.utils.devices import warn_of_slow_half
 
 import torch
 from speechbrain.inference.interfaces import Pretrained

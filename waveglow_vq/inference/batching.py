@@ -6,10 +6,10 @@ Authors
 
 import math
 
-from waveglow_vq.data.blocks import log_mel_blocks
+from waveglow_vq.audio.blocks import log_mel_blocks
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.given import as_numbers
-from waveglow_vq.lobes.lengths import shares
+from waveglow_vq.utils.lengths import shares
 
 import torch
 

@@ -6,16 +6,16 @@ Authors
 
 import math
 
-from waveglow_vq.data.windows import cropped
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.batching import fill_padding
-from waveglow_vq.inference.chunks import Chunks
-from waveglow_vq.inference.coding import check_code_file, new_code_file
-from waveglow_vq.inference.conversion import utterance_content
-from waveglow_vq.inference.encoding import code_blocks
+from waveglow_vq.inference.codes.coding import check_code_file, new_code_file
+from waveglow_vq.inference.codes.encoding import code_blocks
+from waveglow_vq.inference.conversion.whole_utterances import utterance_content
+from waveglow_vq.inference.exported_model import ExportedModel
 from waveglow_vq.inference.given import as_numbers
-from waveglow_vq.inference.interface import ExportedModel
-from waveglow_vq.inference.streaming import condition_blocks
+from waveglow_vq.inference.streaming.chunks import Chunks
+from waveglow_vq.inference.streaming.waveform import condition_blocks
+from waveglow_vq.utils.windows import cropped
 
 import torch
 
@@ -37,11 +37,11 @@ class SpeechCodec(ExportedModel):
 
     Example
     -------
-    >>> from waveglow_vq.data.features import LogMel
-    >>> from waveglow_vq.lobes.mel_vq import MelVQConditioner
+    >>> from waveglow_vq.audio.features import LogMel
+    >>> from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
-    >>> from waveglow_vq.lobes.quantizers import SoftEMQuantizer
-    >>> from waveglow_vq.lobes.waveglow import WaveGlow
+    >>> from waveglow_vq.lobes.quantizers.soft_em import SoftEMQuantizer
+    >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
     >>> features = LogMel()
     >>> conditioner = MelVQConditioner(features, SoftEMQuantizer(32, 16), stride=2, channels=16)
     >>> flows = WaveGlow(features, 16, flows=2, layers=2, channels=8, envelope={"order": 16})
@@ -138,7 +138,7 @@ class SpeechCodec(ExportedModel):
         -------
         CodeFile
             The codes and what else decoding needs, for
-            :func:`~waveglow_vq.inference.code_file.write_code_file`.
+            :func:`~waveglow_vq.inference.codes.code_file.write_code_file`.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class SpeechCodec(ExportedModel):
         ---------
         code_file : CodeFile
             What :meth:`to_code_file` gave, or
-            :func:`~waveglow_vq.inference.code_file.read_code_file`.
+            :func:`~waveglow_vq.inference.codes.code_file.read_code_file`.
         sigma, generator, overlap_frames, chunk_frames
             As for :meth:`stream`.
 

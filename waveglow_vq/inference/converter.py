@@ -7,19 +7,23 @@ Authors
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.coding import check_code_file, recording_code_file
-from waveglow_vq.inference.conversion import check_mode, convert_utterances, utterance_pitch
-from waveglow_vq.inference.conversion_stream import flat_pitch, stream_codes, stream_swap
-from waveglow_vq.inference.given import as_numbers, as_sound
-from waveglow_vq.inference.interface import ExportedModel
-from waveglow_vq.inference.noise import checked_generator
-from waveglow_vq.inference.voices import (
+from waveglow_vq.inference.codes.coding import check_code_file, recording_code_file
+from waveglow_vq.inference.conversion.long_recordings import flat_pitch, stream_codes, stream_swap
+from waveglow_vq.inference.conversion.voices import (
     heard_vectors,
     known_voice,
     reference_voice,
     speaker_numbers,
 )
-from waveglow_vq.lobes.speakers import UNKNOWN
+from waveglow_vq.inference.conversion.whole_utterances import (
+    check_mode,
+    convert_utterances,
+    utterance_pitch,
+)
+from waveglow_vq.inference.exported_model import ExportedModel
+from waveglow_vq.inference.given import as_numbers, as_sound
+from waveglow_vq.inference.streaming.noise import checked_generator
+from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN
 
 import torch
 
@@ -44,12 +48,12 @@ class VoiceConverter(ExportedModel):
     Example
     -------
     >>> from speechbrain.dataio.encoder import CategoricalEncoder
-    >>> from waveglow_vq.data.features import LogMel
-    >>> from waveglow_vq.lobes.mel_vq import MelVQConditioner
+    >>> from waveglow_vq.audio.features import LogMel
+    >>> from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
-    >>> from waveglow_vq.lobes.quantizers import SoftEMQuantizer
-    >>> from waveglow_vq.lobes.speakers import SpeakerCondition
-    >>> from waveglow_vq.lobes.waveglow import WaveGlow
+    >>> from waveglow_vq.lobes.quantizers.soft_em import SoftEMQuantizer
+    >>> from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
+    >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
     >>> features = LogMel()
     >>> conditioner = MelVQConditioner(
     ...     features, SoftEMQuantizer(32, 16), channels=16, speaker_channels=4, use_pitch=True
@@ -248,7 +252,7 @@ has all of them.
         -------
         CodeFile
             Codes, quantised pitch and what else decoding needs, for
-            :func:`~waveglow_vq.inference.code_file.write_code_file`.
+            :func:`~waveglow_vq.inference.codes.code_file.write_code_file`.
 
         Raises
         ------
@@ -268,7 +272,7 @@ has all of them.
         ---------
         code_file : CodeFile
             What :meth:`to_code_file` gave, or
-            :func:`~waveglow_vq.inference.code_file.read_code_file`.
+            :func:`~waveglow_vq.inference.codes.code_file.read_code_file`.
         speaker, reference, pitch, sigma, generator
             As for :meth:`stream_file`.
 

@@ -12,7 +12,7 @@ Authors
 import math
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.flows import at_least_fp32
+from waveglow_vq.lobes.flows.transforms import at_least_fp32
 
 import torch
 
@@ -114,10 +114,10 @@ def bias_magnitude(model):
 
     Example
     -------
-    >>> from waveglow_vq.data.features import LogMel
-    >>> from waveglow_vq.lobes.conditioners import MelConditioner
+    >>> from waveglow_vq.audio.features import LogMel
+    >>> from waveglow_vq.lobes.conditioners.base import MelConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
-    >>> from waveglow_vq.lobes.waveglow import WaveGlow
+    >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
     >>> features = LogMel()
     >>> flows = WaveGlow(features, 16, flows=2, layers=2, channels=8, prior="white")
     >>> bias_magnitude(WaveGlowVQ(MelConditioner(features, channels=16), flows)).shape

@@ -8,9 +8,9 @@ import math
 import os
 from pathlib import Path
 
-from waveglow_vq.data.sound_files import SoundBytes, check_peak
+from waveglow_vq.audio.sound_files import SoundBytes, check_peak
 from waveglow_vq.errors import UserError
-from waveglow_vq.files import user_path
+from waveglow_vq.utils.files import user_path
 
 import numpy as np
 import torch

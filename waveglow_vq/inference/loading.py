@@ -3,7 +3,7 @@
 An export folder holds ``hyperparams.yaml`` (the model and how to load it), ``model.ckpt`` (its
 weights) and, for several speakers, ``speakers.ckpt`` (their labels, as text). One of text to speech
 also holds ``tokenizer.model`` and, in the folder ``codec``, the export of the codec.
-`waveglow_vq.training.export` writes it.
+`waveglow_vq.export.folder` writes it.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -13,7 +13,7 @@ import hashlib
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.files import user_path
+from waveglow_vq.utils.files import user_path
 
 import torch
 import yaml

@@ -12,8 +12,8 @@ import logging
 import math
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.files import user_path
 from waveglow_vq.inference.given import as_numbers
+from waveglow_vq.utils.files import user_path
 
 import numpy as np
 import torch

@@ -7,8 +7,8 @@ Authors
 import contextlib
 import dataclasses
 
-from waveglow_vq.devices import PRECISIONS, checked_device
 from waveglow_vq.errors import UserError
+from waveglow_vq.utils.devices import PRECISIONS, checked_device
 
 import torch
 from speechbrain.utils.run_opts import RunOptions

@@ -7,27 +7,27 @@ Authors
 import logging
 import math
 
-from waveglow_vq.data.blocks import WavWriter
-from waveglow_vq.data.text import MARKS, MAX_CHARACTERS, split_sentences
+from waveglow_vq.audio.blocks import WavWriter
 from waveglow_vq.errors import UserError
-from waveglow_vq.files import user_path
 from waveglow_vq.inference.base import ExportedInterface
-from waveglow_vq.inference.noise import checked_generator
-from waveglow_vq.inference.speech_parts import (
+from waveglow_vq.inference.speech.parts import (
     changed_search,
     check_speech_parts,
     find_voice,
     read_speech_parts,
     voices_of,
 )
-from waveglow_vq.inference.spoken import (
+from waveglow_vq.inference.speech.sentences import (
     SpokenText,
     read_text_file,
     spoken_code_file,
     warn_of_unspoken,
     write_sentences,
 )
-from waveglow_vq.lobes.code_search import SearchOptions
+from waveglow_vq.inference.streaming.noise import checked_generator
+from waveglow_vq.lobes.text_to_codes.search import SearchOptions
+from waveglow_vq.text.normalization import MARKS, MAX_CHARACTERS, split_sentences
+from waveglow_vq.utils.files import user_path
 
 import torch
 from speechbrain.utils.fetching import FetchSource
@@ -56,7 +56,7 @@ class TextToSpeech(ExportedInterface):
     ---------
     *args, **kwargs
         As for ``speechbrain.inference.interfaces.Pretrained``, whose ``modules`` are ``model``
-        (:class:`~waveglow_vq.lobes.text_to_codes.TextToCodes`); ``from_hparams`` gives them.
+        (:class:`~waveglow_vq.lobes.text_to_codes.model.TextToCodes`); ``from_hparams`` gives them.
     tokenizer : TextTokenizer
         That the model was trained with.
     codec : SpeechCodec or VoiceConverter
@@ -64,14 +64,14 @@ class TextToSpeech(ExportedInterface):
 
     Example
     -------
-    >>> from waveglow_vq.data.features import LogMel
-    >>> from waveglow_vq.data.tokenizer import train_tokenizer
+    >>> from waveglow_vq.audio.features import LogMel
+    >>> from waveglow_vq.text.tokenizer import train_tokenizer
     >>> from waveglow_vq.inference.codec import SpeechCodec
-    >>> from waveglow_vq.lobes.mel_vq import MelVQConditioner
+    >>> from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
-    >>> from waveglow_vq.lobes.quantizers import SoftEMQuantizer
-    >>> from waveglow_vq.lobes.text_to_codes import TextToCodes
-    >>> from waveglow_vq.lobes.waveglow import WaveGlow
+    >>> from waveglow_vq.lobes.quantizers.soft_em import SoftEMQuantizer
+    >>> from waveglow_vq.lobes.text_to_codes.model import TextToCodes
+    >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
     >>> features = LogMel()
     >>> conditioner = MelVQConditioner(features, SoftEMQuantizer(32, 16), stride=2, channels=16)
     >>> flows = WaveGlow(features, 16, flows=2, layers=2, channels=8, envelope={"order": 16})
@@ -368,7 +368,7 @@ class TextToSpeech(ExportedInterface):
 
     def voice_of(self, speaker=None):
         """Number and label of who speaks; see
-        :func:`~waveglow_vq.inference.speech_parts.find_voice`."""
+        :func:`~waveglow_vq.inference.speech.parts.find_voice`."""
         return find_voice(speaker, super().speakers, self.codec)
 
     def _written(self, sentences, voices, search, generator):

@@ -7,16 +7,16 @@ Authors
 import math
 from functools import partial
 
-from waveglow_vq.data.blocks import log_mel_blocks
-from waveglow_vq.data.windows import cropped
+from waveglow_vq.audio.blocks import log_mel_blocks
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import denoiser
 from waveglow_vq.inference.batching import fill_padding, item_counts, relative_lengths
-from waveglow_vq.inference.chunks import Chunks
+from waveglow_vq.inference.exported_model import ExportedModel
 from waveglow_vq.inference.given import as_number, as_numbers
-from waveglow_vq.inference.interface import ExportedModel
 from waveglow_vq.inference.log_mels import refuse_other_kinds, warn_of_other_kinds
-from waveglow_vq.inference.streaming import AfterFlows, condition_blocks
+from waveglow_vq.inference.streaming.chunks import Chunks
+from waveglow_vq.inference.streaming.waveform import AfterFlows, condition_blocks
+from waveglow_vq.utils.windows import cropped
 
 import torch
 
@@ -37,10 +37,10 @@ class WaveGlowVocoder(ExportedModel):
 
     Example
     -------
-    >>> from waveglow_vq.data.features import LogMel
-    >>> from waveglow_vq.lobes.conditioners import MelConditioner
+    >>> from waveglow_vq.audio.features import LogMel
+    >>> from waveglow_vq.lobes.conditioners.base import MelConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
-    >>> from waveglow_vq.lobes.waveglow import WaveGlow
+    >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
     >>> features = LogMel()
     >>> flows = WaveGlow(features, 16, flows=2, layers=2, channels=8, envelope={"order": 16})
     >>> model = WaveGlowVQ(MelConditioner(features, channels=16), flows)

@@ -4,9 +4,9 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-from waveglow_vq.lobes.flows import at_least_fp32
-from waveglow_vq.lobes.lengths import whole_lengths
-from waveglow_vq.lobes.processes import mean_everywhere
+from waveglow_vq.lobes.flows.transforms import at_least_fp32
+from waveglow_vq.utils.distributed import mean_everywhere
+from waveglow_vq.utils.lengths import whole_lengths
 
 import torch
 
@@ -79,7 +79,7 @@ def crop_frames(x, frames, starts=None, lengths=None):
 def masked_l1(estimate, target, lengths=None, together=False):
     """Mean absolute difference of ``[batch, channels, frames]`` over frames that are not padding;
     with ``together``, over those of all processes (see
-    :func:`~waveglow_vq.lobes.processes.mean_everywhere`).
+    :func:`~waveglow_vq.utils.distributed.mean_everywhere`).
 
     Example
     -------

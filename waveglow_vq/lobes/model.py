@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.batches import crop_frames, draw_noise, masked_l1
-from waveglow_vq.lobes.conditioners import relative_code_lengths
-from waveglow_vq.lobes.lengths import whole_lengths
+from waveglow_vq.lobes.conditioners.base import relative_code_lengths
+from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN, SpeakerAdversary
+from waveglow_vq.lobes.flows.inference_cache import prepare_inference
+from waveglow_vq.lobes.flows.waveglow import negative_log_likelihood
 from waveglow_vq.lobes.model_checks import check_parts
-from waveglow_vq.lobes.prepared import prepare_inference
-from waveglow_vq.lobes.speakers import UNKNOWN, SpeakerAdversary
-from waveglow_vq.lobes.waveglow import negative_log_likelihood
+from waveglow_vq.utils.lengths import whole_lengths
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ class ModelOutput(NamedTuple):
         What is minimised, a scalar.
     terms : dict
         Its terms before weighting, detached scalars: ``nll`` in nats per sample (see
-        :func:`~waveglow_vq.lobes.waveglow.negative_log_likelihood`) and, where they apply,
+        :func:`~waveglow_vq.lobes.flows.waveglow.negative_log_likelihood`) and, where they apply,
         ``mel_l1``, ``codebook``, ``commitment``, ``adversary`` (nats).
     statistics : dict
         What the quantiser says of its codes; empty without one.
@@ -68,9 +68,9 @@ class WaveGlowVQ(nn.Module):
     Example
     -------
     >>> import torch
-    >>> from waveglow_vq.data.features import LogMel
-    >>> from waveglow_vq.lobes.conditioners import MelConditioner
-    >>> from waveglow_vq.lobes.waveglow import WaveGlow
+    >>> from waveglow_vq.audio.features import LogMel
+    >>> from waveglow_vq.lobes.conditioners.base import MelConditioner
+    >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
     >>> features = LogMel()
     >>> vocoder = WaveGlow(features, 16, flows=2, layers=2, channels=8, envelope={"order": 16})
     >>> model = WaveGlowVQ(MelConditioner(features, channels=16), vocoder)
@@ -123,7 +123,7 @@ class WaveGlowVQ(nn.Module):
 
     def prepare_inference(self, dtype=None):
         """Folds weights for inference, with coupling networks of the given precision (None: of the
-        weights'); see :mod:`~waveglow_vq.lobes.prepared` for when that is dropped."""
+        weights'); see :mod:`~waveglow_vq.lobes.flows.inference_cache` for when that is dropped."""
         prepare_inference(self, dtype)
 
     def after_optimizer_step(self, optimizer=None, taken=True):
@@ -289,7 +289,7 @@ class WaveGlowVQ(nn.Module):
             Global condition of who is to speak, ``[batch, speakers.channels]``.
         pitch : torch.Tensor
             Normalised log-F0 and voicing, ``[batch, frames, 2]``, where the conditioner uses it;
-            see :func:`~waveglow_vq.lobes.pitch.normalise_pitch`.
+            see :func:`~waveglow_vq.lobes.conditioners.pitch_condition.normalise_pitch`.
         f0_statistics : torch.Tensor
             Mean and standard deviation of the log-F0 of who is to speak, ``[batch, 2]``.
 
@@ -390,7 +390,7 @@ class WaveGlowVQ(nn.Module):
             Source of the noise. A number seeds every item alike, so that an item does not
             depend on its place in the batch.
         after_flows : callable
-            See :meth:`~waveglow_vq.lobes.waveglow.WaveGlow.inverse`; None for nothing.
+            See :meth:`~waveglow_vq.lobes.flows.waveglow.WaveGlow.inverse`; None for nothing.
 
         Returns
         -------

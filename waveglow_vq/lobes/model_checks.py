@@ -47,7 +47,7 @@ def check_conditioner(conditioner):
     if lacking:
         raise UserError(
             f"the conditioner ({name}) lacks {', '.join(lacking)}; "
-            "waveglow_vq/lobes/conditioners.py says what a conditioner has"
+            "waveglow_vq/lobes/conditioners/base.py says what a conditioner has"
         )
     if conditioner.input not in ("mel", "wav"):
         raise UserError(

@@ -6,13 +6,13 @@ Authors
 
 from pathlib import Path
 
+from waveglow_vq.data.loaders import collate_utterances, training_loader
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.lengths import whole_lengths
-from waveglow_vq.lobes.processes import everyones
-from waveglow_vq.lobes.quantizer_statistics import CodeStatistics
+from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
+from waveglow_vq.training.epoch_report import write_samples
 from waveglow_vq.training.model_brain import VALID_LOSS, ModelBrain
-from waveglow_vq.training.pipeline import collate_utterances, training_loader
-from waveglow_vq.training.report import write_samples
+from waveglow_vq.utils.distributed import everyones
+from waveglow_vq.utils.lengths import whole_lengths
 
 import speechbrain as sb
 import torch
@@ -163,7 +163,7 @@ class WaveGlowBrain(ModelBrain):
     @property
     def interface(self):
         """A vocoder, a codec or a converter."""
-        from waveglow_vq.training.export import interface_of
+        from waveglow_vq.export.folder import interface_of
 
         return interface_of(self.model)
 
@@ -206,7 +206,7 @@ class WaveGlowBrain(ModelBrain):
 
     def export(self, folder):
         """Exports the evaluated model."""
-        from waveglow_vq.training.export import export_model
+        from waveglow_vq.export.folder import export_model
 
         text = (Path(self.hparams.output_folder) / "hyperparams.yaml").read_text("utf-8")
         labels = None if self.model.speakers is None else self.speakers.labels

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.processes import everyones
+from waveglow_vq.utils.distributed import everyones
 
 import torch
 import yaml

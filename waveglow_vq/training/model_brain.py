@@ -9,15 +9,17 @@ import logging
 import time
 from pathlib import Path
 
+from waveglow_vq.data.loaders import part_of, planned_steps
 from waveglow_vq.errors import UserError
-from waveglow_vq.files import write_json
-from waveglow_vq.lobes.processes import broadcast_from_first, everyones
 from waveglow_vq.training.averaging import (
     WeightAverage,
     average_checkpoints,
     choose_checkpoints,
 )
-from waveglow_vq.training.console import (
+from waveglow_vq.training.base_brain import CarefulBrain, Until
+from waveglow_vq.training.epoch_report import EpochMeans, drop_later_epochs
+from waveglow_vq.training.progress import Progress
+from waveglow_vq.training.run.console import (
     SECONDS_BETWEEN_LINES,
     already_finished_line,
     limit_line,
@@ -26,11 +28,9 @@ from waveglow_vq.training.console import (
     progress_line,
     seconds_left,
 )
-from waveglow_vq.training.corpus_record import CorpusRecord, small_splits, split_facts
-from waveglow_vq.training.pipeline import part_of, planned_steps
-from waveglow_vq.training.progress import Progress
-from waveglow_vq.training.report import EpochMeans, drop_later_epochs
-from waveglow_vq.training.steps import CarefulBrain, Until
+from waveglow_vq.training.run.corpus_record import CorpusRecord, small_splits, split_facts
+from waveglow_vq.utils.distributed import broadcast_from_first, everyones
+from waveglow_vq.utils.files import write_json
 
 import speechbrain as sb
 import torch

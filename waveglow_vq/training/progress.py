@@ -8,9 +8,9 @@ Authors
 import random
 from pathlib import Path
 
-from waveglow_vq.lobes.processes import own_rank
-from waveglow_vq.lobes.quantizer_statistics import CodeStatistics
-from waveglow_vq.training.report import EpochMeans
+from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
+from waveglow_vq.training.epoch_report import EpochMeans
+from waveglow_vq.utils.distributed import own_rank
 
 import numpy as np
 import torch

@@ -1,0 +1,67 @@
+from waveglow_vq.evaluation.conversion.report import format_report
+
+
+def group(share, median=None, words=None):
+    found = {
+        "conversions": 12,
+        "utterances": 6,
+        "speaker_pairs": 4,
+        "mcd_to_reconstruction_db": 3.25,
+        "reconstruction_mcd_db": None,
+        "similarity": {"share_nearer_to_target": share, "to_target": 0.7111},
+    }
+    if median is not None:
+        found["f0_moved"] = {"median": median}
+    if words:
+        found["words"] = {"conversions": {"word_error": words, "character_error": 0.1}}
+    return found
+
+
+def lines(conversion, **others):
+    return format_report({"conversion": conversion, **others}).splitlines()
+
+
+def cells(report, words):
+    (line,) = [line for line in report if words in line]
+    found = line.split(words)[1].split()
+    return found[1:] if found[0] in "↑↓" else found
+
+
+def test_columns_are_the_groups():
+    report = lines({"all": group(0.5), "seen": group(1.0, 0.9, 0.4), "unseen": group(0.25)})
+    assert report[1].split()[-3:] == ["all", "seen", "unseen"]
+    assert cells(report, "than to the source's") == ["50.0", "%", "100.0", "%", "25.0", "%"]
+    assert cells(report, "all the way), median") == ["-", "0.900", "-"]
+    assert cells(report, "word error of conversions") == ["-", "0.400", "-"]
+    # What nobody has is no row.
+    assert not any("to the recording, dB" in line for line in report)
+    assert not any("word error of recordings" in line for line in report)
+
+
+def test_one_group_is_one_column():
+    report = lines({"all": group(0.5, -0.00001), "seen": group(0.5, -0.00001)})
+    assert report[1].split()[-1] == "seen" and cells(report, "median") == ["0.000"]
+
+
+def test_each_block_ends_with_a_verdict():
+    bits = {"codes_used": 3, "perplexity": 2.0, "uniform": 9, "unigram": 9, "pitch": 0}
+    codes = {"codes_per_second": 43.07, "codebook_size": 32, "bits_per_second": bits}
+    codes |= dict.fromkeys(
+        ("mutual_information", "probe_encoder", "probe_codes", "probe_histograms")
+    )
+    likelihoods = {"utterances": 4, "wrong_speakers": 3, "mean_difference": 0.5}
+    likelihoods |= {"share_positive": 1.0, "share_best": 0.5}
+    report = lines({"all": group(0.5)}, likelihoods=likelihoods, codes=codes)
+    verdicts = [line.split(":")[0] for line in report if line.startswith("  => ")]
+    assert verdicts == [
+        "  => it cares who speaks",
+        "  => most codes are not in use",
+        "  => conversion does not work yet",
+    ]
+    assert report[-1] == "↑ higher is better, ↓ lower is better"
+    assert any("cosine of conversions to the target ↑ " in line for line in report)
+
+
+def test_what_is_missing_is_left_out_and_said():
+    report = format_report({"likelihoods": {}, "notes": ["Without the word judge."]})
+    assert report == "Without the word judge."

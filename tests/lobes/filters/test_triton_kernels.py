@@ -1,0 +1,81 @@
+"""The kernels for CUDA: on a GPU where there is one, else by Triton's interpreter."""
+
+import os
+import subprocess
+import sys
+
+from waveglow_vq.lobes.filters import triton_kernels as triton_filters
+from waveglow_vq.lobes.filters.blockwise import recursive_filter_blocks
+from waveglow_vq.lobes.flows.envelope import levinson_durbin
+
+import pytest
+import torch
+
+from tests.lobes.filters.test_numba_kernels import (
+    assert_close_to,
+    small_case,
+    spectra,
+    speech_case,
+)
+
+pytest.importorskip("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# Triton reads it when it is imported: the tests are run in a process of their own.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+runs_here = pytest.mark.skipif(DEVICE == "cpu" and not INTERPRETED, reason="needs a GPU")
+
+
+@pytest.mark.skipif(DEVICE == "cuda" or INTERPRETED, reason="the tests below are run themselves")
+def test_by_the_interpreter():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-4000:]
+    assert " passed" in result.stdout
+
+
+# Where a gradient is wanted, the plain forms serve.
+
+
+def plain_recursion(driven, coefficients, history):
+    return recursive_filter_blocks(driven.clone().requires_grad_(), coefficients, history).detach()
+
+
+def plain_levinson(r):
+    return [x.detach() for x in levinson_durbin(r.clone().requires_grad_())]
+
+
+CASES = {
+    "speech": lambda: speech_case(3),
+    "speech, a batch": lambda: speech_case(2, batch=2),
+    # Orders and steps that are powers of two and that are not; blocks of one step and of several.
+    **{
+        f"{blocks} blocks of {block}, order {order}": (
+            lambda blocks=blocks, order=order, block=block: small_case(blocks, order, block)
+        )
+        for blocks, order, block in [
+            (1, 1, 1), (3, 1, 7), (4, 5, 6), (5, 16, 4), (2, 3, 67), (2, 70, 96), (2, 9, 256),
+        ]
+    },
+}  # fmt: skip
+
+
+@runs_here
+@pytest.mark.parametrize("case", CASES)
+def test_recursion_equals_the_plain_one(case):
+    inputs = CASES[case]()
+    expected = plain_recursion(*inputs)
+    moved = [x.to(DEVICE) for x in inputs]
+    copies = [x.clone() for x in moved]
+    assert_close_to(triton_filters.recursive_filter(*moved).cpu(), expected)
+    assert all(torch.equal(a, b) for a, b in zip(moved, copies, strict=True))
+
+
+@runs_here
+@pytest.mark.parametrize("order", [1, 2, 7, 16, 128])
+def test_levinson_equals_the_plain_one(order):
+    r = spectra(4, range_db=10.0)[:, : order + 1].reshape(2, 2, -1)
+    for found, expected in zip(
+        triton_filters.levinson(r.to(DEVICE)), plain_levinson(r), strict=True
+    ):
+        assert_close_to(found.cpu(), expected)

@@ -1,0 +1,258 @@
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import types
+
+from waveglow_vq.errors import UserError
+from waveglow_vq.signals import Stopped
+from waveglow_vq.training.base_brain import RunStopped
+from waveglow_vq.training.run import experiment
+from waveglow_vq.training.run.experiment import load_hparams, parse_arguments, worker_errors
+from waveglow_vq.training.run.guards import write_errors
+from waveglow_vq.utils.read_tracking import note_reading
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def hparams_file(tmp_path):
+    (tmp_path / "preset.yaml").write_text("flow:\n    flows: 6\nsize: tiny\n", "utf-8")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        "batch_size: 8\nsize: tiny\npreset: !include:preset.yaml\n    size: !ref <size>\n", "utf-8"
+    )
+    return str(file)
+
+
+def test_overrides_reach_into_the_preset(hparams_file):
+    hparams = load_hparams(hparams_file, "size: base\npreset: {flow: {flows: 2}}")
+    assert hparams["preset"] == {"flow": {"flows": 2}, "size": "base"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ("batchsize: 3", "batchsize is not an option.*batch_size"),
+        ("preset: {flow: {flowz: 2}}", "flowz is not an option.*flows"),
+        ("preset: {xyz: 2}", "xyz is not an option"),
+        ("preset: {flow: 2", "cannot be read"),
+    ],
+)
+def test_refuses_options_that_nothing_would_read(hparams_file, overrides, named):
+    with pytest.raises(UserError, match=named):
+        load_hparams(hparams_file, overrides)
+
+
+def test_passes_on_what_speechbrain_understands(hparams_file):
+    arguments = ["--size=base", "--device", "cpu", hparams_file, "--preset", "{flow: {flows: 8}}"]
+    file, run_opts, overrides = parse_arguments([*arguments, "--debug", "--max_grad_norm=-1"])
+    assert file == hparams_file
+    assert run_opts["device"] == "cpu" and run_opts["debug"] and run_opts["max_grad_norm"] == -1
+    assert run_opts["overridden_args"] == {"device", "debug", "max_grad_norm"}
+    assert overrides == 'size: "base"\npreset: {flow: {flows: 8}}'
+
+
+def test_a_key_that_is_a_run_option_too_is_given_to_both(hparams_file):
+    with open(hparams_file, "a") as file:
+        file.write("nonfinite_patience: 3\n")
+    _, run_opts, overrides = parse_arguments([hparams_file, "--nonfinite_patience", "7"])
+    assert run_opts["nonfinite_patience"] == 7 and overrides == "nonfinite_patience: 7"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--prec", "fp16"], r"--prec: write the option in full \(--precision\)"),
+        (["--deb=1"], "in full .*--debug"),
+        (["--debug=True"], "--debug is a switch and takes no value"),
+        (["--debug", "True"], "'True' behind --debug belongs to no option"),
+        (["--size"], "--size needs a value"),
+        (["--size", "--debug"], "--size needs a value"),
+        (["--size", "a", "b"], "'b' behind --size belongs to no option"),
+        (["-v"], "-v is no option; options begin with two dashes"),
+        (["--size", "tiny", "--size=base"], "--size is given twice"),
+        (["--batch_size", "[1"], r"--batch_size '\[1' cannot be read as YAML"),
+        (["--batch_size", ""], "--batch_size is empty"),
+        (["--precision", "half"], "--precision: invalid choice: 'half'"),
+        (["--debug_batches", "few"], "--debug_batches: invalid int value: 'few'"),
+    ],
+)
+def test_refuses_what_speechbrain_would_get_wrong(hparams_file, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        parse_arguments([hparams_file, *arguments])
+
+
+def test_needs_a_yaml():
+    with pytest.raises(UserError, match="name the hyperparameters first.*--help"):
+        parse_arguments(["--size", "tiny"])
+
+
+def test_says_that_there_is_no_such_file(tmp_path):
+    with pytest.raises(UserError, match="nothing.yaml"):
+        load_hparams(str(tmp_path / "nothing.yaml"), "")
+
+
+def test_a_reference_to_nothing(hparams_file):
+    with open(hparams_file, "a") as file:
+        file.write("steps: !ref <epochs>\n")
+    with pytest.raises(UserError, match="recipe.yaml cannot be read: .*epochs"):
+        load_hparams(hparams_file, "")
+
+
+def test_a_key_that_the_yaml_leaves_open_has_to_be_given(hparams_file):
+    with open(hparams_file, "a") as file:
+        file.write("corpus: !PLACEHOLDER # where it is\n")
+    with pytest.raises(UserError, match="--corpus has to be given"):
+        load_hparams(hparams_file, "")
+    assert load_hparams(hparams_file, "corpus: here")["corpus"] == "here"
+
+
+def test_a_key_may_begin_like_a_run_option(hparams_file):
+    with open(hparams_file, "a") as file:
+        file.write("prec: 3\n")
+    _, run_opts, overrides = parse_arguments([hparams_file, "--prec", "4"])
+    assert overrides == "prec: 4" and run_opts["precision"] == "fp32"
+
+
+class BrokenDataset(torch.utils.data.Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        raise UserError("a.wav: is truncated")
+
+
+def test_errors_of_data_loader_processes_become_sentences_again():
+    loader = torch.utils.data.DataLoader(BrokenDataset(), num_workers=1)
+    with pytest.raises(UserError) as caught, worker_errors():
+        list(loader)
+    assert str(caught.value) == "a.wav: is truncated"
+
+
+class DeadlyDataset(torch.utils.data.Dataset):
+    """Reading one of its files kills the process that reads."""
+
+    def __init__(self, folder, way_to_die):
+        self.folder, self.way_to_die = folder, way_to_die
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        note_reading(str(self.folder / f"clip{index}.wav"))
+        if index == 5:
+            self.way_to_die()
+        return index
+
+
+def be_killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave():
+    os._exit(3)
+
+
+# As a crash of a decoder; a core dump is of no use to anybody.
+def crash():
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+# Where the news of the death arrives in a destructor, torch finds out for itself later.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("way_to_die", [be_killed, leave, crash])
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_death_of_a_data_loaders_process_names_its_file(tmp_path, way_to_die, num_workers):
+    note_reading("main.wav")
+    loader = torch.utils.data.DataLoader(
+        DeadlyDataset(tmp_path, way_to_die), num_workers=num_workers
+    )
+    # As in training: the second layer takes what a signal raises while the first one is left.
+    with pytest.raises(UserError) as caught, worker_errors(), write_errors():
+        list(loader)
+    sentence = str(caught.value)
+    # Where torch does not say who died, whatever the others were reading is named too.
+    assert "clip5.wav" in sentence and "main.wav" not in sentence
+    assert "--num_workers" in sentence and "the last checkpoint" in sentence
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_pipe_that_breaks_first_is_reported_as_the_death(tmp_path, monkeypatch):
+    """The process dies only once the pipe has broken."""
+    monkeypatch.setattr(experiment, "PATIENCE", 600)
+
+    def wait_and_die():
+        while not (tmp_path / "broken").exists():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        be_killed()
+
+    loader = iter(torch.utils.data.DataLoader(DeadlyDataset(tmp_path, wait_and_die), num_workers=1))
+    for _ in range(5):
+        next(loader)
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    with pytest.raises(UserError, match="clip5.wav"), worker_errors():
+        (tmp_path / "broken").touch()
+        ours.recv()
+
+
+def test_a_pipe_that_breaks_without_further_news_is_reported_too(monkeypatch):
+    monkeypatch.setattr(experiment, "PATIENCE", 0.01)
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    with pytest.raises(UserError, match=r"is gone \(its pipe has ended\)"), worker_errors():
+        ours.recv()
+
+
+def test_other_errors_stay_what_they_are(monkeypatch):
+    monkeypatch.setattr(experiment, "PATIENCE", 1e9)
+    for error in (RuntimeError("CUDA out of memory"), ConnectionResetError("elsewhere")):
+        with pytest.raises(type(error)) as caught, worker_errors():
+            raise error
+        assert caught.value is error
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Stopped(signal.SIGTERM)])
+def test_a_run_that_is_stopped_in_its_test_says_that_it_is_trained(stop):
+    def interrupted(*arguments, **options):
+        raise stop
+
+    brain = types.SimpleNamespace(
+        hparams=types.SimpleNamespace(epoch_counter=[], num_workers=0),
+        know_corpus=lambda **splits: None,
+        fit=lambda *arguments, **options: None,
+        evaluate=interrupted,
+    )
+    with pytest.raises(RunStopped, match="the training is finished and saved") as stopped:
+        experiment.train_and_test(brain, None, None, None)
+    assert stopped.value.status == (143 if isinstance(stop, Stopped) else 130)
+
+
+# In a process of its own: the order of imports matters too.
+LEAVING = """
+from waveglow_vq.training.run.experiment import leave_processes
+import types, weakref
+import torch
+torch.distributed.init_process_group(
+    "gloo", init_method="file://{folder}/rendezvous", rank=0, world_size=1
+)
+model = torch.nn.Linear(1, 1)
+modules = torch.nn.ModuleDict({{"model": torch.nn.parallel.DistributedDataParallel(model)}})
+modules["model"](torch.ones(1, 1)).sum().backward()
+group = weakref.ref(torch.distributed.group.WORLD)
+leave_processes(types.SimpleNamespace(modules=modules))
+assert modules["model"] is model
+assert group() is None, "the group outlives the training"
+"""
+
+
+def test_nothing_of_the_group_of_processes_outlives_the_training(tmp_path):
+    script = LEAVING.format(folder=tmp_path)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

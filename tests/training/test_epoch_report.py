@@ -1,0 +1,66 @@
+import json
+
+from waveglow_vq.audio.features import LogMel
+from waveglow_vq.lobes.conditioners.base import MelConditioner
+from waveglow_vq.lobes.flows.waveglow import WaveGlow
+from waveglow_vq.lobes.model import WaveGlowVQ
+from waveglow_vq.training.epoch_report import EpochMeans, reconstruct, write_samples
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def model_and_features():
+    torch.manual_seed(0)
+    features = LogMel()
+    vocoder = WaveGlow(features, 16, flows=2, layers=2, channels=8, envelope={"order": 16})
+    return WaveGlowVQ(MelConditioner(features, channels=16), vocoder).eval(), features
+
+
+def utterance(features, samples=6400):
+    wav = 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(0))
+    return "clip", wav, features(wav[None])[0].T
+
+
+def test_means_are_weighted_and_plain_floats():
+    means = EpochMeans()
+    means.add({"nll": torch.tensor(1.0), "mel_l1": torch.tensor(0.0)}, weight=3)
+    means.add({"nll": torch.tensor(5.0), "mel_l1": torch.tensor(4.0)}, weight=torch.tensor(1.0))
+    assert means.summary() == {"nll": 2.0, "mel_l1": 1.0}
+    assert all(type(value) is float for value in means.summary().values())
+
+
+def test_means_of_nothing():
+    assert EpochMeans().summary() == {}
+
+
+def test_means_keep_no_graph():
+    means = EpochMeans()
+    means.add({"loss": torch.ones((), requires_grad=True) * 2}, weight=1)
+    assert not means.sums["loss"].requires_grad
+
+
+def test_reconstruction_has_the_length_of_the_recording(model_and_features):
+    model, features = model_and_features
+    _, wav, mel = utterance(features)
+    output, seconds = reconstruct(model, wav, mel)
+    assert output.shape == wav.shape and seconds > 0
+    again, _ = reconstruct(model, wav, mel)
+    assert torch.equal(output, again)
+    other, _ = reconstruct(model, wav, mel, seed=1)
+    assert not torch.equal(output, other)
+
+
+def test_samples_pictures_and_scores(model_and_features, tmp_path):
+    model, features = model_and_features
+    results = write_samples(tmp_path / "samples", [(*utterance(features), {})], model, features)
+    names = sorted(file.name for file in (tmp_path / "samples").iterdir())
+    assert names == ["clip.png", "clip.wav", "clip_recording.wav"]
+    assert {"log_mel_l1", "mel_cepstral_distortion", "real_time_factor"} <= results.keys()
+    assert json.loads(json.dumps(results)) == results
+
+
+def test_nothing_to_write(model_and_features, tmp_path):
+    model, features = model_and_features
+    assert write_samples(tmp_path / "samples", [], model, features) == {}

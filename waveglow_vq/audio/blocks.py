@@ -1,0 +1,195 @@
+"""Sound files of any length in constant memory: read, analysed and written block by block.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import contextlib
+import os
+import sys
+
+from waveglow_vq.audio.io import (
+    audio_info_for_model,
+    decoded_blocks,
+    resample_blocks,
+    to_pcm,
+    warn_of_limited,
+)
+from waveglow_vq.audio.sound_files import reason
+from waveglow_vq.errors import UserError
+from waveglow_vq.utils.files import user_path, written_whole
+from waveglow_vq.utils.windows import Buffer
+
+import soundfile
+import torch
+
+# Seconds of sound that are read, resampled and analysed at once.
+BLOCK_SECONDS = 5.0
+
+
+def read_blocks(source, sample_rate, min_samples=1, block_seconds=BLOCK_SECONDS):
+    """Reads any sound file as a model wants it, block by block.
+
+    Arguments
+    ---------
+    source, sample_rate, min_samples
+        As for :func:`~waveglow_vq.audio.io.read_for_model`.
+    block_seconds : float
+        About how long a block is.
+
+    Returns
+    -------
+    iterator of torch.Tensor
+        Float32 [n] each; together, what ``read_for_model`` gives. The header of the file is
+        checked at once, its content when it is read.
+
+    Raises
+    ------
+    UserError
+        As ``read_for_model``.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> from waveglow_vq.audio.io import read_for_model, write_wav
+    >>> path = os.path.join(tempfile.mkdtemp(), "tone.wav")
+    >>> _ = write_wav(path, 0.1 * torch.randn(9600), 48000)
+    >>> wav = torch.cat(list(read_blocks(path, 22050, block_seconds=0.05)))
+    >>> len(wav), torch.allclose(wav, read_for_model(path, 22050), atol=1e-6)
+    (4410, True)
+    """
+    info, _ = audio_info_for_model(source, sample_rate, min_samples)
+    rate = info.sample_rate
+    blocks = decoded_blocks(source, info, max(1, round(block_seconds * rate)))
+    return blocks if rate == sample_rate else resample_blocks(blocks, rate, sample_rate)
+
+
+def log_mel_blocks(features, wavs):
+    """Log-mels of a waveform that comes in blocks.
+
+    Arguments
+    ---------
+    features : LogMel
+        The features.
+    wavs : iterable of torch.Tensor
+        The waveform ``[n]``, in blocks of any length; ``margin + 1`` samples at least.
+
+    Yields
+    ------
+    torch.Tensor
+        ``[n_mels, t]``; together, ``features`` of the whole.
+
+    Example
+    -------
+    >>> from waveglow_vq.audio.features import LogMel
+    >>> features, wav = LogMel(), torch.randn(5000)
+    >>> mel = torch.cat(list(log_mel_blocks(features, wav.split(1000))), dim=1)
+    >>> torch.allclose(mel, features(wav[None])[0], atol=1e-4)
+    True
+    """
+    margin, hop = features.margin, features.hop_length
+    buffer, begin = Buffer(), 0
+    for wav in _reflected(wavs, margin):
+        buffer.append(wav)
+        frames = (buffer.end - begin - 2 * margin) // hop + 1
+        if frames > 0:
+            part = buffer.take(begin, begin + 2 * margin + (frames - 1) * hop)
+            yield features.frames(part[None])[0]
+            begin += frames * hop
+            buffer.drop(begin)
+
+
+def _reflected(wavs, margin):
+    """The waveform with ``margin`` samples before and after it, its reflection."""
+    buffer, begun = Buffer(), False
+    for wav in wavs:
+        buffer.append(wav)
+        if not begun and buffer.end > margin:
+            begun = True
+            wav = torch.cat([buffer.take(1, margin + 1).flip(0), buffer.take(0, buffer.end)])
+        if begun:
+            yield wav
+            buffer.drop(buffer.end - margin - 1)
+    if not begun:
+        raise ValueError(f"a waveform of {buffer.end} samples where {margin + 1} are needed")
+    yield buffer.take(buffer.end - margin - 1, buffer.end - 1).flip(0)
+
+
+class WavWriter:
+    """Writes a sound file block by block, 16-bit PCM as ``write_wav`` does.
+
+    It is written beside ``path`` under another name, and has its own when all is written: an error
+    in between leaves what was there before.
+
+    Arguments
+    ---------
+    path : str or Path
+        Where to write; missing folders are made. The ending says the format: .wav, .flac, ...
+    sample_rate : int
+        In Hz.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> from waveglow_vq.audio.io import read_wav
+    >>> path = os.path.join(tempfile.mkdtemp(), "clip.wav")
+    >>> with WavWriter(path, 22050) as writer:
+    ...     writer.write(torch.tensor([0.0, 0.5]))
+    ...     writer.write(torch.tensor([1.5]))
+    >>> read_wav(path), writer.samples, writer.limited
+    (tensor([0.0000, 0.5000, 1.0000]), 3, 1)
+    """
+
+    def __init__(self, path, sample_rate):
+        self.path = user_path(path)
+        self.sample_rate = sample_rate
+        self.samples = 0
+        self.limited = 0
+        self.peak = 0.0
+        self.file = None
+        self._whole = contextlib.ExitStack()
+
+    def __enter__(self):
+        kind = self.path.suffix[1:].upper() or "WAV"
+        try:
+            part = self._whole.enter_context(written_whole(self.path))
+            self.file = self._whole.enter_context(
+                soundfile.SoundFile(
+                    os.fsencode(part), "w", self.sample_rate, 1, "PCM_16", format=kind
+                )
+            )
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
+            self._whole.__exit__(*sys.exc_info())
+            raise self._problem(error) from error
+        return self
+
+    def write(self, block):
+        """Writes what follows, samples [n].
+
+        Raises
+        ------
+        UserError
+            If they hold NaN or infinity, or cannot be written.
+        """
+        block = block.detach().cpu().float()
+        pcm, limited = to_pcm(self.path, block)
+        try:
+            self.file.write(pcm)
+        except (OSError, RuntimeError) as error:
+            raise self._problem(error) from error
+        self.samples += len(block)
+        self.limited += limited
+        if len(block):
+            self.peak = max(self.peak, float(block.abs().max()))
+
+    def _problem(self, error):
+        why = getattr(error, "strerror", None) or reason(error)
+        return UserError(f"{self.path} cannot be written: {why}")
+
+    def __exit__(self, *error):
+        try:
+            self._whole.__exit__(*error)
+        except OSError as problem:
+            raise self._problem(problem) from problem
+        if self.limited and error[0] is None:
+            warn_of_limited(self.path, self.limited, self.samples, self.peak)

@@ -1,0 +1,1 @@
+"""What the headers of audio files say, and whether it is true."""

@@ -1,0 +1,388 @@
+"""Reading, checking, resampling and writing of sound files.
+
+Two ways in: ``read_wav`` is strict and serves training and scoring, where a wrong rate or a second
+channel means that something is wrong with the data; ``read_for_model`` takes whatever a person has
+at hand and brings it to the rate of the model. A problem is one sentence that names the file.
+"""
+
+import logging
+import math
+import os
+
+from waveglow_vq.audio.sound_files import (
+    LARGEST_SAMPLE,
+    audio_info,
+    check_peak,
+    open_sound,
+    sound_name,
+    warn_once,
+)
+from waveglow_vq.errors import UserError
+from waveglow_vq.signals import held_signals
+from waveglow_vq.utils.files import user_path
+from waveglow_vq.utils.windows import until_end
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+
+logger = logging.getLogger(__name__)
+
+# Soxr works in fp64 then.
+_QUALITY = "VHQ"
+# Two channels whose mean has less than this share of their energy.
+_OPPOSITE_PHASE = 0.1
+# Samples that are decoded, or resampled, at once when all of them are wanted.
+_BLOCK = 2**16
+
+
+def read_wav(source, sample_rate=None, mono="require", min_samples=1):
+    """Reads one channel of sound as it is, and refuses what does not fit.
+
+    Arguments
+    ---------
+    source : str, Path or SoundBytes
+        The sound file.
+    sample_rate : int or None
+        Rate in Hz that the file must have; ``None`` accepts any.
+    mono : str
+        ``"require"`` refuses more than one channel; ``"mix"`` averages the channels.
+    min_samples : int
+        The least length in samples.
+
+    Returns
+    -------
+    torch.Tensor
+        Samples, float32 [N]; full scale is 1.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, empty, unreadable, cut off, at another rate, too short, holds NaN,
+        infinity or samples beyond 4, or has several channels where one is required.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "tone.wav")
+    >>> _ = write_wav(path, torch.full((100,), 0.5), 22050)
+    >>> read_wav(path, sample_rate=22050)[:3]
+    tensor([0.5000, 0.5000, 0.5000])
+    """
+    return read_wav_and_rate(source, sample_rate, mono, min_samples)[0]
+
+
+def read_wav_and_rate(source, sample_rate=None, mono="require", min_samples=1):
+    """The same as ``read_wav``, and returns the rate of the file too.
+
+    Arguments
+    ---------
+    source : str, Path or SoundBytes
+        The sound file.
+    sample_rate : int or None
+        Rate in Hz that the file must have; ``None`` accepts any.
+    mono : str
+        ``"require"`` or ``"mix"``.
+    min_samples : int
+        The least length in samples.
+
+    Returns
+    -------
+    wav : torch.Tensor
+        Samples, float32 [N].
+    sample_rate : int
+        In Hz.
+
+    Raises
+    ------
+    UserError
+        As ``read_wav``.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "tone.wav")
+    >>> _ = write_wav(path, torch.zeros(100), 16000)
+    >>> wav, rate = read_wav_and_rate(path)
+    >>> wav.shape, rate
+    (torch.Size([100]), 16000)
+    """
+    if mono not in ("require", "mix"):
+        raise ValueError(f"mono is {mono!r}: choose 'require' or 'mix'.")
+    info, name = audio_info(source), sound_name(source)
+    if sample_rate is not None and info.sample_rate != sample_rate:
+        raise UserError(
+            f"{name} has a sample rate of {info.sample_rate} Hz where {sample_rate} Hz is "
+            "expected; resample it first."
+        )
+    if mono == "require" and info.num_channels != 1:
+        raise UserError(
+            f"{name} has {info.num_channels} channels where one is expected; "
+            "mix it down to mono first."
+        )
+    if info.num_samples < min_samples:
+        raise UserError(
+            f"{name} is too short: {info.num_samples} samples where at least "
+            f"{min_samples} are needed."
+        )
+    return _decoded(source, info), info.sample_rate
+
+
+def _decoded(source, info):
+    # In blocks: a header may promise more samples than there is memory for.
+    return torch.cat(list(decoded_blocks(source, info, _BLOCK)))
+
+
+def decoded_blocks(source, info, size):
+    """Decodes a sound file block by block.
+
+    Arguments
+    ---------
+    source : str, Path or SoundBytes
+        The sound file.
+    info : AudioInfo
+        What :func:`audio_info` said of it.
+    size : int
+        Samples in a block; the last one may have fewer.
+
+    Yields
+    ------
+    torch.Tensor
+        The mean of the channels, float32 [n].
+
+    Raises
+    ------
+    UserError
+        If the file cannot be decoded, has fewer samples than its header says, or holds NaN,
+        infinity, or samples beyond 4.
+    """
+    name, read, bad, peak = sound_name(source), 0, 0, 0.0
+    energy = mixed = 0.0  # of the channels, and of their mean
+    with open_sound(source, forward=True) as file:
+        while len(samples := file.read(size, dtype="float32", always_2d=True)):
+            read += len(samples)
+            if np.isfinite(samples).all():
+                peak = max(peak, float(np.abs(samples).max()))
+            else:
+                bad += int((~np.isfinite(samples)).sum())
+            # What follows wrong samples is read to tell of them, and for nothing else.
+            if bad or peak > LARGEST_SAMPLE or read > info.num_samples:
+                continue
+            wav = np.ascontiguousarray(samples[:, 0])
+            if samples.shape[1] > 1:
+                wav = samples.mean(axis=1)
+                energy += float(np.square(samples, dtype=np.float64).mean(axis=1).sum())
+                mixed += float(np.square(wav, dtype=np.float64).sum())
+            yield torch.from_numpy(wav)
+    if read != info.num_samples:
+        raise UserError(
+            f"{name} is truncated: its header promises {info.num_samples} samples, "
+            f"{read} could be read; copy or download it again."
+        )
+    if bad:
+        raise UserError(f"{name} holds {bad} samples that are NaN or infinite.")
+    check_peak(name, peak)
+    if info.num_channels == 2 and mixed < _OPPOSITE_PHASE * energy:
+        lost = -10 * math.log10(max(mixed / energy, 1e-12))
+        warn_once(
+            f"{name}: its channels are in opposite phase, so that mixed to mono it is {lost:.0f} dB"
+            " less loud; invert one of them, or give one alone."
+        )
+
+
+def read_for_model(source, sample_rate, min_samples=1):
+    """Reads any sound file as a model wants it: one channel, at the rate of the model.
+
+    Arguments
+    ---------
+    source : str, Path or SoundBytes
+        The sound file, at any rate and with any number of channels.
+    sample_rate : int
+        Rate of the model in Hz.
+    min_samples : int
+        The least length in samples, counted at the rate of the model.
+
+    Returns
+    -------
+    torch.Tensor
+        Samples, float32 [N].
+
+    Raises
+    ------
+    UserError
+        If the file is missing, empty, unreadable, cut off, too short, or holds NaN, infinity or
+        samples beyond 4.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "tone.wav")
+    >>> _ = write_wav(path, torch.zeros(480), 48000)
+    >>> read_for_model(path, 24000).shape
+    torch.Size([240])
+    """
+    info = audio_info_for_model(source, sample_rate, min_samples)[0]
+    return resample(_decoded(source, info), info.sample_rate, sample_rate)
+
+
+def audio_info_for_model(source, sample_rate, min_samples=1):
+    """The header of a sound file, and the samples that it has at the rate of a model; arguments and
+    errors as :func:`read_for_model`.
+
+    Returns
+    -------
+    info : AudioInfo
+        Of the file as it is.
+    samples : int
+        At ``sample_rate``.
+    """
+    info = audio_info(source)
+    samples = -(-info.num_samples * sample_rate // info.sample_rate)
+    if samples < min_samples:
+        raise UserError(
+            f"{sound_name(source)} is too short: {samples} samples at {sample_rate} Hz where at "
+            f"least {min_samples} are needed."
+        )
+    return info, samples
+
+
+def resample(wav, rate_in, rate_out):
+    """Band-limited resampling by soxr at its highest quality, without delay.
+
+    Time and memory grow with the samples that go in and come out, however odd the ratio is. Up to
+    0.91 of the lower Nyquist frequency levels are kept to 0.01 dB; what lies above the whole of it
+    is rejected by more than 140 dB. Gradients do not pass.
+
+    Arguments
+    ---------
+    wav : torch.Tensor
+        Samples [..., N], floating point.
+    rate_in, rate_out : int
+        Rates in Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        [..., ceil(N * rate_out / rate_in)].
+
+    Example
+    -------
+    >>> resample(torch.zeros(2, 441), 44100, 22050).shape
+    torch.Size([2, 221])
+    """
+    if rate_in == rate_out:
+        return wav
+    shape = *wav.shape[:-1], -(-wav.shape[-1] * rate_out // rate_in)
+    rows = wav.reshape(math.prod(shape[:-1]), wav.shape[-1])
+    parts = (part for row in rows for part in resample_blocks(row.split(_BLOCK), rate_in, rate_out))
+    return torch.cat([wav.new_empty(0), *parts]).view(shape)
+
+
+def resample_blocks(blocks, rate_in, rate_out):
+    """Resamples a waveform that comes in blocks.
+
+    Arguments
+    ---------
+    blocks : iterable of torch.Tensor
+        [n] each, any number of samples, floating point.
+    rate_in, rate_out : int
+        Rates in Hz.
+
+    Yields
+    ------
+    torch.Tensor
+        [n]; together, to the bit, what :func:`resample` makes of the whole.
+
+    Example
+    -------
+    >>> wav = torch.rand(1000)
+    >>> parts = list(resample_blocks(wav.split(300), 16000, 22050))
+    >>> torch.equal(torch.cat(parts), resample(wav, 16000, 22050))
+    True
+    """
+    stream, taken, given = None, 0, 0
+    for block, ended in until_end(blocks):
+        if ended and stream is None:
+            return
+        if not ended:
+            like, taken = block, taken + len(block)
+        else:
+            # Silence behind the end, for as long as the last sample of the result lasts and longer.
+            block = like.new_zeros(rate_in // rate_out + 2)
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        stream = stream or soxr.ResampleStream(rate_in, rate_out, 1, str(dtype)[6:], _QUALITY)
+        part = stream.resample_chunk(block.to("cpu", dtype).contiguous().numpy(), last=ended)
+        part = torch.from_numpy(part[: -(-taken * rate_out // rate_in) - given]).to(like)
+        given += len(part)
+        if len(part):
+            yield part
+
+
+def write_wav(path, wav, sample_rate):
+    """Writes 16-bit PCM; what exceeds full scale is limited and reported in the log.
+
+    Rounds to the grid of ``read_wav`` (multiples of 1/32768), so that a 16-bit file that is read
+    and written again is the same file.
+
+    Arguments
+    ---------
+    path : str or Path
+        Where to write; missing folders are made.
+    wav : torch.Tensor
+        Samples [N] or [1, N], full scale is 1.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    int
+        How many samples were limited.
+
+    Raises
+    ------
+    UserError
+        If the samples hold NaN or infinity.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "clip.wav")
+    >>> write_wav(path, torch.tensor([0.0, 0.5, 1.5]), 22050)
+    1
+    >>> read_wav(path)
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    wav = torch.as_tensor(wav).detach().cpu().float()
+    if wav.ndim == 2 and wav.shape[0] == 1:
+        wav = wav[0]
+    if wav.ndim != 1:
+        raise ValueError(f"write_wav wants samples [N] or [1, N], got {tuple(wav.shape)}.")
+    pcm, limited = to_pcm(path, wav)
+    if limited:
+        warn_of_limited(path, limited, len(wav), float(wav.abs().max()))
+    path = user_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with held_signals():
+        soundfile.write(os.fsencode(path), pcm, sample_rate, subtype="PCM_16")
+    return limited
+
+
+def to_pcm(path, wav):
+    """Samples float32 [N] to 16 bits, a numpy array, and how many were limited; a UserError that
+    names ``path`` if they hold NaN or infinity."""
+    if not torch.isfinite(wav).all():
+        raise UserError(f"{path} was not written: the samples hold NaN or infinity.")
+    pcm = (wav * 32768.0).round().clamp(-32768, 32767).to(torch.int16)
+    return pcm.numpy(), int((wav.abs() > 1.0).sum())
+
+
+def warn_of_limited(path, limited, samples, peak):
+    """Says in the log that samples of a file were limited."""
+    logger.warning(
+        "%s: %d of %d samples exceed full scale (peak %.2f) and were limited.",
+        path,
+        limited,
+        samples,
+        peak,
+    )

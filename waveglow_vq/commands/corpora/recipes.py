@@ -1,0 +1,114 @@
+"""Copy the training recipes and their presets into a folder.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+import waveglow_vq
+from waveglow_vq.errors import UserError
+from waveglow_vq.utils.files import user_path
+
+EXAMPLES = """\
+  waveglow-vq recipes .
+  cd recipes/LJSpeech && python train.py hparams/mel.yaml --data_folder /data/LJSpeech-1.1
+"""
+# The folders, and what belongs to them; setup.py packs the same. Runs may leave more there.
+FILES = {"recipes": ("*/*.py", "*/*.md", "*/hparams/*.yaml"), "hparams": ("*.yaml",)}
+
+
+def add_arguments(parser):
+    """Adds what the command takes to its parser."""
+    parser.add_argument("folder", metavar="DIR", help="where recipes/ and hparams/ are put")
+
+
+def run(options):
+    """Copies; says what was copied and what to type next. Returns the exit status."""
+    folder = user_path(options.folder)
+    copied = copy_recipes(folder)
+    print(f"{folder}: {copied} files in {' and '.join(f'{name}/' for name in FILES)}")
+    corpora = sorted(path.parent.name for path in folder.glob("recipes/*/train.py"))
+    print(f"To train on {' or '.join(corpora)}, whose README.md there has the options:")
+    print(f"  cd {shlex.quote(str(folder / 'recipes' / corpora[0]))}")
+    print("  python train.py hparams/mel.yaml --data_folder CORPUS")
+    print("For all of it in minutes, on generated speech: python demo.py")
+    return 0
+
+
+def copy_recipes(folder):
+    """Copies the recipes and the presets that they include.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where ``recipes`` and ``hparams`` are to be; it is made if it is not there.
+
+    Returns
+    -------
+    int
+        The number of files.
+
+    Raises
+    ------
+    UserError
+        If one of the two is there already, or cannot be written; then nothing is left of either.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> copy_recipes(tempfile.mkdtemp()) > 20
+    True
+    """
+    folder, source = user_path(folder), recipes_folder()
+    for name in FILES:
+        if os.path.lexists(folder / name):
+            raise UserError(f"DIR: {folder / name} is there already; name another folder")
+    files = [file for name in FILES for file in files_of(source, name)]
+    try:
+        for file in files:
+            target = folder / file.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    except BaseException as error:
+        for name in FILES:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"DIR: {folder} cannot be written: {error.strerror}") from error
+        raise
+    return len(files)
+
+
+def recipes_folder():
+    """The folder that holds ``recipes`` and ``hparams``: in a wheel the package, in a checkout the
+    one around it.
+
+    Returns
+    -------
+    Path
+    """
+    package = Path(waveglow_vq.__file__).resolve().parent
+    for folder in (package, package.parent):
+        if (folder / "recipes").is_dir() and (folder / "hparams" / "mel.yaml").is_file():
+            return folder
+    raise UserError(f"{package} was installed without its recipes; install waveglow-vq again")
+
+
+def files_of(source, name):
+    """The files that belong to one of FILES.
+
+    Arguments
+    ---------
+    source : Path
+        From :func:`recipes_folder`.
+    name : str
+        ``recipes`` or ``hparams``.
+
+    Returns
+    -------
+    list of Path
+    """
+    return sorted(file for pattern in FILES[name] for file in (source / name).glob(pattern))

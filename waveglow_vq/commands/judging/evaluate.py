@@ -1,0 +1,90 @@
+"""Score reconstructions against recordings.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import json
+import math
+import sys
+
+from waveglow_vq.commands.arguments import path
+from waveglow_vq.commands.common import check_outputs, written_whole
+from waveglow_vq.errors import UserError, report_error, say
+
+EXAMPLES = """\
+  waveglow-vq evaluate recordings/ reconstructions/
+  waveglow-vq evaluate recordings/ reconstructions/ --align --level_match --json scores.json
+
+Files of the same relative path belong together.
+"""
+
+
+def add_arguments(parser):
+    """Adds what the command takes to its parser."""
+    parser.add_argument(
+        "reference_folder", type=path, metavar="RECORDINGS", help="folder of the recordings"
+    )
+    parser.add_argument(
+        "estimate_folder", type=path, metavar="RECONSTRUCTIONS",
+        help="the same clips under the same names",
+    )  # fmt: skip
+    parser.add_argument("--json", type=path, metavar="FILE", help="write all figures to this file")
+    parser.add_argument("--force", action="store_true", help="replace this file if it exists")
+    parser.add_argument("--align", action="store_true", help="remove a constant delay first")
+    parser.add_argument(
+        "--level_match", action="store_true", help="bring to the recording's loudness first"
+    )
+    parser.add_argument(
+        "--max_shift", type=int, metavar="SAMPLES",
+        help="the greatest delay that --align looks for (default: 2048)",
+    )  # fmt: skip
+    parser.add_argument("--ext", help="extension of the files (default: all kinds of sound)")
+    parser.add_argument(
+        "--sample_rate", type=int, metavar="HZ", help="rate to score at (default: the files' own)"
+    )
+    parser.add_argument("--resample", action="store_true", help="convert files at other rates")
+
+
+def run(options):
+    """Prints the table, and writes JSON where that is asked for; returns the exit status."""
+    if options.max_shift is not None and options.max_shift < 0:
+        raise UserError(f"--max_shift is {options.max_shift}, it has to be 0 or more")
+    if options.sample_rate is not None and options.sample_rate < 1:
+        raise UserError(f"--sample_rate is {options.sample_rate}, it has to be positive")
+    if options.json is not None:
+        check_outputs([options.json], options.force, "--json")
+    from waveglow_vq.evaluation.score import format_table, score_folders
+    from waveglow_vq.evaluation.time_alignment import MAX_SHIFT_SAMPLES
+    from waveglow_vq.evaluation.verdicts import print_report
+
+    results = score_folders(
+        options.reference_folder,
+        options.estimate_folder,
+        ext=options.ext,
+        sample_rate=options.sample_rate,
+        align=options.align,
+        level_match=options.level_match,
+        allow_resampling=options.resample,
+        max_shift_samples=MAX_SHIFT_SAMPLES if options.max_shift is None else options.max_shift,
+        progress=sys.stderr.isatty(),
+    )
+    print_report(format_table(results))
+    if options.json is not None:
+        with written_whole(options.json, "--json") as part:
+            part.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
+    for sentence in results["left_out"]:
+        say(sentence)
+    for sentence in results["failed"].values():
+        report_error(sentence)
+    if results["failed"]:
+        total = len(results["failed"]) + len(results["files"])
+        say(f"{len(results['failed'])} of {total} files could not be scored")
+    return 1 if results["failed"] else 0
+
+
+def _without_nan(value):
+    """JSON has no NaN: null stands for a measure that is not defined."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

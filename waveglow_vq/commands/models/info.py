@@ -1,0 +1,196 @@
+"""Say what a model, a file of codes or a published checkpoint is.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+import os
+from pathlib import Path
+
+from waveglow_vq.commands.arguments import path as expanded
+from waveglow_vq.commands.common import print_report
+from waveglow_vq.errors import UserError
+
+EXAMPLES = """\
+  waveglow-vq info EXPORT_FOLDER
+  waveglow-vq info speech.wvq --json
+  waveglow-vq info waveglow_256channels.pt
+"""
+
+
+def add_arguments(parser):
+    """Adds what the command takes to its parser."""
+    parser.add_argument(
+        "path",
+        type=expanded,
+        metavar="PATH",
+        help="export folder, .wvq file, or published checkpoint",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(options):
+    """Prints it; returns the exit status."""
+    path = Path(options.path)
+    if not os.path.exists(path):  # where Path.exists fails for names that are too long
+        raise UserError(f"PATH: {path} does not exist")
+    if path.is_dir():
+        report = describe_model(path)
+    else:
+        from waveglow_vq.inference.codes.code_file import SUFFIX
+
+        if path.suffix.lower() == SUFFIX:
+            report = describe_code_file(path)
+        else:
+            from waveglow_vq.checkpoints import describe_checkpoint
+
+            report = {"checkpoint": str(path)} | describe_checkpoint(path)
+    print_report(report if options.json else _rounded(report), options.json)
+    return 0
+
+
+def _rounded(report):
+    """For people, four digits are enough; JSON has all of them."""
+    return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in report.items()}
+
+
+def describe_model(folder):
+    """What an export is.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The export folder.
+
+    Returns
+    -------
+    dict
+        Plain values; None where something is not part of the model. ``overlap_frames`` is what
+        ``--overlap_frames`` is by default; ``lookahead_ms`` how much of the log-mel or the codes a
+        stream has to know beyond what it gives, which is its latency beside that of a chunk.
+
+    Raises
+    ------
+    UserError
+        If it is no export, or a damaged one.
+    """
+    from waveglow_vq.inference.codes.code_file import model_checksum
+    from waveglow_vq.inference.exported_model import load_export
+
+    model = load_export(folder, run_opts={"device": "cpu"})
+    if hasattr(model, "codec"):
+        return _describe_speech(folder, model)
+    network, features = model.mods.model, model.mods.features
+    flows, conditioner, quantizer = network.vocoder, network.conditioner, network.quantizer
+    kind = "log-mel" if conditioner.input == "mel" else "waveform"
+    report = {
+        "model": str(folder),
+        "interface": type(model).__name__,
+        "sample_rate": model.sample_rate,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "condition": kind if quantizer is None else f"codes of the {kind}",
+        "log_mel": {"bands": features.n_mels, "hop": features.hop_length, "n_fft": features.n_fft},
+        "prior": "white" if flows.envelope is None else "envelope",
+        "flows": len(flows.steps),
+        "codebook_size": None,
+        "code_rate": None,
+        "bits_per_second": None,
+        "pitch_bits_per_second": None,
+    }
+    hop = per_step = features.hop_length
+    if quantizer is not None:
+        per_step = conditioner.samples_per_code
+        rate = model.sample_rate / per_step
+        report |= {
+            "codebook_size": quantizer.codebook_size,
+            "code_rate": rate,
+            "bits_per_second": rate * math.log2(quantizer.codebook_size),
+        }
+        if network.uses_pitch:
+            report["pitch_bits_per_second"] = conditioner.pitch_bits_per_second
+    overlap = flows.overlap_frames
+    # The frame that follows is waited for, and what the condition of all of these sees.
+    lookahead = (overlap + 1) * hop
+    lookahead += math.ceil(conditioner.receptive_field * per_step / hop) * hop
+    return report | {
+        "speakers": model.speakers,
+        "sampling_sigma": model.sampling_sigma,
+        "receptive_field_samples": flows.receptive_field,
+        "overlap_frames": overlap,
+        "lookahead_ms": 1000 * lookahead / model.sample_rate,
+        "checksum": model_checksum(network),
+    }
+
+
+def _describe_speech(folder, model):
+    """What an export of text to speech is: the text model, and its codec by what it is called in
+    other exports."""
+    from waveglow_vq.inference.codes.code_file import model_checksum
+    from waveglow_vq.inference.loading import CODEC_FOLDER
+
+    network, tokenizer = model.mods.model, model.tokenizer
+    codec = describe_model(Path(folder) / CODEC_FOLDER)
+    of_codec = ("codebook_size", "code_rate", "bits_per_second", "pitch_bits_per_second")
+    return {
+        "model": str(folder),
+        "interface": type(model).__name__,
+        "sample_rate": model.sample_rate,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "tokenizer": {"kind": tokenizer.kind, "tokens": tokenizer.vocabulary_size},
+        "max_characters": model.max_characters,
+        "search": _search_in_words(model.search),
+        "codec": codec["interface"],
+        "codec_parameters": codec["parameters"],
+        **{name: codec[name] for name in of_codec},
+        "speakers": model.speakers,
+        "sampling_sigma": model.sampling_sigma,
+        "checksum": model_checksum(network),
+        "codec_checksum": codec["checksum"],
+    }
+
+
+def _search_in_words(search):
+    """The method, and what it depends on."""
+    of_method = {"sample": ("temperature", "top_k", "top_p"), "beam": ("beam_size",)}
+    names = ("method", *of_method.get(search.method, ()), "look_ahead")
+    return {name: getattr(search, name) for name in names}
+
+
+def describe_code_file(path):
+    """What the header of a file of codes says.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Plain values.
+
+    Raises
+    ------
+    UserError
+        If it is damaged.
+    """
+    from waveglow_vq.inference.codes.code_file import read_code_file
+
+    f = read_code_file(path)
+    return {
+        "code_file": str(path),
+        "model": f.model,
+        "checksum": f.checksum,
+        "seconds": f.seconds,
+        "samples": f.samples,
+        "sample_rate": f.sample_rate,
+        "codes": len(f.codes),
+        "codebook_size": f.codebook_size,
+        "code_rate": f.sample_rate / f.samples_per_code,
+        "bits_per_second": f.bits_per_second,
+        "bytes": Path(path).stat().st_size,
+        "pitch_values": None if f.pitch is None else len(f.pitch),
+        "pitch_levels": None if f.pitch is None else f.pitch_levels,
+        "voice": None if f.voice is None else f"speaker's vector of {len(f.voice)} channels",
+    }

@@ -1,0 +1,48 @@
+"""Turn sound files into files of codes.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from waveglow_vq.audio.headers.kinds import sound_suffixes
+from waveglow_vq.commands.arguments import compute_arguments, file_arguments
+from waveglow_vq.commands.common import (
+    load_model,
+    plan_files,
+    process,
+    sound_seconds,
+)
+
+EXAMPLES = """\
+  waveglow-vq encode EXPORT_FOLDER speech.wav speech.wvq
+  waveglow-vq encode EXPORT_FOLDER recordings/ codes/
+
+docs/code_file.md describes such a file; 'waveglow-vq info speech.wvq' says what one holds.
+"""
+
+
+def add_arguments(parser):
+    """Adds what the command takes to its parser."""
+    file_arguments(parser, "sound file at any rate, or a folder of them", ".wvq file, or folder")
+    compute_arguments(parser)
+
+
+def run(options):
+    """Encodes; returns the exit status."""
+    from waveglow_vq.inference.codes.code_file import SUFFIX, write_code_file
+
+    plan = plan_files(options.input, options.output, sound_suffixes(), SUFFIX, options.force)
+    codec = load_model(options, "encode", ("SpeechCodec", "VoiceConverter"))
+    size = 0
+
+    def work(source, output, advance):
+        nonlocal size
+        code_file = codec.to_code_file(source)
+        write_code_file(output, code_file)
+        size += output.stat().st_size
+        advance(code_file.seconds)
+
+    def what(seconds):
+        return f"in {size} bytes ({8 * size / seconds:.0f} bit/s)"
+
+    return process(plan, work, sound_seconds, what)

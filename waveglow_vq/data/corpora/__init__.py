@@ -1,0 +1,1 @@
+"""From a corpus as it lies on disk to manifests."""

@@ -1,0 +1,356 @@
+"""Prepared copies of recordings: mono, 16 bit, at the model's rate, with the pitch beside them.
+
+Training draws segments at random, so resampling and pitch tracking are done once and kept:
+
+    <audio_folder>/<speaker>/<utterance id>.wav
+    <audio_folder>/<speaker>/<utterance id>.pitch.npy     float32 [1 + samples // hop]: ln(F0 / Hz),
+                                                          0 where unvoiced
+    <audio_folder>/prepared.jsonl                         one line for each finished utterance
+
+A line of the journal is written when both files are complete under their final names, so a run that
+is killed at any moment loses only what was in work, and the next one goes on from there.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from waveglow_vq.audio.blocks import WavWriter
+from waveglow_vq.audio.io import read_wav_and_rate, resample
+from waveglow_vq.audio.pitch import track_f0
+from waveglow_vq.data.corpora.preparation import Sound, loudest_window_dbfs
+from waveglow_vq.errors import UserError
+from waveglow_vq.utils.files import user_path, written_whole
+from waveglow_vq.utils.workers import run_tasks, worker_count
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+JOURNAL = "prepared.jsonl"
+PITCH_SUFFIX = ".pitch.npy"
+TRIM_THRESHOLD_DB = -35.0
+_TRIM_MARGIN_SECONDS = 0.1
+_TRIM_FRAME_SECONDS = 0.02
+_TRIM_HIGH_PASS_HZ = 120.0
+_FULL_SCALE = 32767 / 32768  # the largest 16-bit sample
+_VERSION = 1  # of the prepared files; those of another version are made anew
+
+
+class Treatment(NamedTuple):
+    """How recordings are prepared.
+
+    Arguments
+    ---------
+    sample_rate : int
+        In Hz.
+    trim_silence : bool
+        Whether silence before and after the speech is cut off.
+    trim_threshold_db : float
+        What is quieter than the loudest 20 ms by this much is silence; negative.
+    hop_length : int
+        Samples between frames of the pitch: that of the log-mel features.
+    """
+
+    sample_rate: int = 22050
+    trim_silence: bool = True
+    trim_threshold_db: float = TRIM_THRESHOLD_DB
+    hop_length: int = 256
+
+
+class Prepared(NamedTuple):
+    """What is known of a prepared utterance.
+
+    Arguments
+    ---------
+    sound : Sound
+        Length, peak and loudness, for the filters.
+    voiced_frames : int
+        Frames with a pitch.
+    log_f0_mean, log_f0_std : float
+        Over the voiced frames; 0 if there are none.
+    """
+
+    sound: Sound
+    voiced_frames: int
+    log_f0_mean: float
+    log_f0_std: float
+
+
+def prepare_audio(utterances, audio_folder, treatment=None, num_workers=None):
+    """Prepares what is not there yet, or not of the present file and options.
+
+    Arguments
+    ---------
+    utterances : list of Utterance
+        See `waveglow_vq.data.corpora.speaker_folders`.
+    audio_folder : str or Path
+        Where the prepared files go; made if missing.
+    treatment : Treatment or None
+        None for the defaults.
+    num_workers : int or None
+        Processes; None for the number of processors, at most 16. With 1 there is no second
+        process.
+
+    Returns
+    -------
+    prepared : dict
+        Utterance id -> Prepared.
+    keys : dict
+        Utterance id -> str, different when the source file or the treatment is.
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If a sound file is missing or unusable; the sentence names it.
+    """
+    treatment = treatment or Treatment()
+    _check(treatment, num_workers)
+    audio_folder = user_path(audio_folder)
+    keys = {u.id: _key(u, treatment) for u in utterances}
+    journal = _Journal(audio_folder / JOURNAL)
+    prepared = {}
+    for utterance in utterances:
+        known = journal.find(utterance.id, keys[utterance.id])
+        if known and _files_are_whole(
+            audio_folder, utterance, known.sound.num_samples, treatment.hop_length
+        ):
+            prepared[utterance.id] = known
+    pending = [u for u in utterances if u.id not in prepared]
+    if not pending:
+        logger.info("%s: all %d utterances are prepared", audio_folder, len(utterances))
+        return prepared, keys
+    for speaker in sorted({u.speaker for u in pending}):
+        (audio_folder / speaker).mkdir(parents=True, exist_ok=True)
+    tasks = [(u, str(audio_folder), treatment) for u in pending]
+    # Closed at once when anything goes wrong here: the processes would work on through the rest.
+    with (
+        journal,
+        tqdm(desc="preparing audio", total=len(pending), unit="clip") as progress,
+        contextlib.closing(_run(tasks, num_workers)) as results,
+    ):
+        for utterance, result in zip(pending, results, strict=True):
+            journal.append(utterance.id, keys[utterance.id], result)
+            prepared[utterance.id] = result
+            progress.update()
+    return prepared, keys
+
+
+def prepare_utterance(utterance, audio_folder, treatment):
+    """Reads a recording and writes its prepared copy and its pitch.
+
+    Channels are averaged, the mean (a DC offset) is removed, the rate is changed, silence at the
+    ends is cut off. The level stays, unless the result exceeds full scale: then it is scaled down
+    to it.
+
+    Arguments
+    ---------
+    utterance : Utterance
+        What to prepare.
+    audio_folder : str or Path
+        The sub folder of the speaker exists.
+    treatment : Treatment
+        How.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If the sound file is unusable.
+    """
+    wav, rate = read_wav_and_rate(utterance.path, mono="mix")
+    wav = resample(wav - wav.mean(), rate, treatment.sample_rate)
+    if treatment.trim_silence:
+        start, end = speech_bounds(wav, treatment.sample_rate, treatment.trim_threshold_db)
+        wav = wav[start:end]
+    wav = wav * min(1.0, _FULL_SCALE / max(float(wav.abs().max()), 1e-9))
+    track = track_f0(wav, treatment.sample_rate, treatment.hop_length)
+    log_f0 = torch.where(track.voiced, track.f0.clamp_min(1.0).log(), torch.zeros(())).numpy()
+    wav_file, pitch_file = prepared_files(audio_folder, utterance)
+    with WavWriter(wav_file, treatment.sample_rate) as writer:
+        writer.write(wav)
+    # An open file: numpy would give the name another ending.
+    with written_whole(pitch_file) as part, open(part, "wb") as file:
+        np.save(file, log_f0.astype(np.float32))
+    samples = wav.numpy()
+    voiced = log_f0[log_f0 > 0].astype(np.float64)
+    return Prepared(
+        Sound(len(samples), float(np.abs(samples).max()), loudest_window_dbfs(samples)),
+        len(voiced),
+        float(voiced.mean()) if len(voiced) else 0.0,
+        float(voiced.std()) if len(voiced) else 0.0,
+    )
+
+
+def prepared_files(audio_folder, utterance):
+    """Where the two prepared files of an utterance are.
+
+    Arguments
+    ---------
+    audio_folder : str or Path
+        The folder of all.
+    utterance : Utterance
+        Its speaker and id matter.
+
+    Returns
+    -------
+    wav_file, pitch_file : Path
+    """
+    folder = Path(audio_folder) / utterance.speaker
+    return folder / f"{utterance.id}.wav", folder / f"{utterance.id}{PITCH_SUFFIX}"
+
+
+def speech_bounds(wav, sample_rate, threshold_db=TRIM_THRESHOLD_DB):
+    """Finds where the speech begins and ends.
+
+    Frames are compared above 120 Hz: in VCTK rumble lies at -20 to -45 dB, hardly below weak
+    consonants, and without it the noise is quieter by 12 dB.
+
+    Arguments
+    ---------
+    wav : torch.Tensor
+        Samples [N].
+    sample_rate : int
+        In Hz.
+    threshold_db : float
+        Frames of 20 ms that are quieter than the loudest one by this much are silence; negative.
+
+    Returns
+    -------
+    start, end : int
+        Samples from `start` to before `end` are speech, with 0.1 s of what is around it. The whole
+        of a signal that is silent throughout.
+
+    Example
+    -------
+    >>> wav = torch.zeros(60_000)
+    >>> wav[20_000:40_000] = torch.sin(torch.arange(20_000) * 0.2)
+    >>> speech_bounds(wav, 20_000)
+    (17600, 42000)
+    """
+    frame = max(1, round(_TRIM_FRAME_SECONDS * sample_rate))
+    heard = _high_pass(wav.double(), sample_rate)
+    whole = torch.nn.functional.pad(heard, (0, -len(wav) % frame))
+    energy = whole.view(-1, frame).square().sum(1)
+    loud = torch.nonzero(energy > energy.max() * 10 ** (threshold_db / 10)).flatten()
+    if not len(loud):
+        return 0, len(wav)
+    margin = round(_TRIM_MARGIN_SECONDS * sample_rate)
+    start = max(0, int(loud[0]) * frame - margin)
+    return start, min(len(wav), (int(loud[-1]) + 1) * frame + margin)
+
+
+def _high_pass(wav, sample_rate):
+    """Zero-phase, with a raised-cosine edge of an octave."""
+    # The signal goes on, turned around, beyond its ends: where rumble broke off, a click would be.
+    more = min(len(wav) - 1, sample_rate // 10)
+    before = 2 * wav[0] - wav[1 : more + 1].flip(0)
+    after = 2 * wav[-1] - wav[len(wav) - 1 - more : -1].flip(0)
+    longer = torch.cat([before, wav, after])
+    n_fft = 1 << (len(longer) + more).bit_length()
+    hz = torch.fft.rfftfreq(n_fft, 1 / sample_rate, dtype=wav.dtype).clamp_min(1e-3)
+    gain = (math.pi / 2 * ((hz / _TRIM_HIGH_PASS_HZ).log2() + 1).clamp(0, 1)).sin()
+    filtered = torch.fft.irfft(torch.fft.rfft(longer, n_fft) * gain, n_fft)
+    return filtered[more : more + len(wav)]
+
+
+class _Journal:
+    """The lines of the journal, by utterance; the last line about an utterance counts."""
+
+    def __init__(self, file):
+        self.file = file
+        self.lines = {}
+        try:
+            content = file.read_text("utf-8", errors="replace")
+        except FileNotFoundError:
+            content = ""
+        self.ends_cut_off = bool(content) and not content.endswith("\n")
+        for line in content.split("\n"):
+            try:
+                utterance_id, key, *values = json.loads(line)
+                samples, peak, loudness, voiced, mean, std = values
+                sound = Sound(int(samples), peak, -math.inf if loudness is None else loudness)
+                self.lines[utterance_id] = key, Prepared(sound, voiced, mean, std)
+            except (ValueError, TypeError):
+                continue  # cut off when a run was killed: that utterance is prepared again
+
+    def find(self, utterance_id, key):
+        known_key, known = self.lines.get(utterance_id, (None, None))
+        return known if known_key == key else None
+
+    def __enter__(self):
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.output = open(self.file, "a", encoding="utf-8")
+        if self.ends_cut_off:
+            self.output.write("\n")
+        return self
+
+    def __exit__(self, *_):
+        self.output.close()
+
+    def append(self, utterance_id, key, prepared):
+        sound = prepared.sound
+        loudness = sound.loudness_dbfs if math.isfinite(sound.loudness_dbfs) else None
+        line = [utterance_id, key, sound.num_samples, sound.peak, loudness, *prepared[1:]]
+        self.output.write(json.dumps(line) + "\n")
+        self.output.flush()
+
+
+def _run(tasks, num_workers):
+    """The results of `prepare_utterance`, in the order of the tasks."""
+    # Processes: the search for the best pitch path is a loop in Python.
+    return run_tasks(_prepare_task, tasks, worker_count(num_workers), "prepares audio")
+
+
+def _prepare_task(task):
+    return prepare_utterance(*task)
+
+
+def _check(treatment, num_workers):
+    if treatment.sample_rate < 1:
+        raise UserError(f"sample_rate is {treatment.sample_rate}, but has to be positive")
+    if not treatment.trim_threshold_db < 0:
+        raise UserError(
+            f"trim_threshold_db is {treatment.trim_threshold_db}, but is relative to the loudest"
+            " frame and has to be negative, such as -35"
+        )
+    if num_workers is not None and num_workers < 1:
+        raise UserError(f"num_workers is {num_workers}, but has to be at least 1")
+
+
+def _key(utterance, treatment):
+    try:
+        status = os.stat(utterance.path)
+    except OSError as error:
+        raise UserError(f"{utterance.path} cannot be read: {error.strerror}") from error
+    identity = [
+        utterance.speaker,
+        utterance.source,
+        status.st_size,
+        status.st_mtime_ns,
+        _VERSION,
+        *treatment,
+    ]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
+
+
+def _files_are_whole(audio_folder, utterance, num_samples, hop_length):
+    wav_file, pitch_file = prepared_files(audio_folder, utterance)
+    frames = 1 + num_samples // hop_length
+    try:
+        # At least the bytes of the content: both formats have a header before it.
+        return (
+            os.stat(wav_file).st_size > 2 * num_samples and os.stat(pitch_file).st_size > 4 * frames
+        )
+    except OSError:
+        return False

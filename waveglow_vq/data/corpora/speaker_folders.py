@@ -1,0 +1,201 @@
+"""Corpora of many speakers: one folder per speaker, sound files in it.
+
+Nothing here opens a sound file, so a corpus of any size is listed in seconds.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import unicodedata
+from pathlib import Path
+from typing import NamedTuple
+
+from waveglow_vq.audio.headers.kinds import how_to_convert, is_sound
+from waveglow_vq.errors import UserError
+from waveglow_vq.utils.files import count_kinds, is_folder, user_path, walk_files
+
+logger = logging.getLogger(__name__)
+
+# Longer ids are cut: files are named after them, and names end at 255 bytes.
+_LONGEST_ID = 200
+# A label becomes the name of a folder, and stands in manifests and on command lines.
+_LABEL = re.compile(r"\w[\w.-]*")
+# Files that lie side by side are told apart by LibriSpeech's names: speaker-chapter-utterance.
+_LIBRISPEECH_NAME = re.compile(r"(\d+)-\d+-\d+")
+
+
+class Utterance(NamedTuple):
+    """One recording of a speaker.
+
+    Arguments
+    ---------
+    id : str
+        Different from all others.
+    speaker : str
+        The label of the speaker.
+    path : str
+        The sound file.
+    source : str
+        The same, relative to its corpus, so that it stays the same when the corpus moves.
+    text : str
+        What is said; "" where unknown.
+    """
+
+    id: str
+    speaker: str
+    path: str
+    source: str
+    text: str = ""
+
+
+def list_folder(folder):
+    """Lists what lies in a folder, without hidden entries.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The folder to list.
+
+    Returns
+    -------
+    entries : list of os.DirEntry
+        Sorted by name; hidden ones (such as the `._*` of some archives) are left out.
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as scan:
+            return sorted(
+                (entry for entry in scan if not entry.name.startswith(".")),
+                key=lambda entry: entry.name,
+            )
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be read: {error.strerror}") from error
+
+
+def scan_speaker_folder(folder):
+    """Lists a folder with one sub folder per speaker, which holds sound files at any depth.
+
+    The label of a speaker is the name of the sub folder. Sound files that lie directly in the
+    folder must be named like LibriSpeech's, <speaker>-<chapter>-<utterance>.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The folder. Links are followed. Other files than sound (a licence, a list of speakers) are
+        counted in the log.
+
+    Returns
+    -------
+    utterances : list of Utterance
+        Without texts, sorted by speaker and id.
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If there is no sound, a name says no speaker, or two files make the same id.
+    """
+    root = Path(os.path.abspath(user_path(folder)))
+    if not root.is_dir():
+        raise UserError(f"the additional folder {folder} does not exist or is not a folder")
+    utterances, left_out = {}, []
+    for entry in list_folder(root):
+        if is_folder(entry):
+            found = [str(path) for path in walk_files(entry.path)]
+            files = [path for path in found if is_sound(path)]
+            left_out += [path for path in found if not is_sound(path)]
+            if files:
+                check_label(entry.name, entry.path)
+            speaker = entry.name
+        elif is_sound(entry.name):
+            name = _LIBRISPEECH_NAME.fullmatch(Path(entry.name).stem)
+            if not name:
+                raise UserError(
+                    f"{entry.path} tells no speaker: put it into a folder with the speaker's name,"
+                    " or name it <speaker>-<chapter>-<utterance>, in digits"
+                )
+            speaker, files = name.group(1), [entry.path]
+        else:
+            left_out.append(entry.path)
+            continue
+        for path in files:
+            source = os.path.relpath(path, root)
+            utterance = Utterance(_utterance_id(speaker, source), speaker, path, source)
+            other = utterances.setdefault(utterance.id, utterance)
+            if other is not utterance:
+                raise UserError(f"{other.path} and {path} make the same utterance {utterance.id}")
+    if not utterances:
+        there = f", only {count_kinds(left_out)}{how_to_convert(left_out)}" if left_out else ""
+        raise UserError(
+            f"the additional folder {folder} holds no sound: expected one sub folder per speaker"
+            f" with sound files{there}"
+        )
+    if left_out:
+        hint = how_to_convert(left_out)
+        level = logging.WARNING if hint else logging.INFO
+        logger.log(level, "%s: left out: %s%s", folder, count_kinds(left_out), hint)
+    return sorted(utterances.values(), key=lambda u: (u.speaker, u.id))
+
+
+def check_label(label, path):
+    """Refuses a name that cannot be the label of a speaker.
+
+    Arguments
+    ---------
+    label : str
+        The name.
+    path : str or Path
+        What has it, for the sentence.
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If it holds anything but letters, digits and - _ .
+    """
+    if not _LABEL.fullmatch(label):
+        raise UserError(
+            f"{path}: {label!r} cannot be the label of a speaker (letters, digits and - _ .)"
+        )
+
+
+def normalise_sentence(text):
+    """What two readings of one sentence have in common: case and punctuation are dropped.
+
+    Arguments
+    ---------
+    text : str
+        A sentence.
+
+    Returns
+    -------
+    str
+        Words of letters and digits, separated by single spaces.
+
+    Example
+    -------
+    >>> normalise_sentence('"Please call  Stella."') == normalise_sentence("please call Stella")
+    True
+    >>> normalise_sentence("We don't.")
+    'we dont'
+    """
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(re.sub(r"[^\w\s]|_", " ", re.sub(r"['’`]", "", text)).split())
+
+
+def _utterance_id(speaker, source):
+    """The file's name if it begins with the label, as LibriSpeech's do; else its whole path."""
+    stem = Path(source).stem
+    if not stem.startswith((f"{speaker}-", f"{speaker}_")):
+        inside = Path(source).with_suffix("").parts[1:]
+        stem = "_".join([speaker, *inside])
+    clean = re.sub(r"[^\w.-]", "_", stem)
+    raw = os.fsencode(stem)
+    # Bytes that are no UTF-8 all become the same sign; and the end of a long name is what differs.
+    if len(os.fsencode(clean)) > _LONGEST_ID or raw != stem.encode("utf-8", "replace"):
+        begin = clean.encode()[: _LONGEST_ID - 17].decode("utf-8", "ignore")
+        return f"{begin}_{hashlib.sha256(raw).hexdigest()[:16]}"
+    return clean

@@ -1,0 +1,306 @@
+"""Writes the shards of a prepared corpus; their form: see waveglow_vq/data/shards/format.py."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+from waveglow_vq.data.corpora.preparation import REPORT, read_report
+from waveglow_vq.data.manifests import load_manifest
+from waveglow_vq.data.shards.format import (
+    INDEX,
+    JOURNAL,
+    SHARD,
+    VERSION,
+    ShardMember,
+    member_name,
+    read_shards,
+)
+from waveglow_vq.data.speakers import SPEAKERS_FILE
+from waveglow_vq.errors import UserError
+from waveglow_vq.utils.files import user_path, write_json
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+UTTERANCES_PER_SHARD = 256
+SHARD_MEGABYTES = 256
+_LEAST_SHARDS = 8  # of a split with so many clips: for processes and their workers
+_PITCH_SUFFIX = ".pitch.npy"
+
+
+def write_shards(
+    manifest_folder,
+    data_root,
+    shards_folder,
+    sample_rate=22050,
+    splits=("train", "valid", "test"),
+    utterances_per_shard=UTTERANCES_PER_SHARD,
+    shard_megabytes=SHARD_MEGABYTES,
+):
+    """Writes the clips of prepared manifests into shards.
+
+    A run that was stopped, or found the disk full, goes on where it stopped. With the same
+    manifests, files and options as the last time nothing is done.
+
+    Arguments
+    ---------
+    manifest_folder : str or Path
+        Where <split>.json lies, and speakers.json where there are several speakers.
+    data_root : str or Path
+        What ``{data_root}`` in the manifests stands for.
+    shards_folder : str or Path
+        Where the shards go; made if missing. It belongs to them: shards of an earlier preparation
+        are replaced and removed.
+    sample_rate : int
+        Of the clips, in Hz.
+    splits : sequence of str
+        Names of the manifests.
+    utterances_per_shard : int
+        At most so many clips make a shard.
+    shard_megabytes : float
+        About so large is a shard at most.
+
+    Returns
+    -------
+    Shards
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If a manifest or a clip cannot be read, or a shard cannot be written; the sentence names
+        the file.
+    """
+    _tar_writer()  # before anything is done
+    if utterances_per_shard < 1 or not shard_megabytes > 0:
+        raise UserError(
+            f"utterances_per_shard is {utterances_per_shard} and shard_megabytes is"
+            f" {shard_megabytes}, but both have to be positive"
+        )
+    manifest_folder, folder = user_path(manifest_folder), user_path(shards_folder)
+    if folder.resolve() == manifest_folder.resolve():
+        raise UserError(f"shards_folder {folder} is the folder of the manifests; name another one")
+    manifests, planned = {}, {}
+    for split in splits:
+        manifests[split] = load_manifest(manifest_folder / f"{split}.json", data_root)
+        clips = _clips(manifests[split])
+        planned[split] = _plan(split, clips, utterances_per_shard, shard_megabytes * 1e6)
+    copied = [name for name in (SPEAKERS_FILE, REPORT) if (manifest_folder / name).is_file()]
+    contents = [(manifest_folder / f"{name}.json").read_text("utf-8") for name in splits]
+    contents += [(manifest_folder / name).read_text("utf-8") for name in copied]
+    keys = {name: _key(clips) for shards in planned.values() for name, clips in shards.items()}
+    everything = [VERSION, sample_rate, list(splits), copied, contents, keys]
+    fingerprint = _digest(everything)
+    index = read_report(folder / INDEX)
+    if index.get("fingerprint") == fingerprint:
+        with contextlib.suppress(UserError):  # a shard is missing: only that one is written
+            shards = read_shards(folder)
+            logger.info("%s: shards are up to date", folder)
+            return shards
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        records, members = _write_all(folder, planned, keys, index)
+        for split in splits:
+            write_json(folder / f"{split}.json", _within(manifests[split], members[split]))
+        for name in copied:
+            shutil.copyfile(manifest_folder / name, folder / name)
+        index = {
+            "version": VERSION,
+            "fingerprint": fingerprint,
+            "sample_rate": sample_rate,
+            "splits": records,
+        }
+        write_json(folder / INDEX, index)
+        for file in folder.iterdir():
+            match = SHARD.fullmatch(file.name)
+            if match and match[1] in splits and file.name not in keys:
+                file.unlink()
+        (folder / JOURNAL).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder} cannot be written ({error.strerror or error}); the shards"
+            " that are complete stay, and the same command goes on with the others"
+        ) from None
+    return read_shards(folder)
+
+
+class _Clip(NamedTuple):
+    id: str
+    files: dict  # suffix: path
+    identity: list  # of size and time of change of each file
+    bytes: int
+
+
+def _clips(manifest):
+    """The clips of a manifest, mixed."""
+    clips = []
+    for clip_id, entry in manifest.items():
+        files = {suffix: entry[key] for key, suffix in _suffixes(entry).items()}
+        try:
+            found = [os.stat(path) for path in files.values()]
+        except OSError as error:
+            raise UserError(
+                f"{error.filename} of {clip_id} cannot be read ({error.strerror}); prepare the"
+                " corpus anew"
+            ) from None
+        identity = [(status.st_size, status.st_mtime_ns) for status in found]
+        clips.append(_Clip(clip_id, files, identity, sum(size for size, _ in identity)))
+    return sorted(clips, key=lambda clip: _digest(clip.id))
+
+
+def _suffixes(entry):
+    """What of an entry is a file, and what its name ends with in a shard."""
+    suffixes = {"wav": os.path.splitext(entry["wav"])[1].lower()}
+    return {**suffixes, "pitch": _PITCH_SUFFIX} if entry.get("pitch") else suffixes
+
+
+def _plan(split, clips, most, most_bytes):
+    """Name of the shard: its clips. All shards have equally many, or one less."""
+    count = -(-len(clips) // most)
+    count = max(count, round(sum(clip.bytes for clip in clips) / most_bytes), _LEAST_SHARDS)
+    count = min(count, len(clips))
+    ends = [len(clips) * i // max(count, 1) for i in range(count + 1)]
+    return {f"{split}-{i:06d}.tar": clips[ends[i] : ends[i + 1]] for i in range(count)}
+
+
+def _digest(content):
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _key(clips):
+    """Different when the content of a shard is."""
+    return _digest([VERSION, [(clip.id, list(clip.files), clip.identity) for clip in clips]])
+
+
+def _write_all(folder, planned, keys, index):
+    """Writes what is not there yet. Returns, for each split, the records of the index and the
+    members by name."""
+    known = dict(_known(folder, index))
+    file = folder / INDEX
+    journal = folder / JOURNAL
+    if file.exists():
+        # From here until the new one: not complete. What it knows, the journal does.
+        lines = [json.dumps([name, *known[name]]) + "\n" for name in known]
+        part = journal.with_name(f"{JOURNAL}.part")
+        part.write_text("".join(lines), "utf-8")
+        os.replace(part, journal)
+        file.unlink()
+    for part in folder.glob(".*.tar.part"):
+        part.unlink()
+    records = {split: [] for split in planned}
+    members = {split: {} for split in planned}
+    total = sum(len(clips) for shards in planned.values() for clips in shards.values())
+    with tqdm(desc="writing shards", total=total, unit="clip") as progress:
+        for split, shards in planned.items():
+            for name, clips in shards.items():
+                path = folder / name
+                found = None
+                if known.get(name) == (keys[name], _size(path)):
+                    found = _members(path, clips)
+                if found is None:
+                    found = _write_shard(path, clips, progress)
+                    with open(journal, "a", encoding="utf-8") as output:
+                        output.write(json.dumps([name, keys[name], _size(path)]) + "\n")
+                else:
+                    progress.update(len(clips))
+                members[split].update({key: (path.name, *place) for key, place in found.items()})
+                ids = [clip.id for clip in clips]
+                record = {"name": name, "bytes": _size(path), "key": keys[name], "ids": ids}
+                records[split].append(record)
+    return records, members
+
+
+def _known(folder, index):
+    """Shards that were complete once: pairs of the name, and of its key and bytes."""
+    with contextlib.suppress(KeyError, TypeError, AttributeError):
+        for shards in index["splits"].values():
+            yield from ((s["name"], (s["key"], s["bytes"])) for s in shards)
+    with contextlib.suppress(OSError):
+        for line in (folder / JOURNAL).read_text("utf-8", errors="replace").split("\n"):
+            # Cut off when a run was killed: that shard is written again.
+            with contextlib.suppress(ValueError, TypeError):
+                name, key, size = json.loads(line)
+                yield name, (key, size)
+
+
+def _write_shard(path, clips, progress):
+    """Writes a shard, which appears complete or not at all; the places of its members."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        # Bytes as they are (no encoder), and nothing that differs from one time to another.
+        options = {"encoder": False, "compress": False, "mtime": 0, "user": "", "group": ""}
+        with (
+            open(part, "wb") as file,
+            _tar_writer()(file, format="PAX_FORMAT", **options) as writer,
+        ):
+            for clip in clips:
+                sample = {suffix[1:]: _content(source) for suffix, source in clip.files.items()}
+                writer.write({"__key__": member_name(clip.id, ""), **sample})
+                progress.update()
+        found = _members(part, clips)
+        if found is None:
+            raise OSError(0, "what was written is not what is read back", str(path))
+        os.replace(part, path)
+        return found
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _content(path):
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); prepare the corpus anew"
+        ) from None
+
+
+def _members(path, clips):
+    """The places ``{name: (offset, size)}`` of what a shard holds; None if that is not what the
+    clips are."""
+    sizes = {}
+    for clip in clips:
+        for suffix, (size, _) in zip(clip.files, clip.identity, strict=True):
+            sizes[member_name(clip.id, suffix)] = size
+    try:
+        with tarfile.open(path, "r:") as tar:
+            found = {info.name: (info.offset_data, info.size) for info in tar}
+    except (OSError, tarfile.TarError):
+        return None
+    return found if {name: size for name, (_, size) in found.items()} == sizes else None
+
+
+def _within(manifest, members):
+    """The manifest of the shards."""
+    entries = {}
+    for clip_id, entry in manifest.items():
+        entry = dict(entry)
+        for key, suffix in _suffixes(entry).items():
+            name = member_name(clip_id, suffix)
+            shard, offset, size = members[name]
+            entry[key] = str(ShardMember(f"{{data_root}}/{shard}", name, offset, size))
+        entries[clip_id] = entry
+    return entries
+
+
+def _size(path):
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def _tar_writer():
+    try:
+        from webdataset.writer import TarWriter
+    except ImportError:
+        raise UserError(
+            "shards need webdataset, which is not installed; pip install waveglow-vq[train]"
+        ) from None
+    return TarWriter

@@ -1,0 +1,1 @@
+"""A small corpus that is generated, and the demos that learn from it."""

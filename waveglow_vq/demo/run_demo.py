@@ -1,0 +1,167 @@
+"""What the recipes' demos share: their options, and how they run a corpus's generator, the recipe
+and their own report, each in a process of its own.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from waveglow_vq.errors import UserError
+
+
+def demo_options(description, output, arguments=None, utterances=64, more=None):
+    """The options of a demo.
+
+    Arguments
+    ---------
+    description : str
+        What it does.
+    output : str
+        The folder that is the default of ``--output``.
+    arguments : list of str
+        In place of those of the command line.
+    utterances : int
+        The default of ``--utterances``.
+    more : dict
+        Further options with a number: ``{name: (default, help)}``.
+
+    Returns
+    -------
+    argparse.Namespace
+
+    Example
+    -------
+    >>> demo_options("Trains and converts.", "demo_output", ["--minutes", "2"]).minutes
+    2.0
+    """
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument("--output", default=output, help="folder for everything")
+    parser.add_argument(
+        "--minutes", type=float, default=3.0, help="of training (default: %(default)s)"
+    )
+    for name, (default, words) in (more or {}).items():
+        words = f"{words} (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=float, default=default, help=words)
+    parser.add_argument(
+        "--utterances",
+        type=int,
+        default=utterances,
+        help="of the generated corpus, for each speaker (default: %(default)s)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    parser.add_argument(
+        "--train_option",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further options of train.py (of the codec, where there are two trainings)",
+    )
+    parser.add_argument("--only_report", action="store_true", help="the run is there: report it")
+    return parser.parse_args(arguments)
+
+
+def run_demo(script, options, corpus_options, training, reporting):
+    """Corpus, training, report: the commands that a user would run.
+
+    Arguments
+    ---------
+    script : str or Path
+        The demo itself, beside train.py; it is run again with ``--only_report``.
+    options : argparse.Namespace
+        As from :func:`demo_options`.
+    corpus_options : list
+        Further arguments of waveglow_vq.demo.corpus.
+    training : dict
+        Options of train.py; ``--train_option`` goes before them.
+    reporting : str
+        What the report does, for the reader.
+
+    Raises
+    ------
+    UserError
+        If a step fails.
+    """
+    begin = time.monotonic()
+    output, recipe = Path(options.output).resolve(), Path(script).resolve().parent
+    generate(output / "corpus", options.utterances, corpus_options)
+    chosen = {**training, **dict(option.split("=", 1) for option in options.train_option)}
+    train(recipe / "train.py", "vq.yaml", output, output / "run", options, options.minutes, chosen)
+    report_again(script, output, options, reporting)
+    print_time(begin)
+
+
+def generate(corpus, utterances, corpus_options=()):
+    """Generates a corpus with waveglow_vq.demo.corpus."""
+    call(
+        "generating a corpus",
+        ["-m", "waveglow_vq.demo.corpus", corpus, "--utterances", utterances, *corpus_options],
+    )
+
+
+def train(script, hparams, output, run, options, minutes, chosen, what="training"):
+    """Runs a recipe on the corpus of a demo.
+
+    Arguments
+    ---------
+    script : Path
+        train.py, or another of a recipe.
+    hparams : str
+        Name of a file in the folder ``hparams`` beside it.
+    output, run : Path
+        The folder of the demo, and that of the run.
+    options : argparse.Namespace
+        As from :func:`demo_options`.
+    minutes : float
+        Of training.
+    chosen : dict
+        Further options of the script.
+    what : str
+        What is trained, for the reader.
+    """
+    arguments = [script, script.parent / "hparams" / hparams]
+    if not sys.stderr.isatty():
+        arguments.append("--noprogressbar")  # A log is no place for progress bars.
+    arguments += ["--device", options.device, "--data_folder", output / "corpus"]
+    arguments += ["--output_folder", run, "--max_minutes", minutes]
+    for name, value in chosen.items():
+        arguments += [f"--{name}", value]
+    call(f"{what} for {minutes:g} minutes", arguments)
+
+
+def report_again(script, output, options, reporting):
+    """Runs a demo again for its report, in a process that knows nothing but what is on the disk."""
+    call(reporting, [script, "--output", output, "--device", options.device, "--only_report"])
+
+
+def print_time(begin):
+    """Says how long all of a demo took that began at ``time.monotonic() = begin``."""
+    print(f"All of it took {(time.monotonic() - begin) / 60:.1f} minutes.")
+
+
+def call(what, arguments):
+    """Runs Python, shows the command, and stops if it fails."""
+    command = [sys.executable, *map(str, arguments)]
+    print(f"\n== {what}\n{shlex.join(command)}\n", flush=True)
+    # Threads that spin while they wait slow down everything beside them.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    status = subprocess.run(command, env=environment, check=False).returncode
+    if status < 0:
+        raise UserError(f"{what} failed: it was ended by {signal.Signals(-status).name}")
+    if status:
+        raise UserError(f"{what} failed; its message is above")
+
+
+def print_places(output, places):
+    """Says where what is: ``places`` are pairs of a name below ``output`` and what it holds."""
+    print(f"\nIn {output}:")
+    width = max(len(place) for place, _ in places) + 2
+    for place, what in places:
+        print(f"  {place:<{width}}{what}")

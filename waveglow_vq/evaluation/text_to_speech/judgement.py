@@ -1,0 +1,279 @@
+"""Does it say what is written? Speech from text, judged beside recordings of the same sentences.
+
+    python -m waveglow_vq.evaluation.text_to_speech.judgement EXPORT MANIFEST --data_folder FOLDER
+        --output report.json
+
+prints a table, writes everything to ``report.json``, and pictures of alignments and some sound
+files to the folder ``report`` beside it. On a manifest of the training utterances it tells whether
+the model fits what it was trained on.
+
+What the figures are, for one utterance:
+
+- *distortion*: mel-cepstral distortion in dB along the best time alignment
+  (:func:`~waveglow_vq.evaluation.metrics.mel_cepstral_distortion`) of the recording to the speech
+  that was made from its text alone, and to what the codec makes of the recording's own codes. The
+  second is the best that can be hoped for; their ratio is what choosing the codes from text costs.
+- *nearer to its own*: whether the distortion of the speech to the recording of its sentence is
+  less than to each of ten recordings of other sentences (of the same speaker), drawn by the seed
+  from the same manifest. Of speech that has nothing to do with its text, one in eleven is.
+- *duration*: seconds of the speech over seconds of the recording; its *deviation* is the distance
+  of this from 1.
+- *truncated*, *diagonal*: see
+:func:`~waveglow_vq.evaluation.text_to_speech.attention.alignment_figures`, which
+  looks at the attention with which the codes were chosen. In a text of several sentences, none may
+  be truncated, and all have to be diagonal. Distances in the text are allowed for as many
+  characters as the tolerance has, however long the tokens are.
+- *looping*: what :func:`~waveglow_vq.evaluation.text_to_speech.attention.loop_signs` finds.
+Recorded speech
+  stands still and repeats itself too; too long is what is longer than ``LOOP_MARGIN`` times the
+  longest among the judged recordings: of their codes' repetitions, and of standing still while the
+  model reads along with the recordings.
+- *teacher-forced*: where the model reads along with the recording, that is for each code is given
+  all codes of the recording before: the share of codes (and ends) that it finds the most probable,
+  their mean negative log-likelihood, the exponential of this (perplexity), and whether attention
+  is diagonal.
+- *words*: error rates of a recogniser (:class:`~waveglow_vq.evaluation.judges.WordJudge`), which
+  mean something only beside those on the recordings and on the codec's reconstructions.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import argparse
+import copy
+import functools
+from pathlib import Path
+
+from waveglow_vq.audio.io import write_wav
+from waveglow_vq.commands.arguments import search_arguments, search_changes
+from waveglow_vq.data.shards.format import sound_source
+from waveglow_vq.errors import UserError, cli_errors
+from waveglow_vq.evaluation.judges import WordJudge, left_out
+from waveglow_vq.evaluation.plots import attention_picture
+from waveglow_vq.evaluation.text_to_speech.attention import longest_repetition, loop_signs
+from waveglow_vq.evaluation.text_to_speech.figures import (
+    cepstrum_of,
+    comparable,
+    distortions,
+    durations,
+    read_recording,
+    read_sentences,
+    readings,
+    reconstruction_of,
+    teacher_forced,
+    word_errors,
+)
+from waveglow_vq.evaluation.text_to_speech.report import checked_bars, format_report, summarise
+from waveglow_vq.evaluation.utterances import choose
+from waveglow_vq.evaluation.verdicts import print_report
+from waveglow_vq.utils.files import write_json
+
+import torch
+from tqdm import tqdm
+
+# How much longer than in any judged recording something may last before it is called a loop.
+LOOP_MARGIN = 1.5
+
+
+@torch.no_grad()
+def judge_text_to_speech(
+    tts,
+    manifest,
+    data_root,
+    utterances=50,
+    others=10,
+    use_word_judge=True,
+    search=None,
+    sigma=None,
+    seed=0,
+    output=None,
+    pictures=5,
+    samples=5,
+    progress=True,
+):
+    """Speaks the texts of a manifest and compares the speech with the recordings. The same seed
+    and options give the same figures. See the module for what they are.
+
+    Arguments
+    ---------
+    tts : TextToSpeech
+        The model with its codec.
+    manifest, data_root : str or Path
+        A manifest of a prepared corpus, and what ``{data_root}`` in it stands for.
+    utterances : int
+        At most so many are judged, drawn by the seed; None: all.
+    others : int
+        How many other recordings each is compared with; fewer where there are not so many.
+    use_word_judge : bool
+        Whether the recogniser listens, if it is installed. It is slow.
+    search : SearchOptions or dict
+        How codes are chosen; None: as the export says.
+    sigma : float
+        Sampling temperature of the codec; None: the codec's own.
+    seed : int
+        Of all that is drawn.
+    output : str or Path
+        Folder for pictures and sound files; None: nowhere.
+    pictures, samples : int
+        Of how many utterances there are pictures of the alignment, and sound files (the speech,
+        the reconstruction and the recording).
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    dict
+        ``settings``; ``summary``, means and shares over the utterances
+        (:func:`~waveglow_vq.evaluation.text_to_speech.report.summarise`); ``utterances``, a dict
+        for each by its id; ``notes``, sentences about what is missing and why.
+
+    Raises
+    ------
+    UserError
+        If the manifest is damaged, or has no utterance that the model can speak.
+    """
+    settings = {
+        "manifest": str(manifest), "utterances": utterances, "others": others, "seed": seed,
+        "search": search if isinstance(search, dict) or search is None else search._asdict(),
+        "sigma": sigma, "loop_margin": LOOP_MARGIN,
+    }  # fmt: skip
+    sentences, notes = read_sentences(tts, manifest, data_root)
+    chosen = choose(sentences, utterances, f"{seed} utterances")
+    word_judge = _word_judge(use_word_judge, notes)
+    features = copy.deepcopy(tts.codec.mods.features).cpu()
+    recording = functools.cache(lambda s: cepstrum_of(read_recording(s, features), features))
+    rows, written, longest_stall, most_repeated = {}, {}, 0, 0
+    for number, sentence in enumerate(
+        tqdm(chosen, desc="judging", unit="utterance", disable=not progress)
+    ):
+        code_file = tts.codec.to_code_file(sound_source(sentence.wav))
+        spoken = tts.encode_text(sentence.text, sentence.speaker, generator=seed, search=search)
+        wavs = {
+            "recording": read_recording(sentence, features),
+            "reconstruction": reconstruction_of(tts, code_file, sentence.speaker, sigma, seed),
+            "speech": tts.decode_text(spoken, sentence.speaker, seed, sigma)[0].cpu(),
+        }
+        forced = teacher_forced(tts, sentence, code_file)
+        longest_stall = max(longest_stall, forced["longest_stall"])
+        most_repeated = max(most_repeated, longest_repetition(code_file.codes))
+        compared = choose(comparable(sentence, sentences), others, f"{seed} others {sentence.name}")
+        row = rows[sentence.name] = {
+            "text": sentence.spoken,
+            "speaker": sentence.speaker,
+            **durations(wavs, tts.sample_rate),
+            **distortions(sentence, compared, wavs, recording, features),
+            **readings(spoken.sentences),
+            "teacher_forced": forced,
+        }
+        written[sentence.name] = [each.codes for each in spoken.sentences]
+        if word_judge is not None:
+            row["words"] = word_errors(word_judge, sentence.spoken, wavs, tts.sample_rate)
+        if output is not None:
+            _illustrate(
+                Path(output), sentence, spoken, wavs, tts, number < pictures, number < samples
+            )
+    limits = LOOP_MARGIN * longest_stall, LOOP_MARGIN * most_repeated
+    settings["most_stall"], settings["most_repetition"] = limits
+    for name, row in rows.items():
+        signs = [
+            sign
+            for alignment, codes in zip(row["alignments"], written[name], strict=True)
+            for sign in loop_signs(alignment, codes, *limits, alignment["stopped"])
+        ]
+        row["loop_signs"], row["looping"] = sorted(set(signs)), bool(signs)
+    return {"settings": settings, "summary": summarise(rows), "notes": notes, "utterances": rows}
+
+
+def _word_judge(wanted, notes):
+    if wanted and WordJudge.available():
+        return WordJudge()
+    notes.append(left_out("word and character errors", "word judge", installed=not wanted))
+    return None
+
+
+def _illustrate(folder, sentence, spoken, wavs, tts, picture, sound):
+    # An id may have slashes, and may be anything in a manifest: it is to stay in the folder.
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in sentence.name).lstrip(".")
+    if picture:
+        for number, each in enumerate(spoken.sentences):
+            part = f"_{number + 1}" if len(spoken.sentences) > 1 else ""
+            path = folder / f"{name}{part}_attention.png"
+            attention_picture(path, each.attention, each.pieces, tts.code_rate, each.text)
+    if sound:
+        for kind, wav in wavs.items():
+            write_wav(folder / f"{name}_{kind}.wav", wav, tts.sample_rate)
+
+
+def _parse(arguments):
+    parser = argparse.ArgumentParser(
+        prog="python -m waveglow_vq.evaluation.text_to_speech.judgement",
+        description="Judges the speech of an exported text-to-speech model.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("export", help="what training exported")
+    parser.add_argument("manifest", help="of a prepared corpus: test.json, or train.json")
+    parser.add_argument("--data_folder", required=True, help="folder of the prepared sound files")
+    parser.add_argument("--output", required=True, help="report to write, such as report.json")
+    for name, default, words in (
+        ("utterances", 50, "utterances that are judged"),
+        ("others", 10, "other recordings that each is compared with"),
+        ("pictures", 5, "utterances of which the alignment is drawn"),
+        ("samples", 5, "utterances of which sound files are written"),
+        ("seed", 0, "of all that is drawn"),
+    ):
+        words += " (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=words)
+    search_arguments(parser)
+    parser.add_argument("--sigma", type=float, help="of the noise (default: the codec's)")
+    parser.add_argument("--no_words", action="store_true", help="without the recogniser: quicker")
+    parser.add_argument(
+        "--bars", nargs="+", default=[], metavar="NAME=VALUE",
+        help="values of the summary that are shown beside those found, such as mcd_ratio=1.3",
+    )  # fmt: skip
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU if there is one)")
+    return parser.parse_args(arguments)
+
+
+@cli_errors()
+def main(arguments=None):
+    """The command: prints the table and says where everything is.
+
+    Arguments
+    ---------
+    arguments : list of str or None
+        The command line; ``None`` takes it from ``sys.argv``.
+    """
+    from waveglow_vq.inference.text_to_speech import TextToSpeech
+
+    options = _parse(arguments)
+    bars = checked_bars(options.bars)
+    path = Path(options.output)
+    if path.suffix != ".json":
+        raise UserError(f"--output: the name of a .json file is wanted, not {path}")
+    for name in ("utterances", "others"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name}: {getattr(options, name)}; at least 1 is needed")
+    run_opts = {"device": options.device} if options.device else None
+    tts = TextToSpeech.from_hparams(options.export, run_opts=run_opts)
+    results = judge_text_to_speech(
+        tts,
+        options.manifest,
+        options.data_folder,
+        options.utterances,
+        options.others,
+        not options.no_words,
+        search_changes(options),
+        options.sigma,
+        options.seed,
+        path.with_suffix(""),
+        options.pictures,
+        options.samples,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, results)
+    print_report(format_report(results, bars))
+    print(f"\n{path}, {path.with_suffix('')}: the report, pictures and sound files")
+
+
+if __name__ == "__main__":
+    main()

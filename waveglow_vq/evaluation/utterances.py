@@ -1,0 +1,170 @@
+"""The recordings that conversion is diagnosed on, from the manifests of a prepared corpus.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import itertools
+import random
+from pathlib import Path
+from typing import NamedTuple
+
+from waveglow_vq.audio.io import read_wav
+from waveglow_vq.audio.sound_files import SoundBytes
+from waveglow_vq.data.manifests import load_manifest, read_pitch
+from waveglow_vq.data.shards.format import sound_source
+from waveglow_vq.inference.conversion.whole_utterances import track_log_f0
+
+MANIFESTS = ("train", "valid", "test", "unseen")
+
+
+class Utterance(NamedTuple):
+    """A recording of a manifest.
+
+    Arguments
+    ---------
+    name, speaker : str
+        Its id and who speaks.
+    path : str
+        The sound file, at the model's rate.
+    text : str
+        What is said; empty where nobody wrote it down.
+    pitch : str
+        File of its log-F0, or None.
+    seen : bool
+        Whether its speaker was trained on.
+    """
+
+    name: str
+    speaker: str
+    path: str
+    text: str
+    pitch: str
+    seen: bool
+
+
+def read_manifests(folder, data_root, labels):
+    """The utterances of train.json, valid.json, test.json and, if there is one, unseen.json.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where the manifests are.
+    data_root : str or Path
+        What ``{data_root}`` in them stands for.
+    labels : list of str
+        The speakers that the model knows.
+
+    Returns
+    -------
+    dict
+        Name of the manifest: utterances, sorted by name.
+
+    Raises
+    ------
+    UserError
+        If a manifest is missing or damaged, or names files outside of ``data_root``.
+    """
+    known, found = set(labels), {}
+    for name in MANIFESTS:
+        path = Path(folder) / f"{name}.json"
+        if name == "unseen" and not path.exists():
+            found[name] = []
+            continue
+        entries = load_manifest(path, data_root, ("wav", "speaker"))
+        found[name] = [_utterance(key, entries[key], known) for key in sorted(entries)]
+    return found
+
+
+def _utterance(key, entry, known):
+    return Utterance(
+        key,
+        entry["speaker"],
+        entry["wav"],
+        entry.get("text", ""),
+        entry.get("pitch"),
+        entry["speaker"] in known,
+    )
+
+
+def choose(items, count, seed):
+    """At most ``count`` of the items (all where None), drawn by the seed, in their own order.
+
+    Example
+    -------
+    >>> choose("abcdef", 3, seed=0) == choose("abcdef", 3, seed=0)
+    True
+    >>> choose("ab", 3, seed=0), choose("ab", None, seed=0)
+    (['a', 'b'], ['a', 'b'])
+    """
+    items = list(items)
+    if count is None or count >= len(items):
+        return items
+    # By a text, so that seeds may be of any kind and no two draws are related.
+    drawn = random.Random(str(seed)).sample(range(len(items)), max(count, 0))
+    return [items[i] for i in sorted(drawn)]
+
+
+def by_speaker(utterances):
+    """Utterances of each speaker, ``{label: [Utterance]}``, labels sorted."""
+    found = {}
+    for utterance in sorted(utterances, key=lambda u: (u.speaker, u.name)):
+        found.setdefault(utterance.speaker, []).append(utterance)
+    return found
+
+
+def choose_sources(utterances, max_speakers, max_utterances, seed):
+    """What is to be converted: at most so many speakers of either kind, trained on or not, and
+    altogether so many utterances, spread evenly over kinds and speakers. Utterances with a text
+    come first, since only of them it can be told whether the words stay.
+
+    Arguments
+    ---------
+    utterances : list of Utterance
+        What there is.
+    max_speakers, max_utterances : int
+        None: all.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    list of Utterance
+        Those of speakers that were trained on first.
+    """
+    queues = []
+    for seen in (True, False):
+        speakers = by_speaker(u for u in utterances if u.seen == seen)
+        turns = []
+        for speaker in choose(speakers, max_speakers, f"{seed} speakers"):
+            shuffled = list(speakers[speaker])
+            random.Random(f"{seed} {speaker}").shuffle(shuffled)
+            shuffled.sort(key=lambda utterance: not utterance.text)  # keeps the order otherwise
+            turns.append(shuffled)
+        queues.append(_in_turns(turns))
+    chosen = _in_turns(queues)[:max_utterances]
+    return sorted(chosen, key=lambda u: (not u.seen, u.speaker, u.name))
+
+
+def _in_turns(lists):
+    """The first of each, then the second of each, ..."""
+    rounds = itertools.zip_longest(*lists)
+    return [item for items in rounds for item in items if item is not None]
+
+
+def read_source(utterance, features):
+    """The samples ``[N]`` of an utterance, at the rate of the features."""
+    source = sound_source(utterance.path)
+    return read_wav(source, features.sample_rate, min_samples=features.margin + 1)
+
+
+def log_f0_of(utterance, features):
+    """Log-F0 of an utterance over its voiced frames, ``[voiced]``: what the preparation left
+    beside it, or tracked here."""
+    pitch = utterance.pitch and sound_source(utterance.pitch)
+    if isinstance(pitch, SoundBytes) or (pitch and Path(pitch).is_file()):
+        log_f0 = read_pitch(pitch)
+    else:
+        wav = read_source(utterance, features)
+        log_f0 = track_log_f0(wav, features.sample_rate, features.hop_length)
+    return log_f0[log_f0 > 0]

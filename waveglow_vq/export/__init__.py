@@ -1,0 +1,1 @@
+"""Exports of trained models: folders for from_hparams, and ONNX files."""

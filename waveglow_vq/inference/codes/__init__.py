@@ -1,0 +1,1 @@
+"""Codes, and files of them."""

@@ -1,0 +1,1 @@
+"""The same words in another voice."""

@@ -1,0 +1,178 @@
+"""Conversions of recordings of any length: the decoder of the condition and the flows, which take
+the time and the memory, go over them window by window (see streaming.py). What is said, and its
+pitch, is analysed as a whole.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+
+from waveglow_vq.inference.codes.analysis import analyse, own_vector
+from waveglow_vq.inference.conversion.voices import known_voice
+from waveglow_vq.inference.conversion.whole_utterances import Content, content_condition
+from waveglow_vq.inference.streaming.waveform import (
+    NO_CONTEXT,
+    condition_blocks,
+    stream_noise,
+    stream_waveform,
+)
+from waveglow_vq.lobes.conditioners.pitch_condition import pitch_from_values
+from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN
+from waveglow_vq.utils.windows import cropped
+
+import torch
+
+
+@torch.no_grad()
+def stream_codes(
+    model,
+    features,
+    code_file,
+    voice,
+    sigma=1.0,
+    generator=None,
+    keep_pitch=True,
+    context=NO_CONTEXT,
+):
+    """Decodes codes for a voice.
+
+    Arguments
+    ---------
+    model : WaveGlowVQ
+        A model with speakers and codes, in evaluation mode.
+    features : LogMel
+        Its features.
+    code_file : CodeFile
+        Codes of this model.
+    voice : tuple
+        Vector ``[1, C]`` and F0 statistics ``[1, 2]`` of who is to speak; None: whoever spoke, as
+        far as the file says.
+    sigma, generator
+        As for :func:`~waveglow_vq.inference.streaming.waveform.stream_waveform`.
+    keep_pitch : bool
+        Whether the intonation is kept.
+    context : context manager
+        Entered for each window, for autocast.
+
+    Returns
+    -------
+    iterator of torch.Tensor
+        ``[n]`` each, ``code_file.samples`` together.
+    """
+    hop, device = features.hop_length, next(model.parameters()).device
+    if voice is None:
+        vector, statistics = known_voice(model, torch.tensor([UNKNOWN], device=device))
+        if code_file.voice is not None:
+            vector = code_file.voice[None].to(vector)
+        if code_file.f0_statistics is not None:
+            statistics = code_file.f0_statistics[None].to(statistics)
+        voice = vector, statistics
+    frames = 1 + code_file.samples // hop
+    if model.conditioner.input == "wav":
+        frames = math.ceil(code_file.samples / hop)
+    content = Content(code_file.codes[None].to(device), None, frames)
+    pitch = None
+    if model.uses_pitch:
+        condition = model.conditioner.pitch
+        values = code_file.pitch[None].to(device)
+        pitch = pitch_from_values(values, condition.stride, condition.levels, frames)
+        pitch = pitch if keep_pitch else flat_pitch(pitch)
+    conditions = content_blocks(model, content, voice, pitch, context)
+    wavs = stream_waveform(model, conditions, voice[0], sigma, generator, context=context)
+    return (wav[0] for wav in cropped(wavs, code_file.samples))
+
+
+@torch.no_grad()
+def stream_swap(model, features, read, source, target, keep_pitch=True, context=NO_CONTEXT):
+    """Sends a recording to noise as the source's and back as the target's.
+
+    Arguments
+    ---------
+    model, features, keep_pitch, context
+        As for :func:`stream_codes`.
+    read : callable
+        Gives the blocks ``[n]`` of the recording, from its begin on, whenever it is called.
+    source, target : tuple
+        Vector ``[1, C]`` and F0 statistics ``[1, 2]`` of who speaks, and of who is to speak; None:
+        whoever speaks, as far as the model knows.
+
+    Returns
+    -------
+    iterator of torch.Tensor
+        ``[n]`` each, as long as the recording.
+    """
+    hop, device = features.hop_length, next(model.parameters()).device
+    analysis = analyse(model, features, read(), whole_hops=True, context=context)
+    if source is None or target is None:
+        own = own_vector(model, features, read(), context), analysis.f0_statistics
+        source, target = source or own, target or own
+    pitch = analysis.pitch
+    if pitch is not None and not keep_pitch:
+        pitch = flat_pitch(pitch)
+    there, back = (
+        content_blocks(model, analysis.content, voice, pitch, context) for voice in (source, target)
+    )
+    frames = math.ceil(analysis.samples / hop)
+
+    def whole_hops():
+        for block in read():
+            block = block[None].to(device)
+            yield block
+        yield block.new_zeros(1, -analysis.samples % hop)
+
+    noise = stream_noise(model, there, whole_hops(), frames, source[0], context=context)
+    wavs = stream_waveform(model, back, target[0], noise=noise, frames=frames, context=context)
+    return (wav[0] for wav in cropped(wavs, analysis.samples))
+
+
+def content_blocks(model, content, voice, pitch=None, context=NO_CONTEXT):
+    """The condition of an utterance block by block: together, what
+    :func:`~waveglow_vq.inference.conversion.whole_utterances.content_condition` gives for the
+    whole.
+
+    Arguments
+    ---------
+    model : WaveGlowVQ
+        A model with speakers, in evaluation mode.
+    content : Content
+        Of one utterance.
+    voice, pitch
+        As for ``content_condition``.
+    context : context manager
+        Entered for each window, for autocast.
+
+    Returns
+    -------
+    iterator of Condition
+    """
+    conditioner = model.conditioner
+    whole = content.log_mel if content.codes is None else content.codes
+    is_wave, steps = conditioner.input == "wav", whole.shape[-1]
+    # A window begins where a frame does, and a value of the pitch.
+    stride = 1 if is_wave or content.codes is None else conditioner.stride
+    unit = conditioner.codes_per_frame if is_wave else 1
+    reach = conditioner.receptive_field
+    if model.uses_pitch:
+        # Which is interpolated towards the values beside a frame's own, and then convolved.
+        unit = math.lcm(stride, conditioner.pitch.stride) // stride
+        reach += math.ceil((2 * conditioner.pitch.stride + 1) / stride)
+
+    def frames(step):
+        return step // unit if is_wave else min(step * stride, content.frames)
+
+    def condition_of(places):
+        begin, end = int(places[0]), int(places[-1]) + 1
+        first, last = frames(begin), frames(end)
+        own = {"log_mel" if content.codes is None else "codes": whole[..., begin:end]}
+        part = Content(None, None, last - first)._replace(**own)
+        return content_condition(
+            model, part, voice, None if pitch is None else pitch[:, first:last]
+        )
+
+    return condition_blocks(condition_of, [torch.arange(steps)], reach, unit, context)
+
+
+def flat_pitch(pitch):
+    """Pitch ``[B, frames, 2]`` without intonation: at its mean wherever it is voiced."""
+    return pitch * pitch.new_tensor([0.0, 1.0])

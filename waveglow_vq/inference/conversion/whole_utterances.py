@@ -1,0 +1,322 @@
+"""Voice conversion with a model in memory: the same words, another speaker.
+
+Two ways. Through the codes: what they leave of the recording, and its pitch moved to the target's
+range, are decoded for the target. By latent swap: the flows send the waveform to noise as the
+source speaker's and back to a waveform as the target's, so that nothing is lost, and only as
+much changes as flows and condition know of speakers.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from typing import NamedTuple
+
+from waveglow_vq.audio.pitch import track_f0
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.batching import batch_log_mels, fill_padding, relative_lengths
+from waveglow_vq.lobes.batches import crop_frames
+from waveglow_vq.lobes.conditioners.pitch_condition import normalise_pitch
+from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD, UNKNOWN
+from waveglow_vq.utils.windows import Buffer
+
+import torch
+
+MODES = ("codes", "latent_swap")
+# The pitch of long recordings is tracked in stretches, with a margin that is thrown away.
+_STRETCH_SECONDS = 60
+_MARGIN_SECONDS = 1
+
+
+@torch.no_grad()
+def convert_utterances(
+    model,
+    features,
+    wavs,
+    counts,
+    target_vectors,
+    target_f0_statistics,
+    mode="codes",
+    source_vectors=None,
+    source_f0_statistics=None,
+    sigma=1.0,
+    generator=None,
+    pitch=None,
+):
+    """Converts a batch of utterances with a model in evaluation mode.
+
+    Arguments
+    ---------
+    model : WaveGlowVQ
+        A model with speakers.
+    features : LogMel
+        Its features.
+    wavs : torch.Tensor or list of torch.Tensor
+        Waveforms ``[B, N]``, or B waveforms of any lengths, at the model's rate.
+    counts : torch.Tensor
+        Samples of each, int64 ``[B]``; None: nothing is padded, or as long as the list says.
+    target_vectors : torch.Tensor
+        Global condition of who is to speak, ``[B, C]``: ``model.speakers(ids)``.
+    target_f0_statistics : torch.Tensor
+        Mean and standard deviation of that voice's log-F0, ``[B, 2]``:
+        ``model.speakers.f0_statistics(ids)``.
+    mode : str
+        ``codes`` or ``latent_swap``.
+    source_vectors, source_f0_statistics : torch.Tensor
+        The same of who speaks in the recording, for ``latent_swap``. With those of the target
+        again, the waveform comes back as it was.
+    sigma : float
+        Standard deviation of the noise, for ``codes``.
+    generator : int or torch.Generator
+        A seed or a source of noise, for ``codes``; a seed makes an item independent of its batch.
+    pitch : torch.Tensor
+        Normalised pitch ``[B, frames, 2]``, see :func:`utterance_pitch`; None: tracked here where
+        the model uses it.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[B, N]``, zero where padded.
+
+    Raises
+    ------
+    UserError
+        If the mode is not known, or the model has no codes for mode ``codes``.
+
+    Example
+    -------
+    >>> from waveglow_vq.audio.features import LogMel
+    >>> from waveglow_vq.lobes.conditioners.base import MelConditioner
+    >>> from waveglow_vq.lobes.model import WaveGlowVQ
+    >>> from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
+    >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
+    >>> features = LogMel()
+    >>> flows = WaveGlow(features, 16, flows=2, layers=2, channels=8, speaker_channels=4)
+    >>> speakers = SpeakerCondition(3, channels=4)
+    >>> model = WaveGlowVQ(MelConditioner(features, channels=16), flows, speakers=speakers)
+    >>> model = model.eval()
+    >>> ids = torch.tensor([2])
+    >>> voice = model.speakers(ids), model.speakers.f0_statistics(ids)
+    >>> wav = torch.randn(1, 2048) * 0.1
+    >>> same = convert_utterances(model, features, wav, None, *voice, "latent_swap", *voice)
+    >>> torch.allclose(same, wav, atol=1e-3)
+    True
+    """
+    check_mode(model, mode)
+    if isinstance(wavs, (list, tuple)):
+        counts = torch.tensor([len(wav) for wav in wavs])
+        wavs = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
+    weight = next(model.parameters())
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    wavs = wavs.to(weight.device, dtype)
+    if counts is None:
+        counts = torch.full((len(wavs),), wavs.shape[1])
+    counts = counts.to(weight.device)
+    if pitch is None and model.uses_pitch:
+        pitch = utterance_pitch(model, features, wavs, counts)[0]
+    target = target_vectors.to(dtype), target_f0_statistics.to(dtype)
+    if mode == "codes":
+        result = _through_codes(model, features, wavs, counts, target, pitch, sigma, generator)
+    else:
+        if source_vectors is None or source_f0_statistics is None:
+            raise ValueError("latent_swap wants source_vectors and source_f0_statistics")
+        source = source_vectors.to(dtype), source_f0_statistics.to(dtype)
+        result = _latent_swap(model, features, wavs, counts, target, source, pitch)
+    return fill_padding(result[:, : wavs.shape[1]], counts, 0.0)
+
+
+def check_mode(model, mode):
+    """Raises a UserError if the model cannot convert in this way."""
+    if mode not in MODES:
+        raise UserError(f"mode: {mode!r} is not one of {', '.join(MODES)}")
+    if mode == "codes" and model.quantizer is None:
+        raise UserError(
+            "mode: the model has no codes to convert through; choose mode latent_swap, or train a "
+            "model with codes (hparams/vq.yaml)"
+        )
+
+
+class Content(NamedTuple):
+    """What is said in utterances, as far as a model keeps it apart from who says it.
+
+    Arguments
+    ---------
+    codes : torch.Tensor
+        int64 ``[B, T]``, -1 where padded; None for models without codes.
+    log_mel : torch.Tensor
+        ``[B, n_mels, frames]``, for models without codes; else None.
+    frames : int
+        Frames of the log-mel.
+    lengths : torch.Tensor
+        Relative lengths ``[B]`` in frames, for models of waveforms in codes; None where nothing
+        is padded.
+    """
+
+    codes: torch.Tensor
+    log_mel: torch.Tensor
+    frames: int
+    lengths: torch.Tensor = None
+
+
+def utterance_content(model, features, wavs, counts):
+    """Encodes utterances ``[B, N]``, ``counts`` samples of each ``[B]``; returns Content."""
+    conditioner = model.conditioner
+    if conditioner.input == "wav":
+        # As in training, whole frames of the features' hop.
+        counts = _whole_hops(counts, features.hop_length)
+        wavs = torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1]))
+        lengths = relative_lengths(counts, wavs.shape[1])
+        codes = conditioner.encode(wavs, lengths)
+        return Content(codes, None, wavs.shape[1] // features.hop_length, lengths)
+    log_mels, frames = batch_log_mels(features, wavs, counts)
+    log_mels = log_mels.to(wavs.dtype)
+    lengths = relative_lengths(frames, log_mels.shape[-1])
+    if model.quantizer is None:
+        return Content(None, log_mels, log_mels.shape[-1], lengths)
+    return Content(conditioner.encode(log_mels, lengths), None, log_mels.shape[-1], lengths)
+
+
+def content_condition(model, content, voice, pitch=None):
+    """The Condition of the flows where ``voice``, a vector ``[B, C]`` and F0 statistics
+    ``[B, 2]``, says what ``content`` and ``pitch`` are about."""
+    vectors, f0_statistics = voice
+    if model.uses_pitch:
+        # Behind the end of a recording nobody speaks.
+        missing = content.frames - pitch.shape[1]
+        pitch = torch.nn.functional.pad(pitch, (0, 0, 0, max(0, missing))).to(vectors.dtype)
+    call = content.lengths, vectors, pitch, f0_statistics
+    if content.codes is None:
+        return model.condition(content.log_mel, *call)
+    return model.decode(content.codes, content.frames, *call)
+
+
+def _through_codes(model, features, wavs, counts, target, pitch, sigma, generator):
+    content = utterance_content(model, features, wavs, counts)
+    condition = content_condition(model, content, target, pitch)
+    return model.sample(
+        condition, content.lengths, speaker=target[0], sigma=sigma, generator=generator
+    )
+
+
+def _latent_swap(model, features, wavs, counts, target, source, pitch):
+    """z = flows(waveform | source), waveform = inverse(z | target), over whole hops."""
+    hop = features.hop_length
+    counts = _whole_hops(counts, hop)
+    wavs = torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1]))
+    content = utterance_content(model, features, wavs, counts)
+    wav_lens = relative_lengths(counts, wavs.shape[1])
+    condition = content_condition(model, content, source, pitch)
+    z, _, samples = model.to_noise(
+        wavs, None, condition, wav_lens=wav_lens, mel_lens=content.lengths, speaker=source[0]
+    )
+    # The same frames as on the way there, see WaveGlowVQ.to_noise.
+    condition = content_condition(model, content, target, pitch)
+    local, log_mel = condition.local, condition.log_mel
+    if content.lengths is not None:
+        local = crop_frames(local, local.shape[-1], None, content.lengths)
+        if log_mel is not None:
+            log_mel = crop_frames(log_mel, log_mel.shape[-1], None, content.lengths)
+    samples = None if wav_lens is None else samples
+    return model.vocoder.inverse(z, local, log_mel, target[0], samples)
+
+
+def _whole_hops(counts, hop):
+    return (counts + hop - 1) // hop * hop
+
+
+def utterance_pitch(model, features, wavs, counts):
+    """Tracks the pitch of utterances and normalises it by its own mean and deviation.
+
+    Arguments
+    ---------
+    model : WaveGlowVQ
+        Its speakers say what an utterance without voiced frames is taken for.
+    features : LogMel
+        Rate and hop.
+    wavs : torch.Tensor
+        ``[B, N]``.
+    counts : torch.Tensor
+        Samples of each, int64 ``[B]``.
+
+    Returns
+    -------
+    pitch : torch.Tensor
+        ``[B, 1 + N // hop, 2]``: log-F0 less its mean, over its deviation, 0 where unvoiced; and 1
+        where voiced.
+    statistics : torch.Tensor
+        Mean and standard deviation of the log-F0 of each, ``[B, 2]``.
+    """
+    unknown = model.speakers.f0_statistics(torch.tensor([UNKNOWN], device=wavs.device))[0]
+    log_f0 = [
+        track_log_f0(wav[:count], features.sample_rate, features.hop_length)
+        for wav, count in zip(wavs, counts.tolist(), strict=True)
+    ]
+    statistics = torch.stack([own_f0_statistics(item, unknown) for item in log_f0])
+    log_f0 = torch.nn.utils.rnn.pad_sequence(log_f0, batch_first=True).to(unknown)
+    return normalise_pitch(log_f0, statistics), statistics
+
+
+def own_f0_statistics(log_f0, unknown):
+    """Mean and standard deviation of a recording's log-F0 ``[frames]``, 0 where unvoiced;
+    ``unknown``, ``[2]``, where nothing is voiced."""
+    voiced = log_f0[log_f0 > 0]
+    if not len(voiced):
+        return unknown
+    statistics = torch.stack([voiced.mean(), voiced.std(correction=0).clamp_min(MIN_LOG_F0_STD)])
+    return statistics.to(unknown)
+
+
+def track_log_f0(wav, sample_rate, hop_length):
+    """Natural logarithm of F0 in Hz, ``[1 + N // hop]``, 0 where unvoiced, of a recording of any
+    length ``[N]``."""
+    tracker = PitchTracker(sample_rate, hop_length)
+    tracker.add(wav)
+    return tracker.finish()
+
+
+class PitchTracker:
+    """:func:`track_log_f0` of a recording that comes in blocks: in stretches of a minute, each with
+    a second on either side that is thrown away.
+
+    Arguments
+    ---------
+    sample_rate : int
+        In Hz.
+    hop_length : int
+        Distance between frames in samples.
+
+    Example
+    -------
+    >>> tracker = PitchTracker(22050, 256)
+    >>> for block in torch.zeros(10000).split(3000):
+    ...     tracker.add(block)
+    >>> tracker.finish().shape
+    torch.Size([40])
+    """
+
+    def __init__(self, sample_rate, hop_length):
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
+        self.stretch = _STRETCH_SECONDS * sample_rate // hop_length * hop_length
+        self.margin = _MARGIN_SECONDS * sample_rate // hop_length * hop_length
+        self.start = 0
+        self.held = Buffer()
+        self.tracks = []
+
+    def add(self, block):
+        """Takes the next samples ``[n]``."""
+        self.held.append(block.cpu())
+        while self.held.end > self.start + self.stretch + self.margin:
+            self.tracks.append(self._track()[: self.stretch // self.hop_length])
+            self.start += self.stretch
+            self.held.drop(self.start - self.margin)
+
+    def finish(self):
+        """Natural logarithm of F0 ``[frames]`` of all samples."""
+        f0 = torch.cat([*self.tracks, self._track()])
+        return torch.where(f0 > 0, f0.clamp_min(1.0).log(), 0.0)
+
+    def _track(self):
+        begin = max(0, self.start - self.margin)
+        wav = self.held.take(begin, self.start + self.stretch + self.margin)
+        f0 = track_f0(wav, self.sample_rate, self.hop_length).f0
+        return f0[(self.start - begin) // self.hop_length :]

@@ -1,0 +1,317 @@
+"""What the interfaces of exported WaveGlows share: checks, features, fast path, noise source.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import functools
+
+from waveglow_vq.audio.blocks import read_blocks
+from waveglow_vq.audio.io import audio_info_for_model, read_for_model
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.base import ExportedInterface
+from waveglow_vq.inference.batching import (
+    batch_log_mels,
+    fill_padding,
+    item_counts,
+    relative_lengths,
+)
+from waveglow_vq.inference.given import as_path, as_sound, as_waveforms, check_samples
+from waveglow_vq.inference.loading import read_export_header
+from waveglow_vq.inference.streaming.noise import checked_generator, discard_noise
+from waveglow_vq.inference.streaming.waveform import is_long, stream_waveform
+from waveglow_vq.utils.devices import warn_of_slow_half
+
+import torch
+
+# Precisions of the fast path.
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class ExportedModel(ExportedInterface):
+    """A WaveGlow that training exported. The subclasses say what it does.
+
+    ``modules`` are ``model`` (:class:`~waveglow_vq.lobes.model.WaveGlowVQ`) and ``features``
+    (:class:`~waveglow_vq.audio.features.LogMel`); ``hparams`` may name the ``interface`` that the
+    export is for, ``sampling_sigma`` and ``speakers``.
+    """
+
+    MODULES_NEEDED = ["model", "features"]
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # What the fast path computes with; see prepare_inference.
+        self._dtype = "fp32" if self._why_not(self.precision) else self.precision
+
+    @property
+    def sample_rate(self):
+        """Rate of the waveforms in Hz."""
+        return self.mods.features.sample_rate
+
+    @property
+    def min_samples(self):
+        """The least length of a waveform in samples: what the log-mel's reflection needs."""
+        return self.mods.features.margin + 1
+
+    def prepare_inference(self, dtype="fp32", compile=False):
+        """Chooses the precision of the coupling networks and folds their weights for the fast path
+        (see :mod:`~waveglow_vq.lobes.flows.inference_cache`). Without it, this is done before the
+        first waveform is drawn, in the precision that the model was loaded with; and again,
+        whenever the weights have changed.
+
+        Arguments
+        ---------
+        dtype : str
+            ``fp32``, ``bf16`` or ``fp16``. What the flows compute beside their networks, and the
+            envelope's filter, stays at fp32 at least.
+        compile : bool
+            Whether the flows go through ``torch.compile`` and, on a GPU, into CUDA graphs. For
+            streams and for log-mels of few different lengths: each new length is compiled anew,
+            which takes minutes for large models. It has been run on CPU only.
+
+        Returns
+        -------
+        ExportedModel
+            Itself.
+
+        Raises
+        ------
+        UserError
+            If there is no such precision, or not on this device.
+        """
+        if dtype not in DTYPES:
+            raise UserError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
+        if why := self._why_not(dtype):
+            raise UserError(f"dtype: {why}")
+        warn_of_slow_half(f"dtype {dtype}", dtype, self.device_type)
+        self._dtype = dtype
+        self._prepared()
+        flows = self.mods.model.vocoder
+        flows.__dict__.pop("inverse_flows", None)
+        if compile:
+            flows.inverse_flows = _compiled(flows.inverse_flows, self.device_type)
+        return self
+
+    def _why_not(self, dtype):
+        """Why the fast path cannot compute in a precision here; None if it can."""
+        if dtype == "fp32" or (dtype, self.device_type) == ("bf16", "cpu"):
+            return None
+        if self.device_type not in ("cpu", "cuda"):
+            return f"on {self.device}, models compute in fp32; take fp32"
+        if self.device_type == "cpu":
+            return f"fp16 needs a GPU, not {self.device}; take bf16 or fp32"
+        if dtype == "bf16" and not torch.cuda.is_bf16_supported():
+            return f"{self.device} does not compute in bf16; take fp16 or fp32"
+        return None
+
+    def _moved_to(self, device):
+        super()._moved_to(device)
+        self._dtype = "fp32" if self._why_not(self._dtype) else self._dtype
+
+    def __getstate__(self):
+        if "inverse_flows" in self.mods.model.vocoder.__dict__:
+            raise UserError(
+                "an interface with compiled flows cannot be copied or pickled; do that before "
+                "prepare_inference(compile=True), or call prepare_inference() first"
+            )
+        return super().__getstate__()
+
+    def _prepared(self):
+        """Itself, with the fast path prepared where that was dropped."""
+        if not self.mods.model.training:
+            self.mods.model.prepare_inference(DTYPES[self._dtype])
+        return self
+
+    def load_audio(self, path, savedir=None):
+        """Reads a sound file at any rate, mono or not, as the model wants it.
+
+        Arguments
+        ---------
+        path : str, Path or binary file
+            The sound file, or one in memory such as ``io.BytesIO``.
+        savedir : str
+            Not used: files are local.
+
+        Returns
+        -------
+        torch.Tensor
+            Samples at the model's rate, float32 ``[N]``.
+
+        Raises
+        ------
+        UserError
+            If the file is missing, damaged, too short, or holds NaN.
+        """
+        wav = read_for_model(as_sound(path), self.sample_rate, self.min_samples)
+        return wav.to(self.device)
+
+    def stream_file(self, path, sigma=None, generator=None):
+        """Analyses a sound file of any length and synthesises it again, block by block; the
+        subclasses say how."""
+        raise NotImplementedError
+
+    def reconstruct_file(self, path, output_path=None, sigma=None, generator=None, **options):
+        """Analyses a sound file of any length and synthesises it again. Beside the result, which is
+        returned as a whole, that takes the memory of some seconds.
+
+        Arguments
+        ---------
+        path : str or Path
+            The sound file, at any rate, mono or not.
+        output_path : str or Path
+            Where to write the result (16-bit, at the model's rate); None: nowhere. An error leaves
+            nothing half-written there.
+        sigma, generator, **options
+            As for ``stream_file``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[1, N]`` at the model's rate, as long as the recording.
+        """
+        blocks = self.stream_file(path, sigma=sigma, generator=generator, **options)
+        return self._collected(blocks, output_path)
+
+    def _read_blocks(self, path):
+        """A sound file of any length in blocks ``[n]`` on the model's device, and the samples that
+        they are together."""
+        path = as_sound(path)
+        _, samples = audio_info_for_model(path, self.sample_rate, self.min_samples)
+        blocks = read_blocks(path, self.sample_rate, self.min_samples)
+        return (block.to(self.device) for block in blocks), samples
+
+    def _checked_wavs(self, wavs, wav_lens):
+        """Waveforms ``[B, N]`` with zeros where padded, and the samples of each, ``[B]``."""
+        wavs = as_waveforms("wavs", wavs, self.device)
+        if wavs.dim() == 3 and wavs.shape[1] == 1:
+            wavs = wavs[:, 0]
+        if wavs.dim() != 2 or not wavs.shape[0]:
+            hint = "; a single waveform is wav[None]" if wavs.dim() == 1 else ""
+            raise UserError(f"wavs: expected [batch, samples], got {list(wavs.shape)}{hint}")
+        if wavs.shape[1] < min(self.min_samples, wavs.shape[0]):
+            raise UserError(
+                f"wavs: expected [batch, samples], got {list(wavs.shape)}; it seems to be "
+                "[samples, channels]: take one channel, wavs[:, 0][None]"
+            )
+        counts = item_counts("wav_lens", wav_lens, *wavs.shape).to(self.device)
+        if int(counts.min()) < self.min_samples:
+            raise UserError(
+                f"wavs: the shortest has {int(counts.min())} samples where at least "
+                f"{self.min_samples} are needed"
+            )
+        wavs = fill_padding(wavs, counts, 0.0)
+        check_samples("wavs", wavs)
+        return wavs, counts
+
+    def _log_mels(self, wavs, counts):
+        """Log-mels ``[B, n_mels, T]`` and the frames of each."""
+        return batch_log_mels(self.mods.features, wavs, counts)
+
+    def _sample(self, condition, counts, sigma, generator, after_flows=None):
+        """Draws waveforms ``[B, 1, N]`` from a condition, ``counts`` frames of each item."""
+        waveforms = self._prepared().mods.model.sample(
+            condition,
+            relative_lengths(counts, condition.local.shape[-1]),
+            sigma=self._checked_sigma(sigma),
+            generator=checked_generator(generator),
+            after_flows=after_flows,
+        )
+        return waveforms[:, None]
+
+    def _stream(self, conditions, sigma, generator, **options):
+        """Waveform blocks ``[B, n]`` from Conditions; the options are those of
+        :func:`~waveglow_vq.inference.streaming.waveform.stream_waveform`."""
+        return stream_waveform(
+            self._prepared().mods.model,
+            conditions,
+            sigma=self._checked_sigma(sigma),
+            generator=checked_generator(generator),
+            context=self.inference_ctx,
+            **options,
+        )
+
+    def _is_long(self, frames):
+        """Whether items of so many frames are streamed, so that memory stays bounded."""
+        return is_long(self.mods.model.vocoder, frames)
+
+    def _stream_items(self, stream, counts, total, generator):
+        """Draws the items of a batch one by one, each as it would be drawn alone.
+
+        Arguments
+        ---------
+        stream : callable
+            ``stream(item, generator)`` yields the waveform of item number ``item`` in blocks.
+        counts : list of int
+            Samples of each.
+        total : int
+            Samples that noise is drawn for, for each item: what a batch drawn at once takes from a
+            ``torch.Generator``.
+        generator : int, torch.Generator or None
+            Source of the noise.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[B, 1, max(counts)]``, zero where padded.
+        """
+        generator = checked_generator(generator)
+        shape = len(counts), 1, max(counts)
+        waveforms = torch.zeros(shape, device=self.device, dtype=torch.float32)
+        for item, count in enumerate(counts):
+            done = 0
+            for block in stream(item, generator):
+                block = block[..., : count - done]
+                waveforms[item, 0, done : done + block.shape[-1]] = block
+                done += block.shape[-1]
+            discard_noise(generator, total - count, self.device)
+        return waveforms
+
+
+def _compiled(function, device_type):
+    # Autotuning aside, this mode is that of CUDA graphs.
+    mode = "reduce-overhead" if device_type == "cuda" else "default"
+    compiled = torch.compile(function, mode=mode)
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        # Copied, since the next replay of a CUDA graph writes to the same memory.
+        return compiled(*args, **kwargs).clone()
+
+    return run
+
+
+def load_export(source, **kwargs):
+    """Loads an export folder with the interface that it names.
+
+    Arguments
+    ---------
+    source : str or Path
+        The export folder.
+    **kwargs : dict
+        As for ``from_hparams`` of the interface.
+
+    Returns
+    -------
+    ExportedInterface
+        A ``WaveGlowVocoder``, a ``SpeechCodec``, ...
+
+    Raises
+    ------
+    UserError
+        As ``from_hparams`` of the interface.
+    """
+    interface = read_export_header(as_path("source", source))["interface"]
+    return find_interface(interface).from_hparams(source, **kwargs)
+
+
+def find_interface(name):
+    """The class of ``waveglow_vq.inference`` with this name."""
+    from waveglow_vq import inference  # it imports this module
+
+    found = getattr(inference, name, None)
+    if not (isinstance(found, type) and issubclass(found, ExportedInterface)):
+        raise UserError(
+            f"interface: {name!r} is not an interface of this version of waveglow-vq; install a "
+            "newer one to load the export."
+        )
+    return found

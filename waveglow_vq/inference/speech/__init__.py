@@ -1,0 +1,1 @@
+"""What text to speech is made of."""

@@ -1,0 +1,1 @@
+"""Waveforms of any length in constant memory."""

@@ -1,0 +1,15 @@
+"""From features to what the flows are conditioned on."""
+
+from waveglow_vq.lobes.conditioners.base import Condition, MelConditioner
+from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
+from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition, build_speakers
+from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner
+
+__all__ = [
+    "Condition",
+    "MelConditioner",
+    "MelVQConditioner",
+    "SpeakerCondition",
+    "WaveVQConditioner",
+    "build_speakers",
+]

@@ -1,0 +1,1 @@
+"""Filters whose coefficients change over time, plain and compiled."""

@@ -1,0 +1,62 @@
+"""NVIDIA's learned upsampling of the condition, from frames to groups of samples.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from waveglow_vq.lobes.flows.inference_cache import Prepared
+
+from torch import nn
+from torch.nn.functional import conv1d, pad
+
+# Hops that the kernel is long.
+HOPS = 4
+
+
+class LearnedUpsampling(nn.ConvTranspose1d, Prepared):
+    """A transposed convolution of four hops, squeezed into groups: the condition of the published
+    WaveGlow (Prenger et al. 2018, section 3.2, and its public code). What the kernel adds behind
+    the last frame is cut off.
+
+    Prepared for inference, it is a convolution of four taps at frame rate whose outputs are all the
+    samples of a frame at once, in the layout that the coupling networks read.
+
+    Arguments
+    ---------
+    channels : int
+        Channels of the condition.
+    hop : int
+        Samples per frame.
+    group_size : int
+        Samples per group.
+
+    Example
+    -------
+    >>> import torch
+    >>> LearnedUpsampling(80, hop=256, group_size=8)(torch.randn(2, 80, 5)).shape
+    torch.Size([2, 640, 160])
+    """
+
+    def __init__(self, channels, hop, group_size):
+        super().__init__(channels, channels, HOPS * hop, hop)
+        self.group_size = group_size
+
+    def _prepare(self, dtype):
+        (hop,), channels, size = self.stride, self.in_channels, self.group_size
+        # Out of frame f comes sample s of frame f + j: [in, out, j, groups, r], s in groups and r.
+        taps = self.weight.view(channels, channels, HOPS, hop // size, size)
+        # As [groups, out, r] of one frame, from the frames before it, the earliest first.
+        taps = taps.flip(2).permute(3, 1, 4, 0, 2).reshape(-1, channels, HOPS)
+        bias = self.bias[:, None].expand(-1, size).flatten().repeat(hop // size)
+        return taps.contiguous(), bias
+
+    def forward(self, frames):
+        """``[batch, channels, frames]`` to ``[batch, channels * group_size, groups]``: channel
+        ``c * group_size + r`` is that of sample r of a group."""
+        cached = self.prepared()
+        if cached is not None:
+            rows = conv1d(pad(frames, (HOPS - 1, 0)), *cached).transpose(1, 2)
+            width = self.in_channels * self.group_size
+            return rows.reshape(len(rows), -1, width).transpose(1, 2)
+        samples = super().forward(frames)[..., : frames.shape[-1] * self.stride[0]]
+        return samples.unflatten(-1, (-1, self.group_size)).transpose(2, 3).flatten(1, 2)

@@ -1,0 +1,396 @@
+"""WaveGlow: a chain of flows between waveforms and Gaussian noise.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+
+from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.flows.envelope import EnvelopeContext, EnvelopeFlow, MelPredictor
+from waveglow_vq.lobes.flows.recompute import recomputed
+from waveglow_vq.lobes.flows.transforms import (
+    AffineCoupling,
+    FiLM,
+    FlowContext,
+    FlowStep,
+    InvertibleConv1x1,
+    at_least_fp32,
+    interpolate_frames,
+    squeeze,
+    unsqueeze,
+)
+from waveglow_vq.lobes.flows.upsampling import HOPS, LearnedUpsampling
+from waveglow_vq.lobes.flows.wavenet import WaveNet
+
+import torch
+from torch import nn
+
+
+class WaveGlow(nn.Module):
+    """WaveGlow (Prenger, Valle and Catanzaro 2018), with the envelope flow in front by option.
+
+        z = f_K ... f_1 (squeeze(envelope(wav))),
+        log p(wav) = log N(z; 0, sigma^2 I) + sum of the flows' log-determinants
+
+    Every ``early_every`` flows, ``early_size`` channels leave the chain as part of z.
+
+    Arguments
+    ---------
+    features : LogMel
+        The feature contract: the hop, and what the envelope needs to know of the mel.
+    condition_channels : int
+        Channels of the local condition.
+    condition_hop : int
+        Samples per frame of the local condition; None for the hop of the features.
+    prior : str
+        ``envelope``: whiten by the log-mel's own spectral envelope first, so that the flows
+        model a nearly white signal of unit variance. ``white``: the original.
+    group_size : int
+        Samples that are squeezed into the channels of one group.
+    flows : int
+        Number of flow steps.
+    early_every : int
+        Flow steps between two early outputs; 0 for none.
+    early_size : int
+        Channels of an early output.
+    layers : int
+        Dilated layers of each coupling network.
+    channels : int
+        Channels of each coupling network.
+    kernel_size : int
+        Taps of the dilated convolutions.
+    condition_geometry : str
+        ``frame``: project the condition at frame rate, then interpolate. ``group``: interpolate
+        to group rate, then project. ``sample``: NVIDIA's learned upsampling to sample rate by a
+        transposed convolution of four hops, squeezed into groups, then projected.
+    use_film : bool
+        Whether every flow step begins with a conditional affine flow.
+    use_weight_norm : bool
+        Whether the coupling networks are weight-normalised.
+    speaker_channels : int
+        Channels of the global condition; 0 for none.
+    log_scale_bound : float
+        Largest magnitude of a log-scale.
+    envelope : dict
+        Arguments of :class:`MelPredictor`, for ``prior: envelope``.
+    memory_efficient : bool
+        Whether a training step recomputes what it needs through the flows' inverses instead of
+        storing it (see recompute.py): a third more time, for a fraction of the memory.
+
+    Example
+    -------
+    >>> import torch
+    >>> from waveglow_vq.audio.features import LogMel
+    >>> features = LogMel()
+    >>> model = WaveGlow(features, flows=2, layers=2, channels=8, envelope={"order": 16})
+    >>> wav = torch.randn(2, 2048) * 0.1
+    >>> log_mel = features(wav)
+    >>> z, logdet = model(wav, log_mel, log_mel=log_mel)
+    >>> z.shape, logdet.shape
+    (torch.Size([2, 8, 256]), torch.Size([2]))
+    >>> torch.allclose(model.inverse(z, log_mel, log_mel=log_mel), wav, atol=1e-4)
+    True
+    """
+
+    def __init__(
+        self,
+        features,
+        condition_channels=80,
+        condition_hop=None,
+        prior="envelope",
+        group_size=8,
+        flows=6,
+        early_every=4,
+        early_size=2,
+        layers=5,
+        channels=64,
+        kernel_size=3,
+        condition_geometry="frame",
+        use_film=False,
+        use_weight_norm=True,
+        speaker_channels=0,
+        log_scale_bound=8.0,
+        envelope=None,
+        memory_efficient=False,
+    ):
+        super().__init__()
+        _check("prior", prior, ("envelope", "white"))
+        _check("condition_geometry", condition_geometry, ("frame", "group", "sample"))
+        self.hop = features.hop_length
+        self.condition_hop = condition_hop or self.hop
+        if self.condition_hop % group_size or self.hop % group_size:
+            raise UserError(
+                f"group_size: {group_size} does not divide the hop of {self.hop} samples, or that "
+                f"of the condition, {self.condition_hop}"
+            )
+        self.condition_channels = condition_channels
+        self.speaker_channels = speaker_channels
+        self.group_size = group_size
+        self.use_film = use_film
+        self.early_every = early_every
+        self.early_size = early_size
+        self.memory_efficient = memory_efficient
+        self.condition_geometry = condition_geometry
+        self.envelope = None
+        if prior == "envelope":
+            self.envelope = EnvelopeFlow(MelPredictor(features, **(envelope or {})))
+        self.upsample = None
+        if condition_geometry == "sample":
+            self.upsample = LearnedUpsampling(condition_channels, self.condition_hop, group_size)
+            condition_channels = condition_channels * group_size
+        self.steps = nn.ModuleList()
+        remaining = group_size
+        for k in range(flows):
+            if self._leaves_early(k):
+                remaining -= early_size
+            kept = remaining // 2
+            if kept < 1:
+                raise UserError(
+                    "flows, early_every, early_size: too many early outputs for group_size "
+                    f"{group_size}; no channels are left at flow {k + 1}"
+                )
+            network = WaveNet(
+                kept,
+                2 * (remaining - kept),
+                channels,
+                layers,
+                kernel_size,
+                condition_channels,
+                speaker_channels,
+                use_weight_norm,
+            )
+            film = None
+            if use_film:
+                film = FiLM(remaining, condition_channels, speaker_channels, log_scale_bound)
+            coupling = AffineCoupling(network, kept, log_scale_bound)
+            self.steps.append(FlowStep(InvertibleConv1x1(remaining), coupling, film))
+        self.last_channels = remaining
+
+    @property
+    def history(self):
+        """Samples before a segment that its likelihood depends on."""
+        return 0 if self.envelope is None else self.envelope.order
+
+    @property
+    def receptive_field(self):
+        """Samples that a sample depends on to either side, the envelope's memory left out."""
+        return self.group_size * sum(s.coupling.network.receptive_field for s in self.steps)
+
+    @property
+    def overlap_frames(self):
+        """The same in whole frames: what a slice has to be longer by on either side."""
+        return math.ceil(self.receptive_field / self.hop)
+
+    @property
+    def condition_reach(self):
+        """Frames of the local condition, before and after its own, that what is at a place of a
+        frame depends on besides: the upsampling's, or the interpolation's."""
+        return (HOPS - 1, 0) if self.condition_geometry == "sample" else (0, 1)
+
+    def _leaves_early(self, k):
+        return self.early_every > 0 and k > 0 and k % self.early_every == 0
+
+    def _stages(self):
+        """The steps between two early outputs."""
+        size = self.early_every or len(self.steps)
+        return [self.steps[k : k + size] for k in range(0, len(self.steps), size)]
+
+    def _through(self, steps, x, context):
+        if self.memory_efficient and torch.is_grad_enabled():
+            return recomputed(steps, x, context)
+        logdet = 0
+        for step in steps:
+            x, term = step(x, context)
+            logdet = logdet + term
+        return x, logdet
+
+    def _flow_context(self, local, speaker, samples, total):
+        """Brings the condition to the rate of the geometry, and makes the padding mask."""
+        groups = total // self.group_size
+        per_frame = self.condition_hop // self.group_size
+        if self.condition_geometry == "group":
+            local, per_frame = interpolate_frames(local, per_frame)[..., :groups], 1
+        elif self.condition_geometry == "sample":
+            local, per_frame = self.upsample(local)[..., :groups], 1
+        mask = None
+        if samples is not None and bool((samples < total).any()):
+            ends = samples[:, None, None] // self.group_size
+            mask = (torch.arange(groups, device=local.device) < ends).to(local.dtype)
+        return FlowContext(local, speaker, mask, per_frame)
+
+    def forward(self, wav, local, log_mel=None, speaker=None, samples=None, history=None):
+        """From waveforms to noise.
+
+        Arguments
+        ---------
+        wav : torch.Tensor
+            ``[batch, samples]``, a multiple of the hop.
+        local : torch.Tensor
+            Local condition ``[batch, condition_channels, frames]``, ``samples / hop`` frames or,
+            for segments of longer utterances, the frame that follows too.
+        log_mel : torch.Tensor
+            ``[batch, n_mels, frames]`` for the envelope; not used by ``prior: white``.
+        speaker : torch.Tensor
+            Global condition ``[batch, speaker_channels]``, or None.
+        samples : torch.Tensor
+            Samples of each item that are not padding, ``[batch]``, or None for all; multiples
+            of the group size. Padding has no influence on the other results.
+        history : torch.Tensor
+            ``[batch, history]``, the samples before the segments; None for utterances.
+
+        Returns
+        -------
+        z : torch.Tensor
+            ``[batch, group_size, groups]``; zero where padded.
+        logdet : torch.Tensor
+            ``[batch]``.
+        """
+        x = at_least_fp32(wav)[:, None]
+        logdet = x.new_zeros(len(x))
+        if self.envelope is not None:
+            x, logdet = self.envelope(x, EnvelopeContext(log_mel, history, samples))
+        z, term = self.forward_flows(x[:, 0], local, speaker, samples)
+        return z, logdet + term
+
+    def forward_flows(self, error, local, speaker=None, samples=None):
+        """From what the envelope leaves of waveforms, or with ``prior: white`` from waveforms, to
+        noise: the opposite of :meth:`inverse_flows`. Arguments as in :meth:`forward`.
+
+        Returns
+        -------
+        z : torch.Tensor
+            ``[batch, group_size, groups]``; zero where padded.
+        logdet : torch.Tensor
+            ``[batch]``.
+        """
+        x = squeeze(at_least_fp32(error), self.group_size)
+        logdet = x.new_zeros(len(x))
+        context = self._flow_context(local, speaker, samples, error.shape[-1])
+        early = []
+        for k, steps in enumerate(self._stages()):
+            if k > 0:
+                early.append(x[:, : self.early_size])
+                x = x[:, self.early_size :]
+            x, term = self._through(steps, x, context)
+            logdet = logdet + term
+        z = torch.cat(early + [x], dim=1)
+        return (z if context.mask is None else z * context.mask), logdet
+
+    def inverse(
+        self,
+        z,
+        local,
+        log_mel=None,
+        speaker=None,
+        samples=None,
+        history=None,
+        after_flows=None,
+    ):
+        """From noise to waveforms; arguments as in :meth:`forward`, and ``after_flows``, a function
+        of what the flows give, ``[batch, samples]`` to the same, or None.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, samples]``; zero where padded.
+        """
+        wav = self.inverse_flows(z, local, speaker, samples)
+        if after_flows is not None:
+            wav = after_flows(wav)
+        if self.envelope is not None:
+            wav = self.envelope.inverse(wav[:, None], EnvelopeContext(log_mel, history))[:, 0]
+        if samples is not None:
+            wav = wav * (torch.arange(wav.shape[-1], device=wav.device) < samples[:, None])
+        return wav
+
+    def inverse_flows(self, z, local, speaker=None, samples=None, spare=(0, 0)):
+        """From noise to what the flows make of it, before the envelope's filter: with
+        ``prior: white``, the waveforms themselves. Arguments as in :meth:`forward`, and:
+
+        A result depends on noise no further away than :attr:`receptive_field`, so that slices of
+        long utterances can be computed for themselves, with some frames more at either end.
+
+        Arguments
+        ---------
+        spare : tuple of int
+            Frames at the begin and at the end that are there for the layers to see, and not part of
+            the result. They are computed no longer than the flows that are left can see them.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, samples]``, without the spare frames; zero where padded.
+        """
+        context = self._flow_context(local, speaker, samples, z.shape[-1] * self.group_size)
+        per_frame, ahead = self.hop // self.group_size, self.receptive_field // self.group_size
+        end = z.shape[1] - self.last_channels
+        x = z[:, end:]
+        for k in reversed(range(len(self.steps))):
+            x = self.steps[k].inverse(x, context)
+            if self._leaves_early(k):
+                x = torch.cat([z[:, end - self.early_size : end], x], dim=1)
+                end -= self.early_size
+            ahead -= self.steps[k].coupling.network.receptive_field
+            unseen = [max(0, frames - math.ceil(ahead / per_frame)) for frames in spare]
+            if any(unseen):
+                spare = [frames - gone for frames, gone in zip(spare, unseen, strict=True)]
+                left, right = (frames * per_frame for frames in unseen)
+                x, z = (t[..., left : t.shape[-1] - right] for t in (x, z))
+                context = self._without_frames(context, *unseen)
+        return unsqueeze(x if context.mask is None else x * context.mask)
+
+    def _without_frames(self, context, left, right):
+        """The context without frames of the features at its begin and its end."""
+        per_frame = self.hop // (self.group_size * context.groups_per_frame)
+        last = context.local.shape[-1] - right * per_frame
+        if right and context.groups_per_frame > 1:
+            last += 1  # towards which the one before it is interpolated
+        local = context.local[..., left * per_frame : last]
+        mask = context.mask
+        if mask is not None:
+            groups = self.hop // self.group_size
+            mask = mask[..., left * groups : mask.shape[-1] - right * groups]
+        return context._replace(local=local, mask=mask)
+
+
+def negative_log_likelihood(z, logdet, samples, sigma=1.0):
+    """Negative log-likelihood per sample, without its constant, as vocoders report it:
+
+        (sum z^2 / (2 sigma^2) - logdet) / samples
+
+    The constant left out is ``0.5 * log(2 pi sigma^2)``.
+
+    Arguments
+    ---------
+    z : torch.Tensor
+        ``[batch, group_size, groups]``, zero where padded.
+    logdet : torch.Tensor
+        ``[batch]``.
+    samples : torch.Tensor or int
+        Samples of each item.
+    sigma : float
+        Standard deviation of the prior.
+
+    Returns
+    -------
+    torch.Tensor
+        Nats per sample, ``[batch]``.
+
+    Example
+    -------
+    >>> import torch
+    >>> negative_log_likelihood(torch.ones(1, 8, 10), torch.zeros(1), 80)
+    tensor([0.5000])
+    """
+    return (z.square().sum(dim=(1, 2)) / (2 * sigma**2) - logdet) / samples
+
+
+def entropy_of_prior(sigma=1.0):
+    """The constant that :func:`negative_log_likelihood` leaves out, in nats per sample."""
+    return 0.5 * math.log(2 * math.pi * sigma**2)
+
+
+def _check(option, value, choices):
+    if value not in choices:
+        raise UserError(f"{option}: {value!r} is not one of {', '.join(choices)}")

@@ -1,0 +1,5 @@
+"""Vector quantizers."""
+
+from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer, build_quantizer
+
+__all__ = ["EMAQuantizer", "SoftEMQuantizer", "build_quantizer"]

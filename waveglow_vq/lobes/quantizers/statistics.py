@@ -1,0 +1,287 @@
+"""What the quantisers measure, and the small tools with which they measure it.
+
+Usage and perplexity alone can be fooled: a codebook whose codes have all merged into one point
+still shares the frames evenly among them. Hence every summary here also holds the normalised
+mean squared error and the number of codes that can be told apart.
+"""
+
+import contextlib
+import math
+
+from waveglow_vq.utils.devices import exact, in_float64
+from waveglow_vq.utils.distributed import is_distributed
+
+import torch
+
+MERGE_TOLERANCE = 0.05
+
+
+@contextlib.contextmanager
+def full_precision_matmul(device):
+    """Keeps TF32 out of matrix products on CUDA: its 10 bits pick wrong codes."""
+    if device.type != "cuda":
+        yield
+        return
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def squared_distances(frames, codebook):
+    """Squared Euclidean distances of all frames to all codes.
+
+    The square is expanded, |x|^2 - 2 x e + |e|^2, after the mean of the codes has been taken off
+    both sides: without that, an offset that frames and codes share eats up the digits.
+
+    Arguments
+    ---------
+    frames : torch.Tensor
+        [N, D]
+    codebook : torch.Tensor
+        [K, D]
+
+    Returns
+    -------
+    distances : torch.Tensor
+        [N, K], not negative.
+
+    Example
+    -------
+    >>> squared_distances(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0], [3.0, 3.0]]))
+    tensor([[25.,  1.]])
+    """
+    origin = codebook.detach().mean(dim=0)
+    frames, codebook = frames - origin, codebook - origin
+    with full_precision_matmul(frames.device):
+        cross = frames @ codebook.t()
+    distances = frames.square().sum(1, keepdim=True) - 2 * cross + codebook.square().sum(1)
+    return distances.clamp_min(0.0)
+
+
+def merged_codes(codebook, distance):
+    """Marks every code that lies within `distance` of an earlier code which is kept.
+
+    Arguments
+    ---------
+    codebook : torch.Tensor
+        [K, D]
+    distance : float
+        Codes nearer to each other than this count as one, in the units of the codebook.
+
+    Returns
+    -------
+    merged : torch.Tensor
+        bool [K], True for the codes that could be left out.
+
+    Example
+    -------
+    >>> merged_codes(torch.tensor([[0.0], [1.0], [0.01]]), 0.1)
+    tensor([False, False,  True])
+    """
+    codes = in_float64(codebook.detach())
+    near = squared_distances(codes, codes) <= distance**2
+    near.fill_diagonal_(False)
+    merged = torch.zeros(len(codes), dtype=torch.bool)
+    near = near.cpu()
+    for code in near.any(dim=1).nonzero()[:, 0].tolist():
+        if not merged[code]:
+            merged |= near[code] & (torch.arange(len(codes)) > code)
+    return merged.to(codebook.device)
+
+
+def distinct_codes(codebook, relative_tolerance=MERGE_TOLERANCE, data_deviation=None):
+    """Number of codes that can be told apart.
+
+    Arguments
+    ---------
+    codebook : torch.Tensor
+        [K, D]
+    relative_tolerance : float
+        Codes nearer to each other than this share of the deviation count as one.
+    data_deviation : float
+        Root mean square distance of the data from their mean. Without it the spread of the codes
+        stands in for it, but never less than a thousandth of their length: a codebook that has
+        merged into one point has no spread of its own to be measured by.
+
+    Returns
+    -------
+    count : int
+        From 1 to K.
+
+    Example
+    -------
+    >>> distinct_codes(torch.ones(8, 2) + 1e-6 * torch.arange(8)[:, None])
+    1
+    >>> distinct_codes(torch.eye(8))
+    8
+    """
+    if data_deviation is None:
+        codes = in_float64(codebook.detach())
+        spread = (codes - codes.mean(0)).square().sum(1).mean().sqrt()
+        length = codes.square().sum(1).mean().sqrt()
+        data_deviation = max(float(spread), 1e-3 * float(length))
+    merged = merged_codes(codebook, relative_tolerance * float(data_deviation))
+    return len(codebook) - int(merged.sum())
+
+
+def second_moments(frames):
+    """Sum of x x^T over `frames` [N, D]: [D, D] in double precision, to be added over processes."""
+    # Brought to unit size first, since single precision ends at 1e-38.
+    size = frames.square().mean().sqrt().clamp_min(torch.finfo(frames.dtype).tiny)
+    frames = frames / size
+    with full_precision_matmul(frames.device):
+        return exact(frames.t() @ frames) * exact(size).square()
+
+
+def participating_dimensions(moments, count):
+    """Number of dimensions over which frames spread: (sum of the eigenvalues of their second
+    moments)^2 over the sum of the squared eigenvalues, from 1 to D.
+
+    Arguments
+    ---------
+    moments : torch.Tensor
+        [D, D], of `second_moments`.
+    count : int
+        Number of frames, N.
+
+    Example
+    -------
+    >>> frames = torch.randn(5000, 4) * torch.tensor([1, 1, 1, 0])
+    >>> round(float(participating_dimensions(second_moments(frames), 5000)))
+    3
+    """
+    moments = moments / moments.diagonal().mean().clamp_min(torch.finfo(moments.dtype).tiny)
+    total = moments.diagonal().sum()
+    # A sample of N spreads less than its source: its squares are too large by total^2 / N.
+    squares = moments.square().sum() - total**2 / count
+    return (total**2 / squares.clamp_min(1e-12)).clamp(1.0, float(len(moments)))
+
+
+def perplexity(counts):
+    """Exponential of the entropy of `counts` [K]: the number of codes that are used, in effect.
+
+    Example
+    -------
+    >>> perplexity(torch.tensor([5, 5, 0, 5]))
+    tensor(3.0000, dtype=torch.float64)
+    """
+    share = exact(counts) / counts.sum().clamp_min(1e-12)
+    return torch.special.entr(share).sum().exp()
+
+
+class CodeStatistics:
+    """Collects what a quantiser reports at each forward, and sums it up over an epoch.
+
+    Example
+    -------
+    >>> from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer
+    >>> quantizer = EMAQuantizer(4, 2, initialization="normal").eval()
+    >>> epoch = CodeStatistics()
+    >>> epoch.accumulate(quantizer(torch.randn(2, 50, 2)).statistics)
+    >>> sorted(epoch.summary(quantizer.codebook, frames_per_second=50.0))  # doctest: +ELLIPSIS
+    ['bits_per_second', 'distinct_codes', 'entropy_bits_per_second', 'normalized_mse', ...]
+    """
+
+    def __init__(self):
+        self.totals = None
+
+    def accumulate(self, statistics):
+        """Adds one forward's `QuantizerOutput.statistics`."""
+        new = {
+            "frames": exact(statistics["frames"].detach()),
+            "counts": exact(statistics["counts"].detach()),
+            "squared_error": exact(statistics["squared_error"].detach()),
+            "squared_deviation": exact(statistics["squared_deviation"].detach()),
+            "mean_frame": exact(statistics["mean_frame"].detach()),
+            "log_responsibility_perplexity": exact(statistics["frames"])
+            * exact(statistics["responsibility_perplexity"].detach()).log(),
+        }
+        self.totals = new if self.totals is None else _add_totals(self.totals, new)
+
+    def summary(self, codebook, frames_per_second):
+        """Sums up over all processes; every process has to call it.
+
+        Arguments
+        ---------
+        codebook : torch.Tensor
+            [K, D]
+        frames_per_second : float
+            Codes per second of audio.
+
+        Returns
+        -------
+        summary : dict
+            Plain floats. `used`: codes chosen at least once. `perplexity`: of these choices.
+            `distinct_codes`: codes that can be told apart. `normalized_mse`: quantisation error
+            over the deviation of the data from their mean. `responsibility_perplexity`: codes
+            that share a frame (geometric mean). `bits_per_second`: log2(K) for each frame.
+            `entropy_bits_per_second`: the entropy of the choices for each frame. An empty dict
+            if nothing was collected anywhere.
+        """
+        totals = _gather_totals(self.totals, codebook)
+        if totals is None:
+            return {}
+        deviation = totals["squared_deviation"] / totals["frames"]
+        in_use = float(perplexity(totals["counts"]))
+        return {
+            "used": float((totals["counts"] > 0).sum()),
+            "perplexity": in_use,
+            "distinct_codes": float(distinct_codes(codebook, data_deviation=deviation.sqrt())),
+            "normalized_mse": _ratio(totals["squared_error"], totals["squared_deviation"]),
+            "responsibility_perplexity": float(
+                (totals["log_responsibility_perplexity"] / totals["frames"]).exp()
+            ),
+            "bits_per_second": math.log2(len(codebook)) * frames_per_second,
+            "entropy_bits_per_second": math.log2(max(in_use, 1.0)) * frames_per_second,
+        }
+
+
+def _ratio(error, deviation):
+    """Error over deviation; 0 / 0 is a perfect copy, and anything else / 0 infinitely bad."""
+    error, deviation = float(error), float(deviation)
+    if deviation > 0:
+        return error / deviation
+    return 0.0 if error == 0 else math.inf
+
+
+def _add_totals(first, second):
+    """Joins two parts; the deviations are from each part's own mean (Chan et al., 1979)."""
+    total = {key: first[key] + second[key] for key in first}
+    frames = total["frames"].clamp_min(1.0)
+    difference = second["mean_frame"] - first["mean_frame"]
+    share = second["frames"] / frames
+    total["mean_frame"] = first["mean_frame"] + difference * share
+    total["squared_deviation"] += difference.square().sum() * first["frames"] * share
+    return total
+
+
+def _gather_totals(totals, codebook):
+    """Joins the totals of all processes, those included that collected nothing."""
+    if not is_distributed():
+        return totals
+    size, dim = codebook.shape
+    if totals is None:
+        packed = torch.zeros(4 + size + dim, dtype=torch.float64)
+    else:
+        packed = torch.cat([value.reshape(-1).cpu() for _, value in sorted(totals.items())])
+    packed = packed.to(codebook.device)
+    parts = [torch.empty_like(packed) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(parts, packed)
+    names = {
+        "counts": size,
+        "frames": 1,
+        "log_responsibility_perplexity": 1,
+        "mean_frame": dim,
+        "squared_deviation": 1,
+        "squared_error": 1,
+    }
+    joined = None
+    for part in parts:
+        values = dict(zip(names, part.split(list(names.values())), strict=True))
+        values = {k: v if k in ("counts", "mean_frame") else v[0] for k, v in values.items()}
+        if values["frames"] > 0:
+            joined = values if joined is None else _add_totals(joined, values)
+    return joined

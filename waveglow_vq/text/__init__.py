@@ -1,0 +1,1 @@
+"""Written English as it is spoken, and as tokens."""

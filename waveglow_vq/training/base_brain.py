@@ -1,0 +1,228 @@
+"""SpeechBrain's Brain with steps that are taken as a whole or not at all.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import dataclasses
+import signal
+import time
+
+from waveglow_vq.signals import Stopped, held_signals, noted_signal
+from waveglow_vq.utils.distributed import greatest_everywhere, own_rank, world_size
+
+import speechbrain as sb
+import torch
+from speechbrain.utils.run_opts import RunOptions
+
+# With a scale of the loss below this, fp16 gradients overflow because something has diverged.
+LEAST_LOSS_SCALE = 1.0
+
+
+class RunStopped(Stopped):
+    """A signal has ended the training, which is saved, in every process.
+
+    Arguments
+    ---------
+    number : int
+        Of the signal.
+    where : str
+        Where it stands, and how it goes on.
+
+    Example
+    -------
+    >>> stop = RunStopped(15, "step 5 is saved")
+    >>> str(stop), stop.status
+    ('stopped by SIGTERM: step 5 is saved', 143)
+    """
+
+    def __init__(self, number, where):
+        super().__init__(number)
+        self.where = where
+
+    def __str__(self):
+        return f"stopped by {signal.Signals(self.number).name}: {self.where}"
+
+
+class CarefulBrain(sb.Brain):
+    """SpeechBrain's loop and its own ``fit_batch``; what differs is where a gradient is not finite,
+    when checkpoints are written inside of an epoch, and that a signal ends the training (Ctrl-C,
+    SIGTERM, SIGHUP) between two steps, with a checkpoint.
+
+    Arguments
+    ---------
+    modules, opt_class, hparams, run_opts, checkpointer
+        As for SpeechBrain's Brain. Of ``hparams``, ``initial_loss_scale`` is used: where the
+        dynamic scale of the loss begins with ``--precision fp16``.
+    """
+
+    def __init__(self, modules, opt_class, hparams, run_opts=None, checkpointer=None):
+        if not isinstance(run_opts, RunOptions):
+            run_opts = RunOptions.from_dictionary(dict(run_opts or {}))
+        # SpeechBrain's loop can save by steps and by minutes at once; its constructor says no.
+        interval_steps = _option(run_opts, hparams, "ckpt_interval_steps")
+        super().__init__(
+            modules,
+            opt_class,
+            {**hparams, "ckpt_interval_steps": 0},
+            _without(run_opts, "ckpt_interval_steps"),
+            checkpointer,
+        )
+        self.ckpt_interval_steps = int(interval_steps)
+        if self.optimizer_step_limit is not None:
+            # SpeechBrain hands it on as the text that stood on the command line.
+            self.optimizer_step_limit = int(self.optimizer_step_limit)
+        if self.scaler.is_enabled():
+            scale = float(hparams["initial_loss_scale"])
+            self.set_scaler(torch.GradScaler(self.device_type, scale))
+        self.world, self.rank = world_size(), own_rank()
+        # Whether the latest optimizer step was taken.
+        self.step_taken = True
+        # Of the epoch whose training is over: how many batches, and their mean loss.
+        self.trained = (0, 0.0)
+
+    def set_scaler(self, scaler):
+        """Scales the loss by another ``torch.GradScaler``."""
+        self.scaler = scaler
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("scaler", scaler, optional_load=True)
+
+    def check_loss_isfinite(self, loss):
+        """Left to :meth:`optimizers_step`: one process alone may have a loss that is not finite,
+        but all of them have the gradient, and so the same answer."""
+
+    def optimizers_step(self):
+        """A step, or none at all where the gradient is not finite. SpeechBrain's own would take
+        one with the parameters whose gradient is."""
+        self.scaler.unscale_(self.optimizer)
+        groups = self.optimizer.param_groups
+        norm = torch.nn.utils.clip_grad_norm_(
+            [parameter for group in groups for parameter in group["params"]], self.max_grad_norm
+        )
+        self.step_taken = bool(torch.isfinite(norm))
+        if self.step_taken:
+            self.scaler.step(self.optimizer)
+            self.optimizer_step += 1
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def recovers_from(self, skipped_steps):
+        """Whether training may go on after so many skipped steps of an epoch. With a dynamic scale
+        of the loss to overflow is how the scale is found, and only a low one is a bad sign."""
+        if self.scaler.is_enabled():
+            return self.scaler.get_scale() >= LEAST_LOSS_SCALE
+        return skipped_steps <= self.nonfinite_patience
+
+    # ---- checkpoints inside of an epoch, and the end that a signal asks for
+
+    def fit(self, *args, **kwargs):
+        """SpeechBrain's, which signals end where everything can be saved.
+
+        Raises
+        ------
+        RunStopped
+            When a signal has ended it; a KeyboardInterrupt.
+        """
+        with held_signals():
+            super().fit(*args, **kwargs)
+
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
+        """As SpeechBrain's, but by minutes and by steps at once, not while gradients are
+        accumulated, which are not saved, and when any process was asked to end."""
+        if self.step % self.grad_accumulation_factor:
+            return False
+        elapsed_minutes = (time.time() - last_ckpt_time) / 60
+        due = 0 < self.ckpt_interval_minutes < elapsed_minutes
+        due = due or 0 < self.ckpt_interval_steps <= steps_since_ckpt
+        # The first process has the clock. All have to save, or stop, at the same step.
+        own = [int(due and self.rank == 0), noted_signal()]
+        due, asked = greatest_everywhere(own, self.device)
+        if asked:
+            self._stop(asked)
+        return bool(due) and self.checkpointer is not None
+
+    def evaluate_batch(self, batch, stage):
+        """SpeechBrain's, unless the run was asked to end."""
+        if noted_signal():
+            # The others come when their part of the validation is done.
+            self.stop_if_asked()
+        return super().evaluate_batch(batch, stage)
+
+    def stop_if_asked(self, saved=False):
+        """Ends the run if any process was asked to end. Every process has to call it, once, in the
+        course of a validation and after it.
+
+        Arguments
+        ---------
+        saved : bool
+            Whether all is saved already.
+        """
+        (asked,) = greatest_everywhere([noted_signal()], self.device)
+        if asked:
+            # As before validation, which happens again.
+            self.step, self.avg_train_loss = self.trained
+            self._stop(asked, saved)
+
+    def _stop(self, number, saved=False):
+        where = f"step {self.optimizer_step:,} is the last"
+        # What --debug has saved is removed.
+        if self.checkpointer is not None and not self.debug:
+            if not saved:
+                self._save_intra_epoch_ckpt()
+            where += f" and saved in {self.checkpointer.checkpoints_dir}"
+            where += "; the same command goes on from there"
+        raise RunStopped(number, where)
+
+
+class Until:
+    """The batches of a loader until it is enough, which is asked before each.
+
+    Arguments
+    ---------
+    loader : iterable
+        With a length.
+    enough : callable
+        ``enough()`` is True when no more is wanted.
+
+    Example
+    -------
+    >>> seen = []
+    >>> for batch in Until("abc", lambda: len(seen) == 2):
+    ...     seen.append(batch)
+    >>> seen
+    ['a', 'b']
+    """
+
+    def __init__(self, loader, enough):
+        self.loader, self.enough = loader, enough
+        self.batches = None
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        self.batches = iter(self.loader)
+        while not self.enough():
+            try:
+                batch = next(self.batches)
+            except StopIteration:
+                return
+            yield batch
+
+    def close(self):
+        """Ends the processes of the loader. Torch would do so when nothing refers to the iterator
+        any more, but an exception does, to the end of the program, which then waits for them."""
+        for name in ("close", "_shutdown_workers"):
+            getattr(self.batches, name, lambda: None)()
+
+
+def _option(run_opts, hparams, name):
+    """A run option as SpeechBrain reads it: the command line, then the YAML, then its default."""
+    if name in run_opts.overridden_args:
+        return run_opts[name]
+    return hparams.get(name, getattr(RunOptions(), name))
+
+
+def _without(run_opts, name):
+    overridden = {option for option in run_opts.overridden_args if option != name}
+    return dataclasses.replace(run_opts, overridden_args=overridden)

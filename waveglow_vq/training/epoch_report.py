@@ -1,0 +1,166 @@
+"""What a run says of itself: means over an epoch, samples, pictures, scores.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import math
+import re
+import time
+from pathlib import Path
+
+from waveglow_vq.audio.io import write_wav
+from waveglow_vq.evaluation.plots import spectrogram_comparison
+from waveglow_vq.evaluation.score import score_pair
+from waveglow_vq.utils.devices import exact
+from waveglow_vq.utils.distributed import everyones
+from waveglow_vq.utils.files import written_whole
+
+import torch
+
+# Utterances shorter than this are not scored: the measures of pitch need some periods.
+MIN_SCORED_SAMPLES = 2048
+
+
+class EpochMeans:
+    """Weighted means of named terms, without waiting for the device before the end.
+
+    Example
+    -------
+    >>> import torch
+    >>> means = EpochMeans()
+    >>> means.add({"nll": torch.tensor(1.0)}, weight=1)
+    >>> means.add({"nll": torch.tensor(4.0)}, weight=2)
+    >>> means.summary()
+    {'nll': 3.0}
+    """
+
+    def __init__(self):
+        self.sums = {}
+        self.weight = 0  # with 0.0, whole numbers of a device would become fp32
+
+    def add(self, terms, weight):
+        """Adds scalars (tensors) that stand for ``weight`` segments, samples or codes."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + exact(value.detach()) * weight
+        self.weight += weight
+
+    def summary(self):
+        """Plain floats, over all processes: every one has to call it. Nothing was added: {}."""
+        own = {name: float(value) for name, value in self.sums.items()}, float(self.weight)
+        parts = [part for part in everyones(own) if part[1] > 0]
+        total = sum(weight for _, weight in parts)
+        names = parts[0][0] if parts else {}
+        return {name: sum(sums[name] for sums, _ in parts) / total for name in names}
+
+
+def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None):
+    """Sends one utterance through the model and back.
+
+    Arguments
+    ---------
+    model : WaveGlowVQ
+        In eval mode.
+    wav : torch.Tensor
+        ``[samples]``, whole hops.
+    mel : torch.Tensor
+        Log-mel ``[frames, n_mels]``.
+    sigma : float
+        Sampling temperature.
+    seed : int
+        Of the noise.
+    who : dict
+        ``speaker``, ``pitch``, ``f0_statistics`` and ``reference`` of the utterance as for the
+        model's ``forward``, each with a batch dimension, where the model uses them.
+
+    Returns
+    -------
+    wav : torch.Tensor
+        ``[samples]`` on the CPU.
+    seconds : float
+        How long it took.
+    """
+    begin = time.perf_counter()
+    who = dict(who or {})
+    pitch = who.pop("pitch", None)
+    with torch.inference_mode():
+        by_wave = model.conditioner.input == "wav"
+        vectors, statistics = model.global_condition(**who) if who else (None, None)
+        features = wav[None] if by_wave else mel.T[None]
+        condition = model.condition(features, None, vectors, pitch, statistics)
+        output = model.sample(condition, speaker=vectors, sigma=sigma, generator=seed)
+        output = output[0, : len(wav)].float().cpu()
+    return output, time.perf_counter() - begin
+
+
+def write_samples(folder, utterances, model, features, sigma=1.0, scores=True):
+    """Reconstructs utterances; writes them, the recordings and a picture of both.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where ``<id>.wav``, ``<id>_recording.wav`` and ``<id>.png`` go.
+    utterances : list of tuple
+        ``(id, wav, mel, who)`` as for :func:`reconstruct`.
+    model, sigma
+        As for :func:`reconstruct`.
+    features : LogMel
+        The feature contract.
+    scores : bool
+        Whether to score them too.
+
+    Returns
+    -------
+    results : dict
+        Plain floats: means of the measures of
+        :func:`~waveglow_vq.evaluation.score.score_pair`, and ``real_time_factor``, seconds of
+        computing per second of sound.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds, samples, scored = 0.0, 0, []
+    for name, wav, mel, who in utterances:
+        output, spent = reconstruct(model, wav, mel, sigma, who=who)
+        seconds, samples = seconds + spent, samples + len(wav)
+        wav = wav.cpu()
+        write_wav(folder / f"{name}.wav", output, features.sample_rate)
+        write_wav(folder / f"{name}_recording.wav", wav, features.sample_rate)
+        pair = {"recording": wav, "reconstruction": output}
+        spectrogram_comparison(folder / f"{name}.png", pair, features, title=name)
+        if scores and len(wav) >= MIN_SCORED_SAMPLES:
+            scored.append(score_pair(wav, output, features.sample_rate, features=features))
+    results = {"real_time_factor": seconds * features.sample_rate / samples} if samples else {}
+    for measure in scored[0] if scored else ():
+        known = [s[measure] for s in scored if s[measure] is not None]
+        known = [float(value) for value in known if math.isfinite(value)]
+        if known and measure not in ("gain", "delay_samples", "length_difference_samples"):
+            results[measure] = sum(known) / len(known)
+    return results
+
+
+def drop_later_epochs(train_log, epoch):
+    """Takes the lines about epochs after the given one off the end of a training log: a run that
+    goes on from a checkpoint before them will write them again.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> log = Path(tempfile.mkdtemp()) / "train_log.txt"
+    >>> _ = log.write_text("epoch: 1, steps: 3 - nll: 2\\nepoch: 2, steps: 6 - nll: 1\\n")
+    >>> drop_later_epochs(log, 1)
+    >>> log.read_text()
+    'epoch: 1, steps: 3 - nll: 2\\n'
+    """
+    log = Path(train_log)
+    if not log.is_file():
+        return
+    lines = log.read_text("utf-8").splitlines(keepends=True)
+    kept = list(lines)
+    while kept and (found := _EPOCH.match(kept[-1])) and int(found[1]) > epoch:
+        kept.pop()
+    if len(kept) < len(lines):
+        with written_whole(log) as part:
+            part.write_text("".join(kept), "utf-8")
+
+
+_EPOCH = re.compile(r"epoch: (\d+),")

@@ -1,0 +1,114 @@
+"""What training on several speakers adds to the shared loop.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from pathlib import Path
+
+from waveglow_vq.data.loaders import read_manifest
+from waveglow_vq.data.segments import read_utterance
+from waveglow_vq.data.shards.format import sound_source
+from waveglow_vq.errors import UserError
+from waveglow_vq.training.brain import WaveGlowBrain
+
+import torch
+from speechbrain.utils.distributed import if_main_process, run_on_main
+
+# Clips by which a speaker of the training data is known to the encoder of speakers.
+CLIPS_OF_A_CENTROID = 10
+
+
+class MultiSpeakerBrain(WaveGlowBrain):
+    """The shared loop, for a corpus of several speakers.
+
+    ``hparams["speakers"]`` says who they are, a :class:`~waveglow_vq.data.speakers.Speakers`.
+    Of ``hparams`` it uses the keys of the VCTK recipe's YAML files too.
+    """
+
+    def __init__(self, modules, opt_class, hparams, run_opts=None, checkpointer=None):
+        speakers, condition = hparams["speakers"], hparams["model"].speakers
+        if condition is not None:
+            # Before the base class copies the model for its average.
+            condition.set_f0_statistics(speakers.f0_statistics)
+        super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
+
+    def on_evaluate_start(self, max_key=None, min_key=None):
+        """Besides loading: makes the known speakers known by name to an encoder of speakers."""
+        super().on_evaluate_start(max_key=max_key, min_key=min_key)
+        condition = self.evaluated.speakers
+        if condition is not None and condition.source == "encoder":
+            # Where nothing was left to train, nobody has said so yet.
+            self.evaluated.eval()
+            manifest = Path(self.hparams.manifest_folder) / "train.json"
+            data = read_manifest(manifest, self.hparams.audio_folder).data
+            condition.set_centroids(
+                speaker_centroids(condition, self.features, data.values(), self.speakers)
+            )
+
+    def _end_of_test(self, stats):
+        super()._end_of_test(stats)
+        if self.evaluated.speakers is not None and self.hparams.diagnose:
+            run_on_main(self._diagnose)
+
+    def _diagnose(self):
+        from waveglow_vq.evaluation.conversion.diagnosis import diagnose_conversion
+
+        if not if_main_process():
+            return
+        diagnose_conversion(
+            self.evaluated,
+            self.features,
+            self.speakers.labels,
+            self.hparams.manifest_folder,
+            self.hparams.audio_folder,
+            Path(self.hparams.output_folder) / "diagnostics",
+            max_utterances=self.hparams.diagnose_utterances,
+            max_targets=self.hparams.diagnose_targets,
+            min_train_clips=self.hparams.diagnose_min_clips,
+            max_wrong=self.hparams.diagnose_wrong,
+            use_judges=self.hparams.use_judges,
+            sigma=self.hparams.sampling_sigma,
+            seed=self.hparams.seed,
+        )
+
+
+@torch.no_grad()
+def speaker_centroids(condition, features, entries, speakers):
+    """Mean vectors of the speakers' training clips.
+
+    Arguments
+    ---------
+    condition : SpeakerCondition
+        With an encoder, in eval mode.
+    features : LogMel
+        The feature contract.
+    entries : iterable of dict
+        Entries of the manifest, as read_manifest gives them.
+    speakers : Speakers
+        Whose vectors are wanted.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[speakers, channels]``.
+    """
+    vectors = {label: [] for label in speakers.labels}
+    unreadable = {}
+    device = condition.centroids.device
+    features = features.cpu()
+    for entry in entries:
+        label = entry["speaker_label"]
+        if len(vectors[label]) == CLIPS_OF_A_CENTROID:
+            continue
+        try:
+            mel = read_utterance(sound_source(entry["path"]), features)["mel"]
+        except UserError as error:
+            unreadable[label] = str(error)
+            continue
+        vectors[label].append(condition(reference=mel.T[None].to(device)))
+    features.to(device)
+    for label, found in vectors.items():
+        if not found:
+            raise UserError(f"no clip of the speaker {label} can be read: {unreadable.get(label)}")
+    return torch.stack([torch.cat(found).mean(0) for found in vectors.values()])

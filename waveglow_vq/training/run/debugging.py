@@ -1,0 +1,104 @@
+"""Runs with ``--debug``, which show that everything works and leave what is there as it is.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import atexit
+import dataclasses
+import io
+import shutil
+import tempfile
+from pathlib import Path
+
+from waveglow_vq.data.shards.format import shards_are_ready
+from waveglow_vq.training.run.command_line import check_saved
+from waveglow_vq.training.run.experiment import load_hparams
+from waveglow_vq.training.run.guards import effective_options
+
+import ruamel.yaml
+from speechbrain.utils.distributed import run_on_main
+
+_SPLITS = ("train", "valid", "test")
+
+
+def debugging(hparams_file, hparams, run_opts, overrides):
+    """With ``--debug``, turns a run into one that writes to a temporary folder only, the same for
+    all processes; without, changes nothing. Every process has to call it.
+
+    What was prepared before is read where it lies, and what was not is prepared in that folder,
+    which is removed in the end, unless ``--debug_persistently`` keeps it. TMPDIR says where such
+    folders are.
+
+    Arguments
+    ---------
+    hparams_file : str
+        Path of the YAML file.
+    hparams : dict
+        What it describes.
+    run_opts : RunOptions
+        SpeechBrain's.
+    overrides : str
+        What the command line replaces in the file.
+
+    Returns
+    -------
+    hparams, run_opts, overrides
+        Those of the run.
+
+    Raises
+    ------
+    UserError
+        If the YAML file is what a run has saved, which names the folders of that run.
+    """
+    options = effective_options(hparams, run_opts)
+    if not options["debug"]:
+        return hparams, run_opts, overrides
+    check_saved(hparams_file, ["debug"])
+    replaced = run_on_main(_replacements, [hparams, options])
+    overrides = _merged(overrides, replaced)
+    # Of SpeechBrain's temporary folders for checkpoints, each process would have its own.
+    overridden = run_opts.overridden_args | {"debug", "debug_persistently"}
+    changed = {"debug": True, "debug_persistently": True, "overridden_args": overridden}
+    run_opts = dataclasses.replace(run_opts, **changed)
+    return load_hparams(hparams_file, overrides), run_opts, overrides
+
+
+def _replacements(hparams, options):
+    """What has to lie elsewhere, with what is needed there; for the main process."""
+    folder = Path(tempfile.mkdtemp(prefix="waveglow-vq-debug-"))
+    end = "is kept (--debug_persistently)"
+    if not options["debug_persistently"]:
+        end = "is removed in the end (--debug_persistently keeps it)"
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    print(f"--debug: all that this run writes goes to {folder}, which {end}")
+    replaced = {"output_folder": folder, "train_log": folder / "train_log.txt"}
+    if not options["test_only"]:
+        replaced["save_folder"] = folder / "save"
+    shards = hparams.get("shards_folder")
+    if shards is not None and not shards_are_ready(shards):
+        replaced["shards_folder"] = folder / "shards"
+    manifests = Path(hparams["manifest_folder"])
+    if all((manifests / f"{name}.json").is_file() for name in _SPLITS):
+        replaced |= {"manifest_folder": manifests, "skip_prep": True}
+    else:
+        replaced["manifest_folder"] = folder / "manifests"
+        if "audio_folder" in hparams:
+            replaced["audio_folder"] = folder / "audio"
+    # These are completed where something is missing: in a copy.
+    if "codes_folder" in hparams:
+        replaced["codes_folder"] = folder / "codes"
+        if Path(hparams["codes_folder"]).is_dir():
+            shutil.copytree(hparams["codes_folder"], folder / "codes")
+    if "tokenizer_file" in hparams:
+        replaced["tokenizer_file"] = folder / "tokenizer.model"
+        if Path(hparams["tokenizer_file"]).is_file():
+            shutil.copyfile(hparams["tokenizer_file"], folder / "tokenizer.model")
+    return {k: str(v) if isinstance(v, Path) else v for k, v in replaced.items()}
+
+
+def _merged(overrides, replaced):
+    """Overrides as YAML, with others in their place."""
+    yaml, stream = ruamel.yaml.YAML(), io.StringIO()
+    yaml.dump({**(yaml.load(overrides) or {}), **replaced}, stream)
+    return stream.getvalue()

@@ -1,0 +1,1 @@
+"""Training of models that write the codes of a codec from text."""

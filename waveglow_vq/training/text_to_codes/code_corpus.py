@@ -1,0 +1,358 @@
+"""The codes of a corpus: extracted once by a trained model, kept as files, read to train on.
+
+    <codes_folder>/<utterance id>.wvq   a file of codes for each utterance, see code_file.py
+    <codes_folder>/codes.jsonl          a line for each that is finished: of which recording it is
+    <codes_folder>/codes.json           of which model they are, and whether all are there
+
+The description stands there before the first file does, and a line of the journal follows its file.
+So a run that is killed at any moment loses only what was in work, and the next one goes on from
+there; another model, a changed recording and a damaged file are noticed.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import contextlib
+import logging
+from typing import NamedTuple
+
+from waveglow_vq.data.corpora.preparation import read_report
+from waveglow_vq.data.manifests import load_manifest
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.codes.code_file import SUFFIX, read_code_file
+from waveglow_vq.inference.codes.coding import (
+    checksum_of,
+    load_codec,
+    model_name,
+    pitch_at_codes,
+    pitch_format,
+)
+from waveglow_vq.training.text_to_codes.code_extraction import (
+    JOURNAL,
+    VERSION,
+    all_entries,
+    code_path,
+    encode_all,
+    is_valid,
+    read_journal,
+    recording_key,
+)
+from waveglow_vq.utils.files import user_path, write_json
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+INDEX = "codes.json"
+
+
+class CodeCorpus(NamedTuple):
+    """What ``codes.json`` says of a folder of codes.
+
+    Arguments
+    ---------
+    codec : str
+        Name of the model, for people.
+    checksum : str
+        Of its weights: :func:`~waveglow_vq.inference.codes.code_file.model_checksum`.
+    sample_rate : int
+        Of the model, in Hz.
+    codebook_size : int
+        Number of different codes.
+    samples_per_code : int
+        Samples of waveform for each code.
+    pitch_levels : int
+        Values of the pitch beside unvoiced; 0 for models without pitch beside the codes.
+    samples_per_pitch : int
+        Samples of waveform for each value of the pitch in the files; 0 without pitch.
+    utterances : int
+        How many files of codes there are.
+    skipped : dict
+        Id of an utterance that could not be encoded: a sentence that says why.
+    """
+
+    codec: str
+    checksum: str
+    sample_rate: int
+    codebook_size: int
+    samples_per_code: int
+    pitch_levels: int
+    samples_per_pitch: int
+    utterances: int = 0
+    skipped: dict = {}
+
+    @property
+    def codes_per_second(self):
+        """Rate of the codes in Hz."""
+        return self.sample_rate / self.samples_per_code
+
+
+class CodedUtterance(NamedTuple):
+    """An utterance to learn from.
+
+    Arguments
+    ---------
+    id, text : str
+        As the manifest has them.
+    codes : torch.Tensor
+        int64 ``[T]``.
+    pitch : torch.Tensor
+        int64 ``[T]``, one value for each code (see
+        :func:`~waveglow_vq.inference.codes.coding.pitch_at_codes`): 0 where unvoiced, else 1 to
+        ``pitch_levels``; None for models without pitch.
+    speaker : str
+        The label; None where the manifest has none.
+    wav : str
+        Path of the recording.
+    samples : int
+        Its length at the model's rate.
+    """
+
+    id: str
+    text: str
+    codes: torch.Tensor
+    pitch: torch.Tensor | None
+    speaker: str | None
+    wav: str
+    samples: int
+
+
+def extract_codes(
+    codec_folder,
+    manifests,
+    data_root,
+    codes_folder,
+    num_workers=None,
+    device=None,
+    max_skipped=10,
+    overwrite=False,
+):
+    """Encodes the utterances of prepared manifests with a trained model, those that are not there
+    yet. Where several processes train together, it is for the main one only.
+
+    Arguments
+    ---------
+    codec_folder : str or Path
+        The export of a ``SpeechCodec``, or of a ``VoiceConverter`` with codes.
+    manifests : dict
+        Name of the split: path of its manifest.
+    data_root : str or Path
+        What ``{data_root}`` in the manifests stands for.
+    codes_folder : str or Path
+        Where the codes go; made if missing. It belongs to them.
+    num_workers : int or None
+        Processes on a CPU, each with a copy of the model; None for the number of processors, at
+        most 16. The codes are the same for any number. A GPU is used by one process.
+    device : str or None
+        Such as ``cpu`` or ``cuda:1``; None for the GPU if there is one.
+    max_skipped : int
+        Recordings that may turn out to be unusable; one more is an error.
+    overwrite : bool
+        Whether codes of another model are removed first.
+
+    Returns
+    -------
+    report : dict
+        What ``codes.json`` holds, and how many utterances of these manifests were ``encoded`` now
+        and how many were ``kept``, and the ``seconds`` of sound that were encoded.
+
+    Raises
+    ------
+    UserError
+        If the model does not encode, the folder holds the codes of another model, too many
+        recordings cannot be used, or nothing can be written; the sentence names it.
+    """
+    if num_workers is not None and num_workers < 1:
+        raise UserError(f"num_workers is {num_workers}, but has to be at least 1")
+    folder, data_root = user_path(codes_folder), user_path(data_root)
+    entries = all_entries(manifests, data_root)
+    codec = load_codec(codec_folder, {"device": device} if device else None)
+    corpus = _describe(codec)
+    with _written(folder):
+        _check_folder(folder, corpus, overwrite)
+        before, finished = read_report(folder / INDEX), read_journal(folder / JOURNAL)
+        keys = {key: recording_key(entry, data_root) for key, entry in entries.items()}
+        pending = {
+            key: entry["wav"]
+            for key, entry in entries.items()
+            # Where the recording is gone, its codes are still its codes.
+            if key not in finished
+            or keys[key] not in (None, finished[key])
+            or not is_valid(code_path(folder, key), corpus.checksum)
+        }
+        kept = len(entries) - len(pending)
+        if not pending and before.get("complete"):
+            logger.info("%s: the codes of all %d utterances are there", folder, kept)
+            return {**before, "encoded": 0, "kept": kept, "seconds": 0.0}
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.glob(".*.part*"):  # of a run that was killed
+            part.unlink(missing_ok=True)
+        _write_index(folder, corpus, complete=False)
+        seconds, skipped = encode_all(
+            codec, codec_folder, pending, keys, folder, num_workers, max_skipped
+        )
+        utterances = sum(1 for _ in folder.glob(f"*{SUFFIX}"))
+        corpus = corpus._replace(utterances=utterances, skipped=skipped)
+        report = _write_index(folder, corpus, complete=True)
+    encoded = len(pending) - len(skipped)
+    return {**report, "encoded": encoded, "kept": kept, "seconds": seconds}
+
+
+def read_index(codes_folder, checksum=None):
+    """Reads what a folder of codes is.
+
+    Arguments
+    ---------
+    codes_folder : str or Path
+        From :func:`extract_codes`.
+    checksum : str or None
+        That of the model that the codes have to be of; None for any.
+
+    Returns
+    -------
+    CodeCorpus
+
+    Raises
+    ------
+    UserError
+        If there are no codes, not all of them yet, or those of another model.
+    """
+    path = user_path(codes_folder) / INDEX
+    index = read_report(path)
+    complete = index.pop("complete", None)
+    if index.pop("version", None) != VERSION or index.keys() != set(CodeCorpus._fields):
+        raise UserError(
+            f"{path} is missing, damaged or of another version; waveglow-vq encode-corpus extracts"
+            " the codes"
+        )
+    if not complete:
+        raise UserError(
+            f"{codes_folder}: the extraction of the codes has not come to its end; the same"
+            " waveglow-vq encode-corpus goes on with it"
+        )
+    corpus = CodeCorpus(**index)
+    if checksum is not None and corpus.checksum != checksum:
+        raise UserError(_other_model(codes_folder, corpus, checksum))
+    return corpus
+
+
+def read_code_corpus(codes_folder, manifest, data_root, checksum=None):
+    """Reads the utterances of a manifest that have a text and codes.
+
+    Arguments
+    ---------
+    codes_folder : str or Path
+        From :func:`extract_codes`.
+    manifest : str or Path
+        Of the corpus.
+    data_root : str or Path
+        What ``{data_root}`` in it stands for.
+    checksum : str or None
+        See :func:`read_index`.
+
+    Returns
+    -------
+    list of CodedUtterance
+        In the order of the manifest. How many are left out for want of a text or of codes is
+        logged.
+
+    Raises
+    ------
+    UserError
+        If nothing is left, or a file of codes is damaged or of another model.
+    """
+    corpus = read_index(codes_folder, checksum)
+    utterances, without_text, without_codes = [], 0, 0
+    for key, entry in load_manifest(manifest, data_root).items():
+        text = str(entry.get("text") or "").strip()
+        path = code_path(codes_folder, key)
+        if not text:
+            without_text += 1
+        elif not path.is_file():
+            without_codes += 1
+        else:
+            found = read_code_file(path)
+            if found.checksum != corpus.checksum:
+                raise UserError(
+                    f"{path} holds codes of another model ({found.model!r}); remove the file, and"
+                    " waveglow-vq encode-corpus makes it anew"
+                )
+            pitch = found.pitch
+            if pitch is not None:
+                steps = found.samples_per_code, found.samples_per_pitch
+                pitch = pitch_at_codes(pitch, len(found.codes), *steps)
+            utterances.append(
+                CodedUtterance(
+                    key, text, found.codes, pitch, entry.get("speaker"), entry["wav"], found.samples
+                )
+            )
+    counts = f"{without_text} without text and {without_codes} without codes"
+    if not utterances:
+        raise UserError(
+            f"{manifest} has no utterance to learn from ({counts} in {codes_folder}); give"
+            " manifests with texts, and extract their codes"
+        )
+    logger.info("%s: %d utterances; left out: %s", manifest, len(utterances), counts)
+    return utterances
+
+
+# ---- before anything is encoded
+
+
+def _describe(codec):
+    model = codec.mods.model
+    pitch_levels, samples_per_pitch = pitch_format(codec)
+    return CodeCorpus(
+        codec=model_name(codec),
+        checksum=checksum_of(codec),
+        sample_rate=codec.sample_rate,
+        codebook_size=model.quantizer.codebook_size,
+        samples_per_code=model.conditioner.samples_per_code,
+        pitch_levels=pitch_levels,
+        samples_per_pitch=samples_per_pitch,
+    )
+
+
+@contextlib.contextmanager
+def _written(folder):
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder} cannot be written ({error.strerror or error}); what is"
+            " encoded stays, and the same command goes on with the others"
+        ) from None
+
+
+def _check_folder(folder, corpus, overwrite):
+    """A folder of codes is one model's."""
+    index = read_report(folder / INDEX)
+    files = list(folder.glob(f"*{SUFFIX}"))
+    if index.get("checksum") == corpus.checksum or not (index or files):
+        return
+    if overwrite:
+        # What says that they are complete goes first.
+        for path in (folder / INDEX, folder / JOURNAL, *files):
+            path.unlink(missing_ok=True)
+        return
+    if "checksum" not in index:
+        raise UserError(
+            f"{folder} holds files of codes, and nothing says of which model they are; choose"
+            " another folder, or replace them with --force"
+        )
+    known = CodeCorpus(**{name: index.get(name) for name in CodeCorpus._fields})
+    raise UserError(_other_model(folder, known, corpus.checksum))
+
+
+def _other_model(folder, corpus, checksum):
+    return (
+        f"{folder} holds codes of the model {corpus.codec!r} with checksum"
+        f" {str(corpus.checksum)[:12]}..., not of the one with {checksum[:12]}...; extract them"
+        " to another folder, or replace them with waveglow-vq encode-corpus --force"
+    )
+
+
+def _write_index(folder, corpus, complete):
+    index = {"version": VERSION, "complete": complete, **corpus._asdict()}
+    write_json(folder / INDEX, index)
+    return index

@@ -1,0 +1,170 @@
+"""Encoding the recordings of a corpus, in one process or several; see code_corpus.py.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+from waveglow_vq.data.manifests import load_manifest
+from waveglow_vq.data.shards.format import ShardMember, sound_source
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.codes.code_file import SUFFIX, read_code_file, write_code_file
+from waveglow_vq.inference.codes.coding import load_codec
+from waveglow_vq.utils.workers import run_tasks, worker_count
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+JOURNAL = "codes.jsonl"
+VERSION = 1  # of a folder of codes; those of another version are extracted anew
+# Fewer are not worth the seconds in which a process starts.
+_CLIPS_PER_PROCESS = 256
+
+
+def all_entries(manifests, data_root):
+    """The entries of all manifests by id."""
+    entries = {}
+    for manifest in manifests.values():
+        for key, entry in load_manifest(manifest, data_root).items():
+            if not key or key.startswith(".") or set("/\\\0") & set(key):
+                raise UserError(
+                    f"{manifest}: the id {key!r} cannot be the name of a file (no slashes, no dot"
+                    " at its begin); name the utterance otherwise and prepare the corpus anew"
+                )
+            if entries.setdefault(key, entry)["wav"] != entry["wav"]:
+                raise UserError(f"{manifest}: {key} is another recording in another manifest")
+    if not entries:
+        raise UserError(f"{', '.join(map(str, manifests.values()))}: there are no utterances")
+    return entries
+
+
+def recording_key(entry, data_root):
+    """Different when the recording is; None where there is no file."""
+    member = ShardMember.parse(entry["wav"])
+    path, place = (entry["wav"], []) if member is None else (member.path, member[1:])
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    relative = os.path.relpath(path, data_root)  # the corpus may move
+    identity = [VERSION, relative, *place, status.st_size, status.st_mtime_ns]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
+
+
+def code_path(folder, key):
+    """The file of the codes of an utterance."""
+    return Path(folder) / f"{key}{SUFFIX}"
+
+
+def is_valid(path, checksum):
+    """Whether there is a whole file of codes of the model."""
+    try:
+        return read_code_file(path).checksum == checksum
+    except UserError:
+        return False
+
+
+def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_skipped):
+    """Encodes recordings, and notes in the journal which are finished.
+
+    Arguments
+    ---------
+    codec : ExportedModel
+        From :func:`~waveglow_vq.inference.codes.coding.load_codec`.
+    codec_folder : str or Path
+        Where other processes load it from.
+    recordings : dict
+        Id of the utterance: path of the recording, or what a manifest of shards names.
+    keys : dict
+        Id of the utterance: from :func:`recording_key`.
+    folder : Path
+        Where the codes go.
+    num_workers, max_skipped
+        See :func:`~waveglow_vq.training.text_to_codes.code_corpus.extract_codes`.
+
+    Returns
+    -------
+    seconds : float
+        Of sound that was encoded.
+    skipped : dict
+        Id of an utterance that could not be encoded: a sentence that says why.
+    """
+    workers = 1
+    if codec.device_type == "cpu":
+        enough = -(-len(recordings) // _CLIPS_PER_PROCESS)
+        workers = num_workers or min(worker_count(), enough)
+        workers = min(workers, len(recordings))
+    alone = workers <= 1
+    results = run_tasks(
+        functools.partial(_encode, codec) if alone else _encode_in_worker,
+        [(recording, code_path(folder, key)) for key, recording in recordings.items()],
+        workers,
+        "encodes recordings",
+        method="spawn",  # a process that computed in several threads cannot be forked safely
+        prepare=None if alone else functools.partial(_prepare_worker, str(codec_folder)),
+    )
+    seconds, skipped = 0.0, {}
+    # Closed at once when anything goes wrong here: the processes would work on through the rest.
+    with (
+        open(folder / JOURNAL, "a", encoding="utf-8") as journal,
+        tqdm(desc="encoding", total=len(recordings), unit="clip", disable=None) as progress,
+        contextlib.closing(results),
+    ):
+        journal.write("\n")  # what comes before may be the begin of a line
+        for key, (clip_seconds, problem) in zip(recordings, results, strict=True):
+            if problem is None:
+                seconds += clip_seconds
+                journal.write(json.dumps([key, keys[key]]) + "\n")
+                journal.flush()
+            else:
+                skipped[key] = problem
+                logger.warning("a recording is skipped: %s", problem)
+                if len(skipped) > max_skipped:
+                    raise UserError(
+                        f"{problem}; more than {max_skipped} recordings cannot be encoded"
+                        " (max_skipped): repair the corpus or prepare it anew"
+                    )
+            progress.update()
+    return seconds, skipped
+
+
+def _encode(codec, task):
+    """Encodes one recording: its seconds, and None or what is wrong with it."""
+    recording, path = task
+    try:
+        code_file = codec.to_code_file(sound_source(recording))
+    except Exception as error:  # of whatever kind, it is a matter of this recording
+        path.unlink(missing_ok=True)  # codes of what was there before
+        known = isinstance(error, UserError)
+        return 0.0, str(error) if known else f"{recording}: {type(error).__name__}: {error}"
+    write_code_file(path, code_file)
+    return code_file.seconds, None
+
+
+def _prepare_worker(codec_folder):
+    global _codec
+    _codec = load_codec(codec_folder, {"device": "cpu"})
+
+
+def _encode_in_worker(task):
+    return _encode(_codec, task)
+
+
+def read_journal(path):
+    """Id of each finished utterance: of which recording; the last line about it counts."""
+    finished = {}
+    with contextlib.suppress(OSError):
+        for line in path.read_text("utf-8", errors="replace").split("\n"):
+            # Cut off when a run was killed: that utterance is encoded again.
+            with contextlib.suppress(ValueError, TypeError):
+                key, recording = json.loads(line)
+                finished[key] = recording
+    return finished

@@ -1,0 +1,251 @@
+"""What the recipes of text to codes do before they train: codes, tokenizer, and a model of their
+sizes.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+from waveglow_vq.data.manifests import load_manifest
+from waveglow_vq.errors import UserError
+from waveglow_vq.inference.codes.coding import load_codec
+from waveglow_vq.text.normalization import MARKS
+from waveglow_vq.text.tokenizer import TextTokenizer, train_tokenizer
+from waveglow_vq.training.run.experiment import load_hparams
+from waveglow_vq.training.text_to_codes.code_corpus import extract_codes
+from waveglow_vq.training.text_to_codes.datasets import make_text_datasets, training_labels
+
+import ruamel.yaml
+import speechbrain as sb
+import torch
+from speechbrain.core import DEFAULT_LOG_CONFIG
+from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.logger import get_logger, setup_logging
+
+logger = get_logger(__name__)
+
+SPLITS = ("train", "valid", "test")
+# Where this share of the training texts ends with a mark, a text without one is a strange thing.
+CLOSED = 0.9
+
+
+class CodecFacts(NamedTuple):
+    """What the preparation of a corpus has to know of a codec: the ``sample_rate`` in Hz, the
+    ``hop_length`` of its log-mels in samples, and the labels of its ``speakers``."""
+
+    sample_rate: int
+    hop_length: int
+    speakers: list
+
+
+def begin_log(output_folder):
+    """Makes the folder of a run, and writes what is logged from now on to its log too. SpeechBrain
+    does so with the hyperparameters, which here are not all known before the corpus is prepared.
+    For the main process only.
+
+    Arguments
+    ---------
+    output_folder : str or Path
+        Of the run.
+    """
+    folder = Path(output_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    setup_logging(
+        DEFAULT_LOG_CONFIG, {"handlers": {"file_handler": {"filename": str(folder / "log.txt")}}}
+    )
+
+
+def read_codec(codec_folder, several=False):
+    """Checks, before anything is written, that there is a codec.
+
+    Arguments
+    ---------
+    codec_folder : str or Path or None
+        The export of a model with codes.
+    several : bool
+        Whether a model of text is to tell several speakers apart.
+
+    Returns
+    -------
+    CodecFacts
+
+    Raises
+    ------
+    UserError
+        If there is none, or not one for the corpus.
+
+    Example
+    -------
+    >>> read_codec(None)
+    Traceback (most recent call last):
+    ...
+    waveglow_vq.errors.UserError: no codec was given: --codec names the folder 'export' that ...
+    """
+    if codec_folder is None or not str(codec_folder).strip():
+        raise UserError(
+            "no codec was given: --codec names the folder 'export' that train.py hparams/vq.yaml "
+            "has left in its output folder"
+        )
+    codec = load_codec(codec_folder, {"device": "cpu"})
+    if not several and len(codec.speakers) > 1:
+        raise UserError(
+            f"{codec_folder} has {len(codec.speakers)} voices, and this recipe one speaker; give a "
+            "codec that was trained on one"
+        )
+    return CodecFacts(codec.sample_rate, codec.mods.features.hop_length, codec.speakers)
+
+
+def prepare_text(hparams, overrides, data_root, codec, device=None):
+    """Extracts the codes of a corpus and trains a tokenizer on its texts, where they are not there
+    yet. For the main process only.
+
+    Arguments
+    ---------
+    hparams : dict
+        What the YAML of the recipe describes.
+    overrides : str
+        What the command line replaces in it.
+    data_root : str or Path
+        What ``{data_root}`` in the manifests stands for.
+    codec : CodecFacts
+        From :func:`read_codec`.
+    device : str or None
+        Where codes are extracted; None for the GPU if there is one.
+
+    Returns
+    -------
+    overrides : str
+        The same, and what follows from corpus and codec: the sizes of the model, the checksum of
+        the codec, the longest text, and the labels of the speakers.
+
+    Raises
+    ------
+    UserError
+        If the folder of codes holds another codec's, the tokenizer that is there is another than
+        the options ask for, or nobody speaks.
+    """
+    manifests = {name: Path(hparams["manifest_folder"]) / f"{name}.json" for name in SPLITS}
+    report = extract_codes(
+        hparams["codec"],
+        manifests,
+        data_root,
+        hparams["codes_folder"],
+        num_workers=hparams["code_workers"],
+        device=device,
+        max_skipped=hparams["max_skipped_clips"],
+    )
+    entries = load_manifest(manifests["train"], data_root).values()
+    texts = [text for entry in entries if (text := str(entry.get("text") or "").strip())]
+    if not texts:
+        raise UserError(f"{manifests['train']} has no texts; give a corpus that has them")
+    tokenizer = _tokenizer(hparams, texts)
+    sizes = {
+        "vocabulary_size": tokenizer.vocabulary_size,
+        "codebook_size": report["codebook_size"],
+        "pitch_levels": report["pitch_levels"],
+    }
+    filled = {"codec_checksum": report["checksum"]}
+    if hparams["max_characters"] is None:
+        # What is longer than all that it was trained on, a model reads badly.
+        filled["max_characters"] = max(map(len, texts))
+    if hparams["closing_mark"] is None:
+        closed = sum(text.rstrip(" '\"”’")[-1:] in MARKS for text in texts)
+        filled["closing_mark"] = "." if closed >= CLOSED * len(texts) else ""
+    if "speakers" in hparams:
+        labels = training_labels(manifests["train"], data_root)
+        if codec.speakers:
+            # In its order. Whoever it does not know cannot be spoken by it.
+            labels = [label for label in codec.speakers if label in labels]
+        if not labels:
+            raise UserError(
+                f"{hparams['codec']} knows none of the speakers of {manifests['train']} who have a "
+                "text; give a codec that was trained on them"
+            )
+        filled["speakers"], sizes["max_speakers"] = labels, len(labels)
+    return _merged(overrides, filled, sizes)
+
+
+def prepared_hparams(hparams_file, hparams, overrides, run_opts, data_root, codec):
+    """Codes, tokenizer, and what the YAML describes with the sizes that follow from them; opens
+    the folder of the run. Every process has to call it.
+
+    Arguments
+    ---------
+    hparams_file : str
+        Path of the YAML file.
+    hparams, overrides, data_root, codec
+        See :func:`prepare_text`.
+    run_opts : RunOptions
+        SpeechBrain's.
+
+    Returns
+    -------
+    dict
+        With ``data_root``, and ``sample_rate``, the codec's.
+    """
+    device = run_opts["device"]
+    overrides = run_on_main(prepare_text, [hparams, overrides, data_root, codec, device])
+    hparams = load_hparams(hparams_file, overrides)
+    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+    return {**hparams, "data_root": data_root, "sample_rate": codec.sample_rate}
+
+
+def text_datasets(hparams, data_root):
+    """The datasets, with the model's statistics read off the training data.
+
+    Arguments
+    ---------
+    hparams : dict
+        What the YAML describes with the overrides of :func:`prepare_text`.
+    data_root : str or Path
+        What ``{data_root}`` in the manifests stands for.
+
+    Returns
+    -------
+    train, valid, test : DynamicItemDataset
+        From :func:`~waveglow_vq.training.text_to_codes.datasets.make_text_datasets`.
+    """
+    train, valid, test = make_text_datasets(
+        hparams,
+        data_root,
+        TextTokenizer(hparams["tokenizer_file"]),
+        labels=hparams.get("speakers"),
+        checksum=hparams["codec_checksum"],
+    )
+    hparams["model"].fit_statistics(
+        (len(entry["stored_tokens"]), torch.from_numpy(entry["stored_codes"]), None)
+        for entry in train.data.values()
+    )
+    return train, valid, test
+
+
+def _tokenizer(hparams, texts):
+    """The tokenizer of the run, trained if there is none."""
+    path, kind = Path(hparams["tokenizer_file"]), hparams["tokenizer"]
+    size = hparams["vocabulary_size"]
+    if not path.is_file():
+        tokenizer = train_tokenizer(texts, path, kind, size)
+        logger.info(f"{path}: {tokenizer.vocabulary_size} tokens")
+        return tokenizer
+    tokenizer = TextTokenizer(path)
+    own = tokenizer.kind, tokenizer.vocabulary_size
+    if own[0] != kind if kind == "char" else own[1] != size:
+        raise UserError(
+            f"{path} is there already, of {own[1]} tokens (kind {own[0]}), and --tokenizer {kind} "
+            f"--vocabulary_size {size} asks for another; give another --output_folder"
+        )
+    return tokenizer
+
+
+def _merged(overrides, filled, sizes):
+    """Overrides as YAML, with what is filled in, and sizes inside of the preset."""
+    yaml = ruamel.yaml.YAML()
+    merged = yaml.load(overrides) or {}
+    merged.update(filled)
+    merged["preset"] = {**(merged.get("preset") or {}), **sizes}
+    stream = io.StringIO()
+    yaml.dump(merged, stream)
+    return stream.getvalue()

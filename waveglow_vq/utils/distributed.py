@@ -1,0 +1,178 @@
+"""What processes that train together tell each other; alone, each of these functions does nothing.
+
+All of them but `is_distributed`, `world_size` and `own_rank` are collective: every process has to
+call them, in the same order. What depends on data may therefore decide over them only where it is
+the same everywhere.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from waveglow_vq.utils.devices import exact
+
+import torch
+
+
+def is_distributed():
+    """True if several processes train together."""
+    return (
+        torch.distributed.is_available()
+        and torch.distributed.is_initialized()
+        and torch.distributed.get_world_size() > 1
+    )
+
+
+def world_size():
+    """Number of processes that train together."""
+    return torch.distributed.get_world_size() if is_distributed() else 1
+
+
+def own_rank():
+    """Number of this process among them, from 0."""
+    return torch.distributed.get_rank() if is_distributed() else 0
+
+
+def all_reduce_sum(tensor):
+    """Sums `tensor` over all processes, in place, and returns it; alone, it does nothing.
+
+    The result has the same bits everywhere: each part of it is added up in one place and then sent
+    around. What is computed from it alone stays the same without being sent around again.
+    """
+    if is_distributed():
+        torch.distributed.all_reduce(tensor)
+    return tensor
+
+
+def broadcast_from_first(tensor):
+    """Gives every process the first one's `tensor`, in place, and returns it."""
+    if is_distributed():
+        torch.distributed.broadcast(tensor, src=0)
+    return tensor
+
+
+def least_everywhere(number, device):
+    """The least of all processes' whole numbers."""
+    if not is_distributed():
+        return number
+    least = torch.tensor(number, device=device)
+    torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN)
+    return int(least)
+
+
+def greatest_everywhere(numbers, device):
+    """The greatest of all processes' whole numbers, place by place, by one collective.
+
+    Example
+    -------
+    >>> greatest_everywhere([0, 15], "cpu")
+    [0, 15]
+    """
+    if not is_distributed():
+        return numbers
+    greatest = torch.tensor(numbers, device=device)
+    torch.distributed.all_reduce(greatest, torch.distributed.ReduceOp.MAX)
+    return greatest.tolist()
+
+
+def sum_everywhere(parts):
+    """Sums a dict of tensors over all processes, in double precision and by one collective.
+
+    Example
+    -------
+    >>> sum_everywhere({"frames": torch.tensor(3), "mean": torch.ones(2)})["mean"]
+    tensor([1., 1.], dtype=torch.float64)
+    """
+    parts = {name: exact(value.detach()) for name, value in parts.items()}
+    if not is_distributed():
+        return parts
+    packed = all_reduce_sum(torch.cat([value.reshape(-1) for value in parts.values()]))
+    sums = packed.split([value.numel() for value in parts.values()])
+    return {name: s.view_as(parts[name]) for name, s in zip(parts, sums, strict=True)}
+
+
+def mean_everywhere(total, count, together=True):
+    """A mean over the items of all processes, such that the gradients are right: as
+    DistributedDataParallel averages them over W processes, each process's loss is its own sum times
+    W, over the number of all items.
+
+    Arguments
+    ---------
+    total : torch.Tensor
+        This process's sum, a scalar.
+    count : torch.Tensor
+        Over how many items, a scalar.
+    together : bool
+        False where the processes do not go through the same batches, as in evaluation: the mean is
+        then this process's own, and nobody waits.
+
+    Returns
+    -------
+    mean : torch.Tensor
+        0 without items.
+
+    Example
+    -------
+    >>> mean_everywhere(torch.tensor(6.0), torch.tensor(4))
+    tensor(1.5000)
+    """
+    if not (together and is_distributed()):
+        return total / count.clamp_min(1)
+    count = all_reduce_sum(exact(count.detach()))
+    return total * (world_size() / count.clamp_min(1)).to(total.dtype)
+
+
+def gather_frames(frames, counts):
+    """The frames of all processes, in the order in which one process would have had them: samplers
+    deal the items of a batch out in turn, so item j of process r is item j * W + r of all.
+
+    Arguments
+    ---------
+    frames : torch.Tensor
+        [N, D], this process's, item by item.
+    counts : list of int
+        Frames of each item, in sum N.
+
+    Returns
+    -------
+    frames : torch.Tensor
+        [N of all processes, D], the same everywhere.
+
+    Example
+    -------
+    >>> gather_frames(torch.ones(3, 1), [2, 1]).shape
+    torch.Size([3, 1])
+    """
+    if not is_distributed():
+        return frames
+    sizes = _all_gather(torch.tensor([len(counts), len(frames)], device=frames.device))
+    items, longest = sizes.amax(dim=0).tolist()
+    padded = torch.zeros(items, dtype=torch.int64)
+    padded[: len(counts)] = torch.tensor(counts)
+    counts = _all_gather(padded.to(frames.device)).tolist()
+    padded = frames.new_zeros(longest, frames.shape[1])
+    padded[: len(frames)] = frames
+    gathered = _all_gather(padded)
+    parts = [part[: sum(count)].split(count) for part, count in zip(gathered, counts, strict=True)]
+    return torch.cat([part for item in zip(*parts, strict=True) for part in item])
+
+
+def _all_gather(tensor):
+    """[W, ...] of a tensor that has the same shape everywhere."""
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    torch.distributed.all_gather(parts, tensor.contiguous())
+    return torch.stack(parts)
+
+
+def everyones(value):
+    """What each process has, as a list in the order of the processes; every one has to call it.
+
+    Example
+    -------
+    >>> everyones(3)
+    [3]
+    """
+    if not is_distributed():
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
