@@ -18,7 +18,7 @@ help:
 	@echo "make lint      code style"
 	@echo "make bench     the measurements behind the tables of the README"
 	@echo "make venv      only the virtual environment"
-	@echo "make judges    also the speaker encoder and the recogniser that judge conversions"
+	@echo "make judges    also the speaker encoder and the recognizer that judge conversions"
 	@echo "make clean     remove what the other targets leave, except the virtual environment"
 
 venv: $(STAMP)

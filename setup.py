@@ -13,9 +13,9 @@ VERSION = re.search(
 
 TRAIN = ["tensorboard", "matplotlib", "tqdm", "webdataset>=1.0"]
 METRICS = ["matplotlib"]
-# espeakng-loader bundles the espeak-ng synthesiser (GPL-3.0-or-later), which is why it is optional.
+# espeakng-loader bundles the espeak-ng synthesizer (GPL-3.0-or-later), which is why it is optional.
 DEMO = ["espeakng-loader==0.2.4", "matplotlib", "tqdm"]
-# Speaker encoder and recogniser of the conversion diagnostics: with `make judges`, which also
+# Speaker encoder and recognizer of the conversion diagnostics: with `make judges`, which also
 # installs resemblyzer. That one cannot stand here: it requires `typing`, a package for Python 2
 # that breaks Python 3. webrtcvad-wheels is webrtcvad without its need for pkg_resources.
 JUDGES = ["pocketsphinx>=5.1", "webrtcvad-wheels>=2.0.14"]
@@ -32,7 +32,7 @@ RECIPES = {
 setup(
     name="waveglow-vq",
     version=VERSION,
-    description="WaveGlow and soft-EM vector quantisation for SpeechBrain: vocoder and codec",
+    description="WaveGlow and soft-EM vector quantization for SpeechBrain: vocoder and codec",
     long_description=README.read_text("utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -21,7 +21,7 @@ from waveglow_vq.errors import UserError
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "VCTK"
 
 # What keeps codes alive, which the published setting lacks.
-OUR_QUANTISER = (
+OUR_QUANTIZER = (
     "{temperature: relative, initialization: data, restart_after: 50, normalize_vectors: True, "
     "commitment_weight: 0.25}"
 )
@@ -36,9 +36,9 @@ SETTINGS = {
     ),
     "775 bit/s, jitter and warping": ("vq.yaml", {"time_jitter": 0.12, "mel_warp": 0.1}),
     "raw wave, 3.1 kbit/s, envelope": ("vq_wav.yaml", {"prior": "envelope"}),
-    "raw wave, 3.1 kbit/s, envelope, our quantiser": (
+    "raw wave, 3.1 kbit/s, envelope, our quantizer": (
         "vq_wav.yaml",
-        {"prior": "envelope", "preset": OUR_QUANTISER},
+        {"prior": "envelope", "preset": OUR_QUANTIZER},
     ),
     "published: raw wave, 3.1 kbit/s": ("vq_wav.yaml", {}),
 }

@@ -1,6 +1,6 @@
 """Speed of sampling: the mel vocoder in its sizes, prepared for inference, beside NVIDIA's own
 WaveGlow (from a clone of github.com/NVIDIA/waveglow, with the weights of ours, its weight
-normalisation removed) and SpeechBrain's HiFi-GAN generator.
+normalization removed) and SpeechBrain's HiFi-GAN generator.
 
 All run in one process, and their repeats take turns; reported are medians. In the same turns a
 large matrix product and a large convolution are timed in each precision: the machine's peaks.
@@ -126,7 +126,7 @@ def their_cases(ours, model, options):
 
 
 def hifigan_cases(options, features):
-    """SpeechBrain's HiFi-GAN, weight normalisation removed."""
+    """SpeechBrain's HiFi-GAN, weight normalization removed."""
     generator = HifiganGenerator(**HIFIGAN)
     generator.remove_weight_norm()
     generator = generator.eval().to(options.device)

@@ -1,15 +1,15 @@
-"""Synthetic test of the vector quantisers: do codes find clusters, at any scale of the data?
+"""Synthetic test of the vector quantizers: do codes find clusters, at any scale of the data?
 
 Data: cluster centres are standard normal in 16 dimensions, frames deviate from them by a normal
 with a standard deviation of 0.3 in each of the 16, and a random linear map spreads both over 144
-dimensions of about unit variance. A codebook that holds exactly the centres leaves a normalised
+dimensions of about unit variance. A codebook that holds exactly the centres leaves a normalized
 squared error of 0.3^2 / (1 + 0.3^2) = 0.083: the noise floor. The whole is then multiplied by the
 scale. In every case there are as many codes as clusters and 1200 steps of Adam with one learning
 rate.
 
 Cases: scale 0.1, 1 and 10 with 512 clusters; scale 1 with the codes starting far off, around the
 point (10, ..., 10); and an autoencoder of two small networks with 256 clusters, whose bottleneck of
-32 dimensions is quantised, so that the encoder moves while the codes learn.
+32 dimensions is quantized, so that the encoder moves while the codes learn.
 
 Rows: the published soft EM (fixed beta = 1, random codes, no restarts) and plain EMA start from
 random codes of standard deviation 0.1, which is kinder to them than 1; the default
@@ -34,7 +34,7 @@ CASES = {
     "scale 0.1": {"scale": 0.1},
     "scale 1": {},
     "scale 10": {"scale": 10.0},
-    "far initialisation": {"far": True},
+    "far initialization": {"far": True},
     "moving encoder": {"moving": True},
 }
 ROWS = ("published soft EM", "SoftEMQuantizer", "plain EMA", "EMAQuantizer")
@@ -55,7 +55,7 @@ def make_data(clusters, scale, seed):
 
 
 def make_quantizer(row, size, dim):
-    """The quantiser of a row of the table."""
+    """The quantizer of a row of the table."""
     if row == "SoftEMQuantizer":
         return SoftEMQuantizer(size, dim)
     if row == "EMAQuantizer":
@@ -78,7 +78,7 @@ def network(*sizes):
 
 
 def run_case(row, options, scale=1.0, far=False, moving=False):
-    """Trains one quantiser on one case; returns its epoch statistics on new frames."""
+    """Trains one quantizer on one case; returns its epoch statistics on new frames."""
     torch.manual_seed(options.seed)
     clusters = 256 if moving else 512
     draw = make_data(clusters, scale, options.seed + 1)
@@ -124,7 +124,7 @@ def cell(result):
 
 
 def table(results):
-    """Markdown: a row for each quantiser, a column for each case."""
+    """Markdown: a row for each quantizer, a column for each case."""
     cases = list(next(iter(results.values())))
     lines = ["| | " + " | ".join(cases) + " |", "|---" * (len(cases) + 1) + "|"]
     lines += [
@@ -156,7 +156,7 @@ def main(arguments=None):
             print(f"{case}, {row}: {cell(results[row][case])}, {seconds:.0f} s", file=sys.stderr)
     print(
         f"{options.steps} steps of {options.batch} frames, Adam {options.learning_rate:g}; "
-        "normalised squared error / distinct codes / codes used (error of the reconstruction)\n"
+        "normalized squared error / distinct codes / codes used (error of the reconstruction)\n"
     )
     print(table(results))
     text = json.dumps(

@@ -1,4 +1,4 @@
-"""WaveGlow with soft-EM vector quantisation, as a plugin for SpeechBrain.
+"""WaveGlow with soft-EM vector quantization, as a plugin for SpeechBrain.
 
 Import this package before `speechbrain` or `torchaudio`: it lets both be imported beside a torch
 that was built without CUDA (see `waveglow_vq.torchaudio_compat`).

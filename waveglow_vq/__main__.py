@@ -28,7 +28,7 @@ COMMANDS = {
 }
 _EPILOG = """\
 example:
-  waveglow-vq vocode results/mel_small/1234/export speech.wav resynthesised.wav
+  waveglow-vq vocode results/mel_small/1234/export speech.wav resynthesized.wav
 
 'waveglow-vq COMMAND --help' explains a command. MODEL is an export folder, which training leaves
 and import-checkpoint makes. Where INPUT is a folder, all its files are processed into a folder of
@@ -79,7 +79,7 @@ def _help(prog):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="waveglow-vq",
-        description="Vocode, code, convert and synthesise speech with trained models.",
+        description="Vocode, code, convert and synthesize speech with trained models.",
         epilog=_EPILOG,
         formatter_class=_help,
         allow_abbrev=False,

@@ -169,7 +169,7 @@ def find_ljspeech(data_folder, download=False):
 
 
 def read_metadata(file):
-    """Reads metadata.csv: lines of id|text|normalised text, or all of id|text, without header or
+    """Reads metadata.csv: lines of id|text|normalized text, or all of id|text, without header or
     quoting.
 
     The texts hold quotation marks that mean nothing, so a CSV reader would damage some.
@@ -182,7 +182,7 @@ def read_metadata(file):
     Returns
     -------
     clips : list of Clip
-        With the normalised texts; the ids in Unicode's form NFC, files of the kind wav.
+        With the normalized texts; the ids in Unicode's form NFC, files of the kind wav.
 
     Raises
     ------
@@ -202,12 +202,12 @@ def read_metadata(file):
         fields = line.split("|")
         columns = columns or len(fields)
         if len(fields) != columns or columns not in (2, 3):
-            form = {2: "id|text", 3: "id|text|normalised text"}
+            form = {2: "id|text", 3: "id|text|normalized text"}
             expected = form.get(columns, " or ".join(form.values()))
             raise UserError(
                 f"{file}, line {number}: expected {expected}, found {len(fields) - 1} pipes"
             )
-        clip_id, text, normalised = (unicodedata.normalize("NFC", fields[0]), *fields[1:], "")[:3]
+        clip_id, text, normalized = (unicodedata.normalize("NFC", fields[0]), *fields[1:], "")[:3]
         if _NO_CLIP_ID.fullmatch(clip_id):
             raise UserError(
                 f"{file}, line {number}: {clip_id!r} cannot be an id, which names a file in wavs/"
@@ -218,7 +218,7 @@ def read_metadata(file):
                 f"{file}, line {number}: the id {clip_id} is on line {seen[clip_id]} already"
             )
         seen[clip_id] = number
-        clips.append(Clip(clip_id, f"wavs/{clip_id}.wav", normalised.strip() or text.strip()))
+        clips.append(Clip(clip_id, f"wavs/{clip_id}.wav", normalized.strip() or text.strip()))
     if not clips:
         raise UserError(f"{file} is empty: it lists no clips")
     return clips

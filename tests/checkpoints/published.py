@@ -19,7 +19,7 @@ BANDS, GROUP, FLOWS, EVERY, SIZE, LAYERS, CHANNELS, TAPS = 4, 8, 5, 2, 2, 3, 8, 
 HOP = 256
 
 
-def random_tensors(seed=0, normalised=True):
+def random_tensors(seed=0, normalized=True):
     """Tensors in the current layout of NVIDIA/waveglow; every layer does something."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -33,7 +33,7 @@ def random_tensors(seed=0, normalised=True):
 
     def layer(name, outputs, inputs, taps=1, plain=False):
         weight = draw(outputs, inputs, taps, scale=(inputs * taps) ** -0.5)
-        if plain or not normalised:
+        if plain or not normalized:
             tensors[f"{name}.weight"] = weight
         else:
             tensors[f"{name}.weight_g"] = 1 + draw(outputs, 1, 1, scale=0.2)
@@ -274,7 +274,7 @@ def save_safetensors(path, tensors):
 
 
 def renamed_norms(tensors):
-    """With torch's newer names of weight normalisation."""
+    """With torch's newer names of weight normalization."""
     new = {"weight_g": "parametrizations.weight.original0"}
     new |= {"weight_v": "parametrizations.weight.original1"}
     result = {}
@@ -285,7 +285,7 @@ def renamed_norms(tensors):
 
 
 def without_norms(tensors):
-    """Weight normalisation removed, as before inference."""
+    """Weight normalization removed, as before inference."""
     result = dict(tensors)
     for name in tensors:
         if name.endswith(".weight_g"):

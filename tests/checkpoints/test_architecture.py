@@ -4,7 +4,7 @@ named in one sentence."""
 import os
 
 from waveglow_vq.checkpoints import describe_checkpoint, import_checkpoint
-from waveglow_vq.checkpoints.architecture import Architecture, expected_shapes, recognise
+from waveglow_vq.checkpoints.architecture import Architecture, expected_shapes, recognize
 from waveglow_vq.errors import UserError
 
 import pytest
@@ -102,7 +102,7 @@ def test_singular_matrices_are_named(tmp_path):
     assert "convinv.3.conv.weight is a singular matrix" in refusal(tensors, tmp_path)
 
 
-def test_rows_that_cannot_be_normalised_are_named(tmp_path):
+def test_rows_that_cannot_be_normalized_are_named(tmp_path):
     tensors = pub.random_tensors()
     tensors["WN.1.in_layers.2.weight_v"][5] = 0
     assert "WN.1.in_layers.2.weight_v has rows of zeros" in refusal(tensors, tmp_path)
@@ -120,4 +120,4 @@ def test_published_architecture():
     shapes = expected_shapes(published)
     assert sum(torch.Size(shape).numel() for shape in shapes.values()) == 87_879_272
     tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    assert recognise(tensors) == published
+    assert recognize(tensors) == published

@@ -24,7 +24,7 @@ def save_bare(path, tensors):
     return path
 
 
-# Name: how it is saved, where it is from, and whether weight normalisation stays.
+# Name: how it is saved, where it is from, and whether weight normalization stays.
 LAYOUTS = {
     "current, legacy file": (pub.save_nvidia, "NVIDIA/waveglow", True),
     "current, zip file": (
@@ -42,12 +42,12 @@ LAYOUTS = {
         "NVIDIA/waveglow",
         True,
     ),
-    "normalisation removed": (
+    "normalization removed": (
         lambda path, t: pub.save_nvidia(path, pub.without_norms(t)),
         "NVIDIA/waveglow",
         False,
     ),
-    "normalisation removed in part": (
+    "normalization removed in part": (
         lambda path, t: pub.save_nvidia(
             path,
             {n: v for n, v in pub.without_norms(t).items() if "cond" not in n}
@@ -85,7 +85,7 @@ LAYOUTS = {
         "NVIDIA/NeMo",
         True,
     ),
-    "newer names of normalisation": (
+    "newer names of normalization": (
         lambda path, t: save_bare(path, pub.renamed_norms(t)),
         "NVIDIA/waveglow",
         True,
@@ -106,7 +106,7 @@ def reference():
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layout(layout, reference, tmp_path):
-    save, source, normalised = LAYOUTS[layout]
+    save, source, normalized = LAYOUTS[layout]
     tensors, wav, mel, z, (expected_z, expected_logdet), expected_wav = reference
     path = save(tmp_path / "checkpoint.pt", tensors)
     report = import_checkpoint(path, tmp_path / "export")
@@ -121,7 +121,7 @@ def test_layout(layout, reference, tmp_path):
         "layers": pub.LAYERS,
         "channels": pub.CHANNELS,
         "kernel_size": pub.TAPS,
-        "use_weight_norm": normalised,
+        "use_weight_norm": normalized,
     }
     vocoder = WaveGlowVocoder.from_hparams(tmp_path / "export", run_opts=CPU)
     flows = vocoder.mods.model.vocoder
@@ -234,7 +234,7 @@ def test_glow_old_is_refused_by_name(tmp_path):
         describe_checkpoint(path)
 
 
-def test_alternating_halves_are_recognised_by_their_source(tmp_path, monkeypatch):
+def test_alternating_halves_are_recognized_by_their_source(tmp_path, monkeypatch):
     """A file of the time had the class under the name ``glow``; legacy files hold its source."""
     source = "class WaveGlow(torch.nn.Module):\n    if k%2 == 0:\n        pass\n"
     monkeypatch.setattr(

@@ -74,7 +74,7 @@ def test_utterances_are_the_same_each_time(corpus, features):
     first, second = dataset[1], dataset[1]
     assert first["wav"].shape == (78 * 256,) and first["mel"].shape == (79, 80)
     assert torch.equal(first["wav"], second["wav"])
-    # Dequantised: not on the grid of 16-bit samples.
+    # Dequantized: not on the grid of 16-bit samples.
     assert not torch.equal(first["wav"] * 32768, (first["wav"] * 32768).round())
 
 

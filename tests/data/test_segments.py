@@ -4,7 +4,7 @@ import math
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.audio.sound_files import SoundBytes
 from waveglow_vq.data import segments
-from waveglow_vq.data.segments import HALF_STEP, SegmentReader, dequantise, read_utterance
+from waveglow_vq.data.segments import HALF_STEP, SegmentReader, dequantize, read_utterance
 from waveglow_vq.errors import UserError
 
 import numpy as np
@@ -82,7 +82,7 @@ def test_item_is_cut_out_of_its_utterance(utterance, monkeypatch, where, around,
         assert not item["history"].any()
 
 
-def test_dequantised_by_one_step(utterance, monkeypatch):
+def test_dequantized_by_one_step(utterance, monkeypatch):
     draws(monkeypatch, 0.5, 0.5)
     item = unshifted(LogMel(), 16, 40)(utterance)
     begin = sum((place(item, utterance)[0], item["start"])) * HOP
@@ -91,8 +91,8 @@ def test_dequantised_by_one_step(utterance, monkeypatch):
     # Uniform: variance 1 / 3.
     assert noise.mean().abs() < 0.05 and abs(noise.var().item() - 1 / 3) < 0.03
     assert torch.equal(
-        dequantise(torch.zeros(9), torch.Generator().manual_seed(1)),
-        dequantise(torch.zeros(9), torch.Generator().manual_seed(1)),
+        dequantize(torch.zeros(9), torch.Generator().manual_seed(1)),
+        dequantize(torch.zeros(9), torch.Generator().manual_seed(1)),
     )
 
 

@@ -7,7 +7,7 @@ from waveglow_vq.audio.features import LogMel
 from waveglow_vq.audio.pitch import track_f0
 from waveglow_vq.demo import corpus as module
 from waveglow_vq.demo.corpus import DEMO_SPEAKERS, generate_demo_corpus, speak_demo_texts
-from waveglow_vq.demo.espeak import synthesise
+from waveglow_vq.demo.espeak import synthesize
 from waveglow_vq.demo.sentences import MAX_TEXTS
 from waveglow_vq.demo.texts import DEMO_TEXTS
 from waveglow_vq.errors import UserError
@@ -19,7 +19,7 @@ import torch
 
 
 @pytest.fixture
-def synthesiser():
+def synthesizer():
     pytest.importorskip("espeakng_loader", reason="needs pip install waveglow-vq[demo]")
 
 
@@ -36,7 +36,7 @@ def request(voice, text="The bridge is long."):
 
 
 def test_texts_fit_the_metadata_format():
-    spoken = [normalised or text for text, normalised in DEMO_TEXTS]
+    spoken = [normalized or text for text, normalized in DEMO_TEXTS]
     assert len(set(spoken)) == len(spoken) >= 60
     assert not any("|" in text or "\n" in text for pair in DEMO_TEXTS for text in pair if text)
     assert not any(character.isdigit() for text in spoken for character in text)
@@ -47,7 +47,7 @@ def test_layout(demo_corpus):
     lines = (demo_corpus / "metadata.csv").read_text("utf-8").splitlines()
     assert len(lines) == 12
     for line in lines:
-        utterance_id, text, normalised = line.split("|")
+        utterance_id, text, normalized = line.split("|")
         info = soundfile.info(demo_corpus / "wavs" / f"{utterance_id}.wav")
         assert (info.samplerate, info.channels, info.subtype) == (22050, 1, "PCM_16")
         assert 1.5 < info.duration < 8
@@ -63,7 +63,7 @@ def test_clips_look_like_recordings(demo_corpus):
         assert -62 < edge < -58  # room noise, not digital silence
 
 
-def test_generates_the_same_bits_each_time(synthesiser, tmp_path):
+def test_generates_the_same_bits_each_time(synthesizer, tmp_path):
     # The first speaker's voice is breathy, that is noisy: the harder case.
     first = generate_demo_corpus(tmp_path / "first", utterances=5, speakers=2)
     second = generate_demo_corpus(tmp_path / "second", utterances=5, speakers=2)
@@ -71,22 +71,22 @@ def test_generates_the_same_bits_each_time(synthesiser, tmp_path):
     assert len(checksums(first)) == 12
 
 
-def test_a_clip_does_not_depend_on_how_many_follow(synthesiser, tmp_path):
+def test_a_clip_does_not_depend_on_how_many_follow(synthesizer, tmp_path):
     few = checksums(generate_demo_corpus(tmp_path / "few", utterances=2))
     more = checksums(generate_demo_corpus(tmp_path / "more", utterances=4))
     assert few["wavs/DM001-0002.wav"] == more["wavs/DM001-0002.wav"]
 
 
-def test_skips_when_up_to_date(synthesiser, tmp_path, monkeypatch):
+def test_skips_when_up_to_date(synthesizer, tmp_path, monkeypatch):
     generate_demo_corpus(tmp_path, utterances=2)
     before = checksums(tmp_path)
-    monkeypatch.setattr(module, "synthesise", lambda *_: pytest.fail("generated again"))
+    monkeypatch.setattr(module, "synthesize", lambda *_: pytest.fail("generated again"))
     generate_demo_corpus(tmp_path, utterances=2)
     assert checksums(tmp_path) == before
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "interrupt"])
-def test_repairs_a_damaged_corpus(synthesiser, tmp_path, damage):
+def test_repairs_a_damaged_corpus(synthesizer, tmp_path, damage):
     generate_demo_corpus(tmp_path, utterances=3)
     before = checksums(tmp_path)
     clip = tmp_path / "wavs" / "DM001-0002.wav"
@@ -100,14 +100,14 @@ def test_repairs_a_damaged_corpus(synthesiser, tmp_path, damage):
     assert checksums(tmp_path) == before
 
 
-def test_fewer_utterances_leave_no_stale_clips(synthesiser, tmp_path):
+def test_fewer_utterances_leave_no_stale_clips(synthesizer, tmp_path):
     generate_demo_corpus(tmp_path, utterances=4)
     generate_demo_corpus(tmp_path, utterances=2)
     clips = sorted(file.name for file in (tmp_path / "wavs").iterdir())
     assert clips == ["DM001-0001.wav", "DM001-0002.wav"]
 
 
-def test_never_touches_files_that_are_not_its_own(synthesiser, tmp_path):
+def test_never_touches_files_that_are_not_its_own(synthesizer, tmp_path):
     folder, outside = tmp_path / "corpus", tmp_path / "outside.wav"
     generate_demo_corpus(folder, utterances=2)
     outside.write_text("keep")
@@ -129,7 +129,7 @@ def test_refuses_a_folder_with_another_corpus(tmp_path, layout, name):
     assert (tmp_path / name).read_text() == "theirs"
 
 
-def test_vctk_layout(synthesiser, tmp_path):
+def test_vctk_layout(synthesizer, tmp_path):
     folder = generate_demo_corpus(tmp_path / "vctk", utterances=3, speakers=2, layout="vctk")
     names = {f"{name}/{name}_{i:03d}" for name in ("DM001", "DM002") for i in (1, 2, 3)}
     assert set(checksums(folder)) == (
@@ -137,12 +137,12 @@ def test_vctk_layout(synthesiser, tmp_path):
         | {f"wav48/{name}.wav" for name in names}
         | {f"txt/{name}.txt" for name in names}
     )
-    # What is spoken, so that a recogniser can be judged by it: the same for all speakers.
-    for speaker, (index, (text, normalised)) in itertools.product(
+    # What is spoken, so that a recognizer can be judged by it: the same for all speakers.
+    for speaker, (index, (text, normalized)) in itertools.product(
         ("DM001", "DM002"), enumerate(DEMO_TEXTS[:3])
     ):
         written = (folder / "txt" / speaker / f"{speaker}_{index + 1:03d}.txt").read_text("utf-8")
-        assert written == (normalised or text) + "\n"
+        assert written == (normalized or text) + "\n"
     rows = [row.split() for row in (folder / "speaker-info.txt").read_text().splitlines()]
     assert rows[0] == ["ID", "AGE", "GENDER", "ACCENTS", "REGION"]
     assert [(row[0], row[2]) for row in rows[1:]] == [("DM001", "F"), ("DM002", "M")]
@@ -154,7 +154,7 @@ def test_vctk_layout(synthesiser, tmp_path):
         assert same.read_bytes() == clip.read_bytes()
 
 
-def test_vctk_layout_is_skipped_repaired_and_shrunk(synthesiser, tmp_path, monkeypatch):
+def test_vctk_layout_is_skipped_repaired_and_shrunk(synthesizer, tmp_path, monkeypatch):
     generate_demo_corpus(tmp_path, utterances=2, speakers=2, layout="vctk")
     before = checksums(tmp_path)
     (tmp_path / "txt" / "DM002" / "DM002_001.txt").write_text("other words")
@@ -163,11 +163,11 @@ def test_vctk_layout_is_skipped_repaired_and_shrunk(synthesiser, tmp_path, monke
     generate_demo_corpus(tmp_path, utterances=2, speakers=1, layout="vctk")
     assert not list(tmp_path.rglob("DM002*"))
     with monkeypatch.context() as patched:
-        patched.setattr(module, "synthesise", lambda *_: pytest.fail("generated again"))
+        patched.setattr(module, "synthesize", lambda *_: pytest.fail("generated again"))
         generate_demo_corpus(tmp_path, utterances=2, speakers=1, layout="vctk")
 
 
-def test_another_layout_replaces_the_first_one(synthesiser, tmp_path):
+def test_another_layout_replaces_the_first_one(synthesizer, tmp_path):
     generate_demo_corpus(tmp_path, utterances=1, speakers=2, layout="vctk")
     (tmp_path / "txt" / "notes.txt").write_text("keep")
     generate_demo_corpus(tmp_path, utterances=1)
@@ -176,7 +176,7 @@ def test_another_layout_replaces_the_first_one(synthesiser, tmp_path):
     assert not (tmp_path / "wav48").exists() and not (tmp_path / "txt" / "DM001").exists()
 
 
-def test_other_voices_replace_those_of_an_earlier_version(synthesiser, tmp_path, monkeypatch):
+def test_other_voices_replace_those_of_an_earlier_version(synthesizer, tmp_path, monkeypatch):
     generate_demo_corpus(tmp_path, utterances=1, speakers=2)
     before = checksums(tmp_path)
     monkeypatch.setattr(module, "DEMO_SPEAKERS", (DEMO_SPEAKERS[0], DEMO_SPEAKERS[3]))
@@ -198,19 +198,19 @@ def test_refuses_an_unknown_layout(tmp_path):
 
 
 @pytest.mark.parametrize("voice", ["no-such-language", "en-us+no_such_variant"])
-def test_a_wrong_voice_is_an_error(synthesiser, voice):
+def test_a_wrong_voice_is_an_error(synthesizer, voice):
     # The first utterance loads a good voice, which espeak-ng by itself would go on using.
     with pytest.raises(UserError, match=voice.replace("+", r"\+")):
-        synthesise([request("en-us"), request(voice)])
+        synthesize([request("en-us"), request(voice)])
 
 
-def test_all_speakers_sound_different(synthesiser):
-    clips = synthesise([request(speaker.voice) for speaker in DEMO_SPEAKERS])
+def test_all_speakers_sound_different(synthesizer):
+    clips = synthesize([request(speaker.voice) for speaker in DEMO_SPEAKERS])
     assert all(len(clip) > 10_000 for clip in clips)
     assert len({clip.tobytes() for clip in clips}) == len(DEMO_SPEAKERS)
 
 
-def test_the_first_speakers_differ_clearly(synthesiser):
+def test_the_first_speakers_differ_clearly(synthesizer):
     """In pitch and in the shape of their spectra, and there are two women and two men."""
     pitches, spectra = [], []
     for speaker in range(4):
@@ -228,7 +228,7 @@ def test_the_first_speakers_differ_clearly(synthesiser):
         assert (pitch > 150) == (identity.gender == "F")
 
 
-def test_without_the_synthesiser_it_says_what_to_install(tmp_path, monkeypatch, capsys):
+def test_without_the_synthesizer_it_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)  # import raises ImportError
     with pytest.raises(SystemExit) as exit:
         module.main([str(tmp_path), "--utterances", "1"])
@@ -237,7 +237,7 @@ def test_without_the_synthesiser_it_says_what_to_install(tmp_path, monkeypatch, 
     assert message.startswith("error: ") and "pip install waveglow-vq[demo]" in message
 
 
-def test_command_line(synthesiser, tmp_path, capsys):
+def test_command_line(synthesizer, tmp_path, capsys):
     module.main([str(tmp_path), "--utterances", "2", "--speakers", "2"])
     assert capsys.readouterr().out == f"{tmp_path}: 4 clips\n"
     assert len((tmp_path / "metadata.csv").read_text().splitlines()) == 4

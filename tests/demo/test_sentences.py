@@ -22,10 +22,10 @@ def test_a_text_does_not_depend_on_how_many_follow_or_on_the_callers_random_numb
 
 
 def test_they_can_be_written_to_metadata_and_spoken():
-    for text, normalised in demo_texts(3000):
+    for text, normalized in demo_texts(3000):
         assert not re.search(r"[|\n{}]", text)
         assert text[0].isupper() and text[-1] in ".?!"
-        spoken = normalised or text
+        spoken = normalized or text
         assert not re.search(r"\d", spoken)
         assert 20 <= len(spoken) <= 160
     assert any(re.search(r"\d", text) for text, _ in demo_texts(200)[64:])
@@ -33,8 +33,8 @@ def test_they_can_be_written_to_metadata_and_spoken():
 
 def test_every_word_is_met_several_times():
     words = {}
-    for text, normalised in demo_texts(2064)[64:]:
-        for word in re.findall(r"[a-z']+", (normalised or text).lower()):
+    for text, normalized in demo_texts(2064)[64:]:
+        for word in re.findall(r"[a-z']+", (normalized or text).lower()):
             words[word] = words.get(word, 0) + 1
     assert len(words) > 500
     assert sum(count >= 3 for count in words.values()) > 0.97 * len(words)

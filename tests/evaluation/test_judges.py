@@ -13,7 +13,7 @@ from waveglow_vq.evaluation.judges import (
     cosine,
     count_errors,
     error_rates,
-    normalise_text,
+    normalize_text,
 )
 
 import pytest
@@ -52,7 +52,7 @@ def speech():
 
 
 @pytest.mark.parametrize(
-    "text,normalised",
+    "text,normalized",
     [
         ("Please call Stella.", "please call stella"),
         ("  It's  the speaker's; don't! ", "it's the speaker's don't"),
@@ -61,8 +61,8 @@ def speech():
         ("...", ""),
     ],
 )
-def test_normalised_text(text, normalised):
-    assert normalise_text(text) == normalised
+def test_normalized_text(text, normalized):
+    assert normalize_text(text) == normalized
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_level_is_matched(wav):
     assert match_level(wav, -0.5 * wav, "least_squares")[1] == pytest.approx(-2.0)
 
 
-def test_least_squares_minimises_the_error(wav):
+def test_least_squares_minimizes_the_error(wav):
     noisy = 0.3 * wav + 0.02 * torch.randn(len(wav), generator=torch.Generator().manual_seed(0))
     scaled, gain = match_level(wav, noisy, "least_squares")
     error = (wav - scaled).square().sum()

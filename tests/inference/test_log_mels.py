@@ -56,8 +56,8 @@ def test_ranges_that_are_unlikely_are_said(caplog, mel):
     features = LogMel()
     for other, words in (
         (mel / np.log(10), "in log10, multiply it by ln(10) = 2.303"),
-        (mel.exp() / 9, "linear or normalised"),
-        (mel + 9, "normalised, undo that"),
+        (mel.exp() / 9, "linear or normalized"),
+        (mel + 9, "normalized, undo that"),
         (mel * DB + 80, "in dB"),
     ):
         assert words in said(caplog, other)

@@ -2,7 +2,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.batches import crop_frames, draw_noise, masked_l1
 from waveglow_vq.lobes.conditioners.base import MelConditioner
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
-from waveglow_vq.lobes.conditioners.pitch_condition import normalise_pitch
+from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
 from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner
 from waveglow_vq.lobes.flows.waveglow import WaveGlow
@@ -12,7 +12,7 @@ from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
 import pytest
 import torch
 
-from tests.lobes.flows.transform_base import random_tensor, randomised, tiny_features
+from tests.lobes.flows.transform_base import random_tensor, randomized, tiny_features
 
 HOP = 16
 
@@ -68,7 +68,7 @@ def build(
         speakers = SpeakerCondition(4, channels)
     flows = WaveGlow(features, **vocoder)
     model = WaveGlowVQ(conditioner, flows, speakers=speakers, **(options or {}))
-    return randomised(model, 0.1) if random else model.double()
+    return randomized(model, 0.1) if random else model.double()
 
 
 def utterances(*frames, seed=0):
@@ -120,7 +120,7 @@ def speakers(options, items=2, frames=8):
         log_f0 = 5 + 0.2 * random_tensor(items, frames, seed=9)
         log_f0 = log_f0 * (torch.arange(frames) % 5 != 2)
         statistics = torch.tensor([[5.0, 0.2]]).double().expand(items, 2)
-        arguments["pitch"] = normalise_pitch(log_f0, statistics)
+        arguments["pitch"] = normalize_pitch(log_f0, statistics)
     return arguments
 
 
@@ -190,7 +190,7 @@ def test_segment_with_history_is_the_crop_of_the_utterance(options):
     features = tiny_features()
     vocoder = {"group_size": 4, "layers": 2, "channels": 6, "early_every": 1, "early_size": 1}
     vocoder = WaveGlow(features, 8, envelope={"order": 40}, **{**vocoder, "flows": 2, **options})
-    model = randomised(
+    model = randomized(
         WaveGlowVQ(MelConditioner(features, 8, layers=1, kernel_size=1), vocoder), 0.2
     ).eval()
     wav, mel, *_ = utterances(20, 20)

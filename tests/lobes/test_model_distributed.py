@@ -13,7 +13,7 @@ from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
 import pytest
 import torch
 
-from tests.lobes.flows.transform_base import randomised, tiny_features
+from tests.lobes.flows.transform_base import randomized, tiny_features
 from tests.lobes.quantizers.quantizer_tools import assert_same
 
 HOP, SEGMENT, ITEMS, STEPS = 16, 4, 4, 9
@@ -49,7 +49,7 @@ def build(quantizer_class=SoftEMQuantizer, local="mel_vq"):
         speaker_channels=3 if speakers else 0,
     )
     weight = 0.1 if speakers else 0.0
-    return randomised(
+    return randomized(
         WaveGlowVQ(conditioner, flows, speakers=speakers, adversary_weight=weight), 0.2
     )
 
@@ -178,7 +178,7 @@ def test_a_saved_model_goes_on_bit_for_bit(quantizer_class, tmp_path):
     assert int(model.conditioner.steps) == 7
 
 
-def test_without_a_quantiser_nothing_follows_a_step():
+def test_without_a_quantizer_nothing_follows_a_step():
     model = build(None, "mel")
     assert model.after_optimizer_step() == model.after_optimizer_step(taken=False) == 0
     assert model.training_state() == {}

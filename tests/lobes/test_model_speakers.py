@@ -5,7 +5,7 @@ from waveglow_vq.lobes.batches import masked_l1
 from waveglow_vq.lobes.conditioners import mel_vq
 from waveglow_vq.lobes.conditioners.base import MelConditioner
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
-from waveglow_vq.lobes.conditioners.pitch_condition import normalise_pitch
+from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
 from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner
 from waveglow_vq.lobes.flows.waveglow import WaveGlow
@@ -15,7 +15,7 @@ from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
 import pytest
 import torch
 
-from tests.lobes.flows.transform_base import random_tensor, randomised, tiny_features
+from tests.lobes.flows.transform_base import random_tensor, randomized, tiny_features
 
 HOP, CHANNELS = 16, 3
 FULL = {
@@ -63,7 +63,7 @@ def build(local="mel_vq", source="table", switches=FULL, quantizer=None, dropout
         encoder = {"features": features, "encoder_channels": 6, "encoder_layers": 1}
         speakers = SpeakerCondition(4, channels, source, dropout, **encoder)
         speakers.set_f0_statistics([[4.7, 0.1], [5.3, 0.3], [5.0, 0.2], [5.1, 0.2]])
-    model = randomised(WaveGlowVQ(conditioner, flows, speakers=speakers, **options), 0.2)
+    model = randomized(WaveGlowVQ(conditioner, flows, speakers=speakers, **options), 0.2)
     if source == "encoder":
         model.speakers.set_centroids(random_tensor(4, channels, seed=3))
     return model
@@ -77,7 +77,7 @@ def batch(model, frames=8):
     if model.uses_pitch:
         log_f0 = 5 + 0.2 * random_tensor(2, frames + 1, seed=9)
         log_f0 = log_f0 * (torch.arange(frames + 1) % 5 != 2)
-        inputs["pitch"] = normalise_pitch(log_f0, torch.tensor([[5.0, 0.2]]).double())
+        inputs["pitch"] = normalize_pitch(log_f0, torch.tensor([[5.0, 0.2]]).double())
     return inputs
 
 

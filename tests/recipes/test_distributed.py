@@ -76,7 +76,7 @@ def test_processes_train_what_one_with_the_whole_batch_trains(
     print(f"greatest relative difference after 20 steps: {difference:.1e} ({name})")
     assert difference < 1e-5, f"{name} differs by {difference:.1e}"
     for stage in ("train", "valid", "test"):
-        # The quantiser's own losses are relative to a batch, and batches are others in evaluation.
+        # The quantizer's own losses are relative to a batch, and batches are others in evaluation.
         for term in ["nll"] + ["mel_l1", "normalized_mse", "perplexity"] * (yaml == "vq"):
             ours, theirs = logged(several, f"{stage} {term}"), logged(one, f"{stage} {term}")
             assert ours == pytest.approx(theirs, rel=2e-3), f"{stage} {term}"

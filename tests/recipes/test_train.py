@@ -254,7 +254,7 @@ def test_best_checkpoint_is_chosen_by_what_can_be_compared_across_epochs(command
     assert type(meta[VALID_LOSS]) is float
     log = (Path(brain.hparams.output_folder) / "train_log.txt").read_text("utf-8")
     valid = {k: float(v) for k, v in re.findall(r"valid (\w+): ([-+.e\d]+)", log.splitlines()[0])}
-    # Without the quantiser's own losses, which are relative to the state of the codes.
+    # Without the quantizer's own losses, which are relative to the state of the codes.
     assert meta[VALID_LOSS] == pytest.approx(valid["nll"] + valid["mel_l1"], abs=2e-3)
     assert abs(meta[VALID_LOSS] - valid["loss"]) > 1e-2
 

@@ -335,12 +335,12 @@ def test_known_speakers_get_their_vectors_from_the_whole_encoder(command):
     torch.testing.assert_close(again["speakers.centroids"], centroids)
 
 
-# ---- quantising later
+# ---- quantizing later
 
 
 @pytest.mark.slow
 def test_the_start_step_of_the_codes_is_in_the_checkpoint(command, monkeypatch):
-    """A run that goes on does not begin to pass the quantiser by again."""
+    """A run that goes on does not begin to pass the quantizer by again."""
     steps, batch_end = [], MultiSpeakerBrain.on_fit_batch_end
 
     def noting(self, *arguments):

@@ -90,13 +90,13 @@ def test_what_is_left_out_is_named():
 
 
 @pytest.mark.parametrize("pair", [pair for pair in DEMO_TEXTS if pair[1]])
-def test_written_demo_texts_are_spoken_as_their_normalised_form(pair):
+def test_written_demo_texts_are_spoken_as_their_normalized_form(pair):
     written, spoken = map(normalize_text, pair)
     # The demo texts were written with the British "two hundred and twelve".
     assert written == spoken.replace("hundred and ", "hundred ")
 
 
-def test_normalised_text_stays_and_has_spoken_symbols_only():
+def test_normalized_text_stays_and_has_spoken_symbols_only():
     for text in random_texts(1500, seed=1):
         spoken = normalize_text(text)
         assert normalize_text(spoken) == spoken, text

@@ -27,7 +27,7 @@ def model_file(tmp_path_factory):
     return path
 
 
-def test_tokens_become_the_normalised_text_again(tokenizer):
+def test_tokens_become_the_normalized_text_again(tokenizer):
     others = ["A 2nd, quick brown fox!", "don't you; know?", "re-enter - or not", "z" * 5000]
     for text in TEXTS + others:
         tokens = tokenizer.encode(text)
@@ -58,7 +58,7 @@ def test_both_kinds_are_made(tmp_path):
     assert kinds == ["char", "bpe"]
 
 
-def test_text_that_is_normalised_already_is_taken_as_it_is(tokenizer):
+def test_text_that_is_normalized_already_is_taken_as_it_is(tokenizer):
     spoken = "the b b c at nine thirty"
     assert tokenizer.encode(spoken, normalized=True) == tokenizer.encode("the BBC at 9:30")
     with pytest.raises(UserError, match="'B', '9', '3', '0' were in none"):

@@ -1,4 +1,4 @@
-"""Sound files of any length in constant memory: read, analysed and written block by block.
+"""Sound files of any length in constant memory: read, analyzed and written block by block.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -23,7 +23,7 @@ from waveglow_vq.utils.windows import Buffer
 import soundfile
 import torch
 
-# Seconds of sound that are read, resampled and analysed at once.
+# Seconds of sound that are read, resampled and analyzed at once.
 BLOCK_SECONDS = 5.0
 
 

@@ -1,6 +1,6 @@
 """Fundamental frequency of speech, and how well a reconstruction keeps it.
 
-The tracker follows Talkin, "A robust algorithm for pitch tracking (RAPT)", 1995: normalised
+The tracker follows Talkin, "A robust algorithm for pitch tracking (RAPT)", 1995: normalized
 cross-correlation finds a few candidate periods per frame, dynamic programming links them.
 On nine clips of LJSpeech it differs from probabilistic YIN (librosa.pyin) by 7 cents in the
 median; 99 % of the frames that both call voiced agree within two semitones. It takes a twentieth
@@ -177,7 +177,7 @@ def voicing_error(reference, estimate, sample_rate=22050):
 
 
 def _correlation(wav, sample_rate, hop_length, frames, f0_min, f0_max):
-    """Normalised cross-correlation of a frame with itself one period later.
+    """Normalized cross-correlation of a frame with itself one period later.
 
         nccf(l) = <x, x_l> / sqrt((|x|^2 + floor) (|x_l|^2 + floor)),   x_l[n] = x[n + l]
 

@@ -45,7 +45,7 @@ class Architecture(NamedTuple):
     use_weight_norm: bool
 
 
-def recognise(tensors):
+def recognize(tensors):
     """The architecture that the shapes of the tensors show.
 
     Arguments
@@ -77,8 +77,8 @@ def recognise(tensors):
                 "flows before it"
             )
     layers = numbered(tensors, "WN.0.in_layers.")
-    normalised = "WN.0.in_layers.0.weight_v" in tensors
-    first = "WN.0.in_layers.0." + ("weight_v" if normalised else "weight")
+    normalized = "WN.0.in_layers.0.weight_v" in tensors
+    first = "WN.0.in_layers.0." + ("weight_v" if normalized else "weight")
     channels, kernel_size = _shape(tensors, first)[1:]
     if kernel_size % 2 == 0:
         raise UserError(f"the tensor {first} has a kernel of {kernel_size} taps, an even number")
@@ -97,7 +97,7 @@ def recognise(tensors):
         layers,
         channels,
         kernel_size,
-        normalised,
+        normalized,
     )
 
 
@@ -126,9 +126,9 @@ def expected_shapes(architecture):
         "upsample.bias": (a.n_mels,),
     }
 
-    def layer(name, outputs, inputs, taps=1, normalised=a.use_weight_norm):
+    def layer(name, outputs, inputs, taps=1, normalized=a.use_weight_norm):
         weight = (outputs, inputs, taps)
-        if normalised:
+        if normalized:
             shapes[f"{name}.weight_g"] = (outputs, 1, 1)
             shapes[f"{name}.weight_v"] = weight
         else:
@@ -146,7 +146,7 @@ def expected_shapes(architecture):
             outputs = 2 * a.channels if i < a.layers - 1 else a.channels
             layer(f"WN.{k}.res_skip_layers.{i}", outputs, a.channels)
         layer(f"WN.{k}.cond_layer", 2 * a.channels * a.layers, a.n_mels * a.group_size)
-        layer(f"WN.{k}.end", size, a.channels, normalised=False)
+        layer(f"WN.{k}.end", size, a.channels, normalized=False)
     return shapes
 
 
@@ -200,7 +200,7 @@ def check_values(tensors):
         if not bool(torch.isfinite(tensor).all()):
             raise UserError(f"the tensor {name} holds NaN or infinity")
         if name.endswith("weight_v") and bool((tensor.flatten(1).norm(dim=1) == 0).any()):
-            raise UserError(f"the tensor {name} has rows of zeros, which cannot be normalised")
+            raise UserError(f"the tensor {name} has rows of zeros, which cannot be normalized")
         if name.startswith("convinv."):
             matrix = tensor[..., 0].double()
             # Rank in the precision of fp32, in which the model runs.
@@ -248,7 +248,7 @@ def stated_by_module(module):
 
 
 def without_mixed_norms(tensors):
-    """Takes weight normalisation away, exactly, if it is in some layers and not in others.
+    """Takes weight normalization away, exactly, if it is in some layers and not in others.
 
     Arguments
     ---------

@@ -19,7 +19,7 @@ from waveglow_vq.checkpoints.architecture import (
     check_shapes,
     check_stated,
     check_values,
-    recognise,
+    recognize,
     stated_by_config,
     stated_by_module,
     without_mixed_norms,
@@ -111,7 +111,7 @@ def import_checkpoint(path, export_folder, sigma=None):
     ``WaveGlowVocoder.from_hparams`` loads.
 
     Nothing in the file is run, and every tensor is accounted for. Half precision becomes fp32;
-    weight normalisation stays if every layer has it. The model computes exactly what the published
+    weight normalization stays if every layer has it. The model computes exactly what the published
     one does.
 
     Arguments
@@ -199,7 +199,7 @@ def read_checkpoint(path):
         tensors = {name: t.float() for name, t in read_tensors(contents, found).items()}
         join_layers(tensors)
         without_mixed_norms(tensors)
-        architecture = recognise(tensors)
+        architecture = recognize(tensors)
         check_shapes(tensors, architecture)
         check_values(tensors)
         check_stated(stated, architecture)

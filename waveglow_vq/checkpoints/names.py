@@ -24,7 +24,7 @@ LAYERS = {
     "end": "end",
 }
 OURS = {ours: theirs for theirs, ours in LAYERS.items()}
-# The two tensors of weight normalisation: theirs, and torch's newer ones, which are ours.
+# The two tensors of weight normalization: theirs, and torch's newer ones, which are ours.
 NORMS = {
     "weight_g": "parametrizations.weight.original0",
     "weight_v": "parametrizations.weight.original1",
@@ -153,7 +153,7 @@ def numbered(names, prefix):
 
 def join_layers(tensors):
     """Joins layers that older checkpoints keep apart; along the outputs, to which weight
-    normalisation belongs too, so that nothing changes.
+    normalization belongs too, so that nothing changes.
 
     ``cond_layers.i`` of all layers become ``cond_layer``; ``res_layers.i`` and ``skip_layers.i``
     become ``res_skip_layers.i``.

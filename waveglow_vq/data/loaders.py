@@ -18,7 +18,7 @@ from waveglow_vq.data.shards.format import read_shards, sound_source
 from waveglow_vq.data.shards.stream import ShardLoader
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.conditioners.pitch_condition import normalise_pitch
+from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.utils.distributed import world_size
 
 import torch
@@ -81,7 +81,7 @@ def make_datasets(hparams, data_root, speakers=None):
 
 class SpeakerItems(NamedTuple):
     """What batches tell of speakers: ``speaker``, the number; with ``pitch`` also ``pitch``
-    ``[frames, 2]``, see :func:`~waveglow_vq.lobes.conditioners.pitch_condition.normalise_pitch`,
+    ``[frames, 2]``, see :func:`~waveglow_vq.lobes.conditioners.pitch_condition.normalize_pitch`,
     and ``f0_statistics`` ``[2]``; with ``reference`` also ``reference`` ``[frames, n_mels]``, from
     any utterance of the speaker in training, and from the utterance itself in evaluation.
 
@@ -115,7 +115,7 @@ class SpeakerItems(NamedTuple):
             statistics = self.speakers.f0_statistics[number]
         log_f0 = read_pitch(source(entry["pitch_path"]))
         log_f0 = F.pad(log_f0[first_frame : first_frame + frames], (0, frames))[:frames]
-        return [number, normalise_pitch(log_f0[None], statistics[None])[0], statistics]
+        return [number, normalize_pitch(log_f0[None], statistics[None])[0], statistics]
 
     def check(self, manifest, data):
         """Raises a UserError if an entry of a manifest lacks what the items come from."""
@@ -215,7 +215,7 @@ class UtteranceDataset(DynamicItemDataset):
 
 
 def utterance_dataset(manifest, data_root, features, max_utterances=None, speakers=None):
-    """Evaluation data: whole utterances, with the same dequantisation noise each time.
+    """Evaluation data: whole utterances, with the same dequantization noise each time.
 
     Arguments
     ---------

@@ -18,14 +18,14 @@ HALF_STEP = 0.5 / 32768
 EDGE_FRAMES = 8
 
 
-def dequantise(wav, generator=None):
-    """Adds uniform noise of one quantisation step, so that the density of 16-bit samples exists;
+def dequantize(wav, generator=None):
+    """Adds uniform noise of one quantization step, so that the density of 16-bit samples exists;
     without it a flow can make the likelihood of digital silence infinite.
 
     Example
     -------
     >>> import torch
-    >>> bool(dequantise(torch.zeros(1000)).abs().max() <= 0.5 / 32768)
+    >>> bool(dequantize(torch.zeros(1000)).abs().max() <= 0.5 / 32768)
     True
     """
     noise = torch.rand(wav.shape, generator=generator, device=wav.device)
@@ -102,7 +102,7 @@ class SegmentReader:
         Returns
         -------
         dict
-            ``wav`` ``[segment_frames * hop]`` and ``history`` ``[history]``, dequantised;
+            ``wav`` ``[segment_frames * hop]`` and ``history`` ``[history]``, dequantized;
             ``mel`` ``[context_frames, n_mels]`` (fewer for a shorter utterance), time first for
             SpeechBrain's padding; ``start``, the frame of ``mel`` on which ``wav`` begins;
             ``first_frame``, the file's own frame that is nearest to the first one of ``mel``.
@@ -162,12 +162,12 @@ class SegmentReader:
         return lowest + _random_below(highest - lowest + 1, generator), context
 
     def _segment(self, clip, begin, generator):
-        """History and segment that begin on frame ``begin``, dequantised, and the loudness of the
+        """History and segment that begin on frame ``begin``, dequantized, and the loudness of the
         segment in dBFS. Before the clip there are zeros, as the envelope flow has it."""
         position, hop = begin * self.features.hop_length, self.features.hop_length
         end = position + self.segment_frames * hop
         wav, missing = clip.read(position - self.history, end)
-        wav = F.pad(dequantise(wav, generator), (missing, 0))
+        wav = F.pad(dequantize(wav, generator), (missing, 0))
         return wav, _dbfs(wav[self.history :].square().mean())
 
     def _audible_begin(self, clip, generator):
@@ -201,12 +201,12 @@ def read_utterance(source, features, generator=None):
     features : LogMel
         The feature contract.
     generator : torch.Generator
-        Source of the dequantisation noise.
+        Source of the dequantization noise.
 
     Returns
     -------
     dict
-        ``wav``, dequantised and cut to whole hops; ``mel`` ``[1 + samples // hop, n_mels]`` of
+        ``wav``, dequantized and cut to whole hops; ``mel`` ``[1 + samples // hop, n_mels]`` of
         the utterance as it is on disk.
     """
     samples = check_sound(source, features.sample_rate)
@@ -215,7 +215,7 @@ def read_utterance(source, features, generator=None):
     wav, _ = _Clip(source, 0, samples).read(0, samples)
     mel = features(wav[None])[0].T
     wav = wav[: samples // features.hop_length * features.hop_length]
-    return {"wav": dequantise(wav, generator), "mel": mel}
+    return {"wav": dequantize(wav, generator), "mel": mel}
 
 
 def check_sound(source, sample_rate):

@@ -2,7 +2,7 @@
 
     python -m waveglow_vq.demo.corpus demo_data --utterances 64
 
-writes `demo_data/metadata.csv` (id|text|normalised text) and `demo_data/wavs/DM001-0001.wav`, ...
+writes `demo_data/metadata.csv` (id|text|normalized text) and `demo_data/wavs/DM001-0001.wav`, ...
 (22050 Hz, mono, 16 bit), as LJSpeech has it. DM001 is the first synthetic speaker; with
 `--speakers 2` there is also DM002, and so on. With `--layout vctk` the same clips lie as in VCTK
 0.80: `wav48/DM001/DM001_001.wav`, `txt/DM001/DM001_001.txt` and `speaker-info.txt`. All speakers
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.demo.espeak import SAMPLE_RATE, synthesise
+from waveglow_vq.demo.espeak import SAMPLE_RATE, synthesize
 from waveglow_vq.demo.sentences import MAX_TEXTS, demo_texts
 from waveglow_vq.errors import UserError, cli_errors
 
@@ -105,18 +105,18 @@ def speak_demo_texts(speaker, utterances, on_utterance=None):
     """
     identity = DEMO_SPEAKERS[speaker]
     requests = []
-    for index, (text, normalised) in enumerate(demo_texts(utterances)):
+    for index, (text, normalized) in enumerate(demo_texts(utterances)):
         # Nobody speaks every sentence alike: tempo and pitch vary a little, in a fixed pattern.
         requests.append(
             {
-                "text": normalised or text,
+                "text": normalized or text,
                 "voice": identity.voice,
                 "rate": identity.rate + (7 * index) % 19 - 9,
                 "pitch": identity.pitch + (5 * index) % 11 - 5,
                 "range": identity.range,
             }
         )
-    speech = synthesise(requests, on_utterance)
+    speech = synthesize(requests, on_utterance)
     return [
         _record(np.frombuffer(samples, dtype=np.int16), seed=(VERSION, speaker, index))
         for index, samples in enumerate(speech)
@@ -158,7 +158,7 @@ def generate_demo_corpus(output_folder, utterances=64, speakers=1, layout="ljspe
     Raises
     ------
     waveglow_vq.errors.UserError
-        If a number is out of range, if the folder holds another corpus, or if the synthesiser
+        If a number is out of range, if the folder holds another corpus, or if the synthesizer
         (espeakng-loader) is not installed.
 
     Example
@@ -232,7 +232,7 @@ def _clip_name(speaker, index, layout):
 
 def _text_files(utterances, speakers, layout):
     """Names and contents of everything that is not sound."""
-    texts = [(text, normalised or text) for text, normalised in demo_texts(utterances)]
+    texts = [(text, normalized or text) for text, normalized in demo_texts(utterances)]
     if layout == "ljspeech":
         rows = [
             f"{Path(_clip_name(speaker, index, layout)).stem}|{text}|{spoken}\n"

@@ -1,10 +1,10 @@
-"""Speech from the espeak-ng synthesiser, the same bits every time.
+"""Speech from the espeak-ng synthesizer, the same bits every time.
 
 espeak-ng carries state from one utterance to the next, so the same call made twice in one process
 gives different samples, while the same sequence of calls in a fresh process gives the same ones,
 provided that its generator of breath noise has a fixed seed (without it, breathy voices differ).
-`synthesise` therefore runs this very file as a program in a process of its own, with nothing but
-the standard library. The synthesiser itself comes with the package espeakng-loader of the
+`synthesize` therefore runs this very file as a program in a process of its own, with nothing but
+the standard library. The synthesizer itself comes with the package espeakng-loader of the
 `[demo]` extra; it is licensed under GPL-3.0-or-later and is no part of this package.
 """
 
@@ -25,7 +25,7 @@ _CHARS_UTF8 = 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
 
 
-def synthesise(utterances, on_utterance=None):
+def synthesize(utterances, on_utterance=None):
     """Speaks a sequence of utterances in a fresh process.
 
     Arguments
@@ -53,7 +53,7 @@ def synthesise(utterances, on_utterance=None):
         import espeakng_loader
     except ImportError:
         raise UserError(
-            "the demo corpus needs a speech synthesiser: pip install waveglow-vq[demo]"
+            "the demo corpus needs a speech synthesizer: pip install waveglow-vq[demo]"
         ) from None
     with tempfile.TemporaryDirectory() as folder:
         order = {

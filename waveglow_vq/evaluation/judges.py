@@ -1,8 +1,8 @@
 """Judges that were not trained with the model: who is speaking, and which words.
 
 Both are packages that carry their own weights, so they work offline: a speaker encoder
-(resemblyzer) and a recogniser (pocketsphinx). ``make judges`` installs them; nothing else in this
-package needs them. The recogniser is a weak one: its word error means something only beside its
+(resemblyzer) and a recognizer (pocketsphinx). ``make judges`` installs them; nothing else in this
+package needs them. The recognizer is a weak one: its word error means something only beside its
 word error on the recordings themselves.
 """
 
@@ -77,7 +77,7 @@ class SpeakerJudge:
             from resemblyzer.voice_encoder import VoiceEncoder
 
         self._audio = audio
-        # The encoder is initialised at random before its weights are read: a training run that
+        # The encoder is initialized at random before its weights are read: a training run that
         # asks for a judgement must not find its random numbers advanced.
         with torch.random.fork_rng(devices=[]):
             self._encoder = VoiceEncoder("cpu", verbose=False)
@@ -165,7 +165,7 @@ class ErrorCounts(NamedTuple):
 
 
 class WordJudge:
-    """Recognises US English with pocketsphinx and its own models.
+    """Recognizes US English with pocketsphinx and its own models.
 
     Example
     -------
@@ -214,10 +214,10 @@ class WordJudge:
         self._decoder.process_raw(pcm.tobytes(), full_utt=True)
         self._decoder.end_utt()
         hypothesis = self._decoder.hyp()
-        return normalise_text(hypothesis.hypstr) if hypothesis else ""
+        return normalize_text(hypothesis.hypstr) if hypothesis else ""
 
     def errors(self, text, wav, sample_rate):
-        """Compares what is recognised with what was to be said.
+        """Compares what is recognized with what was to be said.
 
         Arguments
         ---------
@@ -235,15 +235,15 @@ class WordJudge:
         return count_errors(text, self.transcribe(wav, sample_rate))
 
 
-def normalise_text(text):
+def normalize_text(text):
     """Lower case, letters, digits and apostrophes, single spaces: what is compared where words are
-    counted, as a recogniser writes no punctuation. It makes no words of what is written in another
+    counted, as a recognizer writes no punctuation. It makes no words of what is written in another
     way, such as numbers; :func:`~waveglow_vq.text.normalization.normalize_text` does, for models
     that speak, and goes before where its result was spoken.
 
     Example
     -------
-    >>> normalise_text(' "Please, call Stella\u2019s twenty-one  friends."')
+    >>> normalize_text(' "Please, call Stella\u2019s twenty-one  friends."')
     "please call stella's twenty one friends"
     """
     text = text.lower().replace("\u2019", "'")
@@ -253,7 +253,7 @@ def normalise_text(text):
 
 
 def count_errors(text, transcript):
-    """Edit distance by words and by characters, after :func:`normalise_text`.
+    """Edit distance by words and by characters, after :func:`normalize_text`.
 
     Arguments
     ---------
@@ -271,7 +271,7 @@ def count_errors(text, transcript):
     """
     from speechbrain.utils.edit_distance import wer_details_by_utterance
 
-    text, transcript = normalise_text(text), normalise_text(transcript)
+    text, transcript = normalize_text(text), normalize_text(transcript)
     words, characters = (
         wer_details_by_utterance({0: reference}, {0: hypothesis})[0]
         for reference, hypothesis in ((text.split(), transcript.split()), (text, transcript))

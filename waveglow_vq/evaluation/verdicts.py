@@ -21,7 +21,7 @@ class Bounds(NamedTuple):
         were surer of the right speaker by 0.28 nats per sample or more, those that converted 69 to
         79 % by 0.05 to 0.17. By chance, the right speaker is the likelier one in half.
     codes_used : float
-        Share of the codebook in use: healthy quantisers use most of it, a collapsed one keeps a few
+        Share of the codebook in use: healthy quantizers use most of it, a collapsed one keeps a few
         codes.
     probe_margin : float
         By how much a probe that names the speaker from codes may be better than always naming the

@@ -21,13 +21,13 @@ import torch
 
 
 class SpeechCodec(ExportedModel):
-    """A trained encoder, quantiser and WaveGlow: speech to codes and codes to speech.
+    """A trained encoder, quantizer and WaveGlow: speech to codes and codes to speech.
 
     Noise comes from ``generator``: a seed, a ``torch.Generator``, or None for torch's global
     source. An item's codes, and with a seed its waveform, are those it would have alone. Long
     recordings and codes are processed in windows, so that memory does not grow with their length
     beyond what is given and returned; :meth:`stream` and :meth:`stream_file` do not hold that
-    either. A model with instance normalisation, whose statistics are of the whole utterance, keeps
+    either. A model with instance normalization, whose statistics are of the whole utterance, keeps
     log-mels and the encoder's layers of all of it while it codes.
 
     Arguments
@@ -57,7 +57,7 @@ class SpeechCodec(ExportedModel):
     """
 
     def check_model(self):
-        """A codec has a quantiser."""
+        """A codec has a quantizer."""
         if self.mods.model.quantizer is None:
             raise UserError(
                 "the model has no codes: load it with waveglow_vq.inference.WaveGlowVocoder, "
@@ -117,7 +117,7 @@ class SpeechCodec(ExportedModel):
 
     def encode_file(self, path):
         """The codes, int64 ``[T]``, of a sound file at any rate, mono or not, of any length, which
-        is read and coded in windows. With instance normalisation, whose statistics are of the
+        is read and coded in windows. With instance normalization, whose statistics are of the
         whole utterance, its log-mel and the encoder's layers are held as a whole."""
         return torch.cat(list(self._code_blocks(self._read_blocks(path)[0])), dim=-1)[0]
 
@@ -290,7 +290,7 @@ class SpeechCodec(ExportedModel):
 
     def stream_file(self, path, sigma=None, generator=None, overlap_frames=None, chunk_frames=None):
         """Codes and decodes a sound file of any length, in the memory of some seconds, block by
-        block; see the class for instance normalisation.
+        block; see the class for instance normalization.
 
         Arguments
         ---------

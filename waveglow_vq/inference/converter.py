@@ -251,7 +251,7 @@ has all of them.
         Returns
         -------
         CodeFile
-            Codes, quantised pitch and what else decoding needs, for
+            Codes, quantized pitch and what else decoding needs, for
             :func:`~waveglow_vq.inference.codes.code_file.write_code_file`.
 
         Raises

@@ -146,12 +146,12 @@ class ExportedModel(ExportedInterface):
         return wav.to(self.device)
 
     def stream_file(self, path, sigma=None, generator=None):
-        """Analyses a sound file of any length and synthesises it again, block by block; the
+        """Analyzes a sound file of any length and synthesizes it again, block by block; the
         subclasses say how."""
         raise NotImplementedError
 
     def reconstruct_file(self, path, output_path=None, sigma=None, generator=None, **options):
-        """Analyses a sound file of any length and synthesises it again. Beside the result, which is
+        """Analyzes a sound file of any length and synthesizes it again. Beside the result, which is
         returned as a whole, that takes the memory of some seconds.
 
         Arguments

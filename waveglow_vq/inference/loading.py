@@ -86,7 +86,7 @@ def load_weights(model, path):
     """Loads weights strictly: the hook that an export's Pretrainer calls.
 
     SpeechBrain's own hook ignores missing and unexpected weights, so that a foreign file would
-    leave a randomly initialised model behind.
+    leave a randomly initialized model behind.
 
     Arguments
     ---------

@@ -81,13 +81,13 @@ def warn_of_other_kinds(name, mel, features):
         return False
     if least >= 0:
         remedy = (
-            "natural log-mels have negative values: if it is linear or normalised, take the "
+            "natural log-mels have negative values: if it is linear or normalized, take the "
             f"logarithm of the magnitudes, log(clip(mel, {features.floor:g}))"
         )
     elif most > _greatest(features):
         remedy = (
             f"those of sound at full scale are at most {_greatest(features):.3g}: if it is in dB, "
-            "multiply it by ln(10) / 20 = 0.1151; if it is normalised, undo that"
+            "multiply it by ln(10) / 20 = 0.1151; if it is normalized, undo that"
         )
     elif mel.shape[-1] >= SPEECH_FRAMES and least > lowest - 0.01:
         remedy = (

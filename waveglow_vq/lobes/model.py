@@ -1,4 +1,4 @@
-"""The whole model: conditioner, quantiser and vocoder as one module.
+"""The whole model: conditioner, quantizer and vocoder as one module.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -25,13 +25,13 @@ class ModelOutput(NamedTuple):
     Arguments
     ---------
     loss : torch.Tensor
-        What is minimised, a scalar.
+        What is minimized, a scalar.
     terms : dict
         Its terms before weighting, detached scalars: ``nll`` in nats per sample (see
         :func:`~waveglow_vq.lobes.flows.waveglow.negative_log_likelihood`) and, where they apply,
         ``mel_l1``, ``codebook``, ``commitment``, ``adversary`` (nats).
     statistics : dict
-        What the quantiser says of its codes; empty without one.
+        What the quantizer says of its codes; empty without one.
     """
 
     loss: torch.Tensor
@@ -53,7 +53,7 @@ class WaveGlowVQ(nn.Module):
     mel_weight : float
         Weight of the L1 between the predicted and the given log-mel.
     quantizer_weight : float
-        Weight of the quantiser's own losses.
+        Weight of the quantizer's own losses.
     envelope_gradient : bool
         Whether the likelihood's gradient reaches a predicted log-mel through the envelope.
     speakers : SpeakerCondition
@@ -62,7 +62,7 @@ class WaveGlowVQ(nn.Module):
         Share of the training items whose local condition the flows do not see, so that they learn
         what the speaker alone says.
     adversary_weight : float
-        Weight of the classifier that tells the speaker from what is quantised, and whose gradient
+        Weight of the classifier that tells the speaker from what is quantized, and whose gradient
         is reversed; 0: none.
 
     Example
@@ -110,7 +110,7 @@ class WaveGlowVQ(nn.Module):
         self.mel_weight = mel_weight
         self.quantizer_weight = quantizer_weight
         self.envelope_gradient = envelope_gradient
-        # Buffers are constants, or the quantiser's and conditioner's, who keep them the same on
+        # Buffers are constants, or the quantizer's and conditioner's, who keep them the same on
         # all processes themselves. DistributedDataParallel is not to send the first one's around
         # at each forward. It finds this list by its name; torch.compile puts a module in between.
         names = [name for name, _ in self.named_buffers()]
@@ -118,7 +118,7 @@ class WaveGlowVQ(nn.Module):
 
     @property
     def quantizer(self):
-        """The quantiser, or None."""
+        """The quantizer, or None."""
         return getattr(self.conditioner, "quantizer", None)
 
     def prepare_inference(self, dtype=None):
@@ -150,7 +150,7 @@ class WaveGlowVQ(nn.Module):
 
     def training_state(self):
         """What ``state_dict`` lacks for a training that goes on exactly, of this process: tensors,
-        numbers, lists and dicts. Empty without a quantiser."""
+        numbers, lists and dicts. Empty without a quantizer."""
         if self.quantizer is None:
             return {}
         state = {"quantizer": self.quantizer.training_state()}
@@ -288,8 +288,8 @@ class WaveGlowVQ(nn.Module):
         speaker : torch.Tensor
             Global condition of who is to speak, ``[batch, speakers.channels]``.
         pitch : torch.Tensor
-            Normalised log-F0 and voicing, ``[batch, frames, 2]``, where the conditioner uses it;
-            see :func:`~waveglow_vq.lobes.conditioners.pitch_condition.normalise_pitch`.
+            Normalized log-F0 and voicing, ``[batch, frames, 2]``, where the conditioner uses it;
+            see :func:`~waveglow_vq.lobes.conditioners.pitch_condition.normalize_pitch`.
         f0_statistics : torch.Tensor
             Mean and standard deviation of the log-F0 of who is to speak, ``[batch, 2]``.
 

@@ -15,7 +15,7 @@ CONTRACT = {
 }
 CONTRACT_OF_MELS = {"n_mels": "bands of the log-mel that it takes"}
 CONTRACT_OF_CODES = {
-    "encoder": "features to what is quantised",
+    "encoder": "features to what is quantized",
     "encoder_receptive_field": "codes to either side that a code depends on",
     "encode": "features to codes",
     "decode": "codes to a condition",

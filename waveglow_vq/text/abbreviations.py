@@ -169,12 +169,12 @@ def ends_sentence(text, position):
     rest = _REST.match(text, position)
     if not rest or rest.end() == len(text):
         return bool(rest)
-    word = _CAPITALISED.match(text, rest.end())
+    word = _CAPITALIZED.match(text, rest.end())
     return bool(word) and word[0].lower() in _STARTERS
 
 
 _REST = re.compile(r"[\"')\]]*(?:\s+[\"'(\[]*|$)")
-_CAPITALISED = re.compile(r"[A-Z][a-z]*(?![\w.])")
+_CAPITALIZED = re.compile(r"[A-Z][a-z]*(?![\w.])")
 
 
 def point_ends_sentence(text, position):
@@ -321,7 +321,7 @@ def _sentence_begins(text, position):
     return not before or before[-1] in ".?!:;"
 
 
-def _capitalised(words):
+def _capitalized(words):
     return any_of(word.capitalize() for word in words)
 
 
@@ -330,7 +330,7 @@ _RULES = [
     for pattern, words in (
         # "Mr.Lee", "J.R.R.Tolkien", "the end.Next", but not "B.Sc."
         (r"(?<=[A-Za-z]\.)(?=[A-Z][a-z'])(?!(?:Sc|Phil|Ed|Eng|Com)\b)", " "),
-        (rf"\b(?i:({any_of(_SURE_TITLES)})|{_capitalised(_TITLES)})\.(?=[A-Z])", r"\g<0> "),
+        (rf"\b(?i:({any_of(_SURE_TITLES)})|{_capitalized(_TITLES)})\.(?=[A-Z])", r"\g<0> "),
         # 5 p.m., 5pm
         (
             r"(?<=\d)\s?([AaPp])(?:\.\s?[Mm]\b\.?|[Mm]\b\.?)",
@@ -351,11 +351,11 @@ _RULES = [
             lambda found: _TITLES[found[1].lower()],
         ),
         (
-            rf"\b({_capitalised(_BARE_TITLES)})(?=\s+[A-Z])",
+            rf"\b({_capitalized(_BARE_TITLES)})(?=\s+[A-Z])",
             lambda found: _TITLES[found[1].lower()],
         ),
         (
-            rf"\b({_capitalised(_TITLES)})\.(?=\s+[\"']?[A-Z])",
+            rf"\b({_capitalized(_TITLES)})\.(?=\s+[\"']?[A-Z])",
             _title,
         ),
         (r"(?i:\b(dr))\.", _title),
@@ -368,7 +368,7 @@ _RULES = [
             lambda found: _BEFORE_NUMBERS[found[1]] + " ",
         ),
         (
-            rf"\b({_capitalised(_MONTHS)})(?:\.(?=\s*\d)|(?=\s\d)|(?<=\d ...)(?!\w))",
+            rf"\b({_capitalized(_MONTHS)})(?:\.(?=\s*\d)|(?=\s\d)|(?<=\d ...)(?!\w))",
             lambda found: _MONTHS[found[1].lower()],
         ),
         (r"\bw/o\b", "without"),

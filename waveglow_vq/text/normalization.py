@@ -36,7 +36,7 @@ def normalize_text(text):
     Numbers, dates, times of day, money, units, formulas, versions, addresses, abbreviations,
     acronyms and signs become words, as an American reads them. Accents fall away; brackets become
     commas; of several marks in a row the strongest stays; pictures and signs without words are left
-    out (see `unspoken_signs`). What has been normalised stays as it is.
+    out (see `unspoken_signs`). What has been normalized stays as it is.
 
     Arguments
     ---------
@@ -89,7 +89,7 @@ def _tidy(text):
     text = re.sub(r"(?<=\w)[(\[](\w+)[)\]]", r"\1", text)
     text = re.sub(r"[()\[\]{}]", ",", text.rstrip(")]} "))
     text = "".join(character if _is_spoken(character) else " " for character in text)
-    # Times as LJSpeech's normalised texts have them: "twelve:thirty".
+    # Times as LJSpeech's normalized texts have them: "twelve:thirty".
     text = re.sub(r"(?<=[^\W\d_]):(?=[^\W\d_])", " ", text)
     # An apostrophe is of a word, or a quotation mark.
     text = re.sub(rf"(?<![^\W\d_])'(?!(?:{_ELIDED})\b)|(?<!s)(?<!in)'(?![^\W\d_])", "", text)

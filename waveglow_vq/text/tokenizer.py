@@ -1,4 +1,4 @@
-"""Text as numbers: a sentencepiece model over normalised text, by characters or by byte pairs.
+"""Text as numbers: a sentencepiece model over normalized text, by characters or by byte pairs.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -40,7 +40,7 @@ def train_tokenizer(texts, path, kind="char", vocabulary_size=500):
     Arguments
     ---------
     texts : iterable of str
-        As they are written: they are normalised here.
+        As they are written: they are normalized here.
     path : str or Path
         The file to write, usually `tokenizer.model`; it appears complete or not at all.
     kind : str
@@ -279,7 +279,7 @@ class TextTokenizer:
         return [self.processor.id_to_piece(token) for token in self._checked(ids)]
 
     def decode(self, ids):
-        """Tokens to normalised text.
+        """Tokens to normalized text.
 
         Arguments
         ---------
@@ -318,7 +318,7 @@ def _unknown_sentence(unknown):
 
 def _is_whole(data):
     """Whether the bytes are the fields of a sentencepiece model, to the end: the pieces, and after
-    them how it was trained and how it normalises.
+    them how it was trained and how it normalizes.
 
     Sentencepiece itself accepts a file that was cut off between two pieces. In protobuf's encoding
     (https://protobuf.dev/programming-guides/encoding) each field here is a tag, a length and as

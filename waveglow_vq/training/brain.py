@@ -183,7 +183,7 @@ class WaveGlowBrain(ModelBrain):
         )
 
     def valid_loss(self, stats):
-        """Likelihood and predicted log-mel. The quantiser's own losses are relative to the state
+        """Likelihood and predicted log-mel. The quantizer's own losses are relative to the state
         of the codes, and no measure across epochs."""
         return stats["nll"] + self.model.mel_weight * stats.get("mel_l1", 0.0)
 

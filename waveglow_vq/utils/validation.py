@@ -1,4 +1,4 @@
-"""Checks of the quantisers' options."""
+"""Checks of the quantizers' options."""
 
 import math
 

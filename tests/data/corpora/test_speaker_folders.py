@@ -1,6 +1,6 @@
 import os
 
-from waveglow_vq.data.corpora.speaker_folders import normalise_sentence, scan_speaker_folder
+from waveglow_vq.data.corpora.speaker_folders import normalize_sentence, scan_speaker_folder
 from waveglow_vq.errors import UserError
 
 import pytest
@@ -100,5 +100,5 @@ def test_any_kind_of_sound_and_what_is_left_out(tmp_path, caplog):
         ("...", "", True),
     ],
 )
-def test_normalise_sentence(one, other, same):
-    assert (normalise_sentence(one) == normalise_sentence(other)) is same
+def test_normalize_sentence(one, other, same):
+    assert (normalize_sentence(one) == normalize_sentence(other)) is same

@@ -2,7 +2,7 @@ import math
 
 from waveglow_vq.data.corpora.preparation import Sound
 from waveglow_vq.data.corpora.prepared_audio import Prepared
-from waveglow_vq.data.corpora.speaker_folders import Utterance, normalise_sentence
+from waveglow_vq.data.corpora.speaker_folders import Utterance, normalize_sentence
 from waveglow_vq.data.corpora.splits import choose_unseen, divide, make_manifests, pool_log_f0
 from waveglow_vq.errors import UserError
 
@@ -132,7 +132,7 @@ def shared_sentences(speakers=12, shared=40, own=60):
 
 
 def sentences(members):
-    return {normalise_sentence(u.text) for u in members} - {""}
+    return {normalize_sentence(u.text) for u in members} - {""}
 
 
 def test_no_sentence_is_in_two_splits():

@@ -7,7 +7,7 @@ from waveglow_vq.evaluation.conversion.matrix import (
     conversion_matrix,
     f0_moved,
     similarity_by_pair,
-    summarise,
+    summarize,
 )
 from waveglow_vq.evaluation.judges import ErrorCounts
 from waveglow_vq.evaluation.utterances import read_manifests
@@ -78,7 +78,7 @@ def test_perfect_conversion(found, monkeypatch):
     # 6 + 2 sources; those that are a target themselves have two others.
     assert len(originals) == 8 and len(conversions) == 6 * 2 + 2 * 3
     assert not any(row["target"] == row["speaker"] for row in conversions)
-    summary = summarise(conversions, originals)
+    summary = summarize(conversions, originals)
     for group in ("all", "seen", "unseen"):
         similarity, moved = summary[group]["similarity"], summary[group]["f0_moved"]
         assert similarity["share_nearer_to_target"] == 1.0
@@ -97,7 +97,7 @@ def test_perfect_conversion(found, monkeypatch):
 def test_conversion_that_does_nothing(found, monkeypatch):
     monkeypatch.setattr(module, "convert_utterances", lambda *args: args[2].clone())
     conversions, originals = matrix(found, speaker_judge=PitchJudge())
-    summary = summarise(conversions, originals)["all"]
+    summary = summarize(conversions, originals)["all"]
     similarity = summary["similarity"]
     assert similarity["share_nearer_to_target"] < 0.2
     assert similarity["to_target"] == pytest.approx(similarity["recording_to_target"])
@@ -115,14 +115,14 @@ def test_content_is_compared_with_the_reconstruction(found, monkeypatch):
         return (args[2] + 0.1 * torch.randn(args[2].shape[1], generator=generator)).clone()
 
     monkeypatch.setattr(module, "convert_utterances", noisy_but_alike)
-    summary = summarise(*matrix(found, found["test"][:1]))["all"]
+    summary = summarize(*matrix(found, found["test"][:1]))["all"]
     assert summary["reconstruction_mcd_db"] > 3 and summary["mcd_to_reconstruction_db"] == 0.0
 
     def different(*args):
         return args[2] + 0.1 * torch.randn(args[2].shape, generator=noise)
 
     monkeypatch.setattr(module, "convert_utterances", different)
-    summary = summarise(*matrix(found, found["test"][:1]))["all"]
+    summary = summarize(*matrix(found, found["test"][:1]))["all"]
     assert summary["mcd_to_reconstruction_db"] > 0.5
 
 
@@ -134,14 +134,14 @@ def test_words(found, monkeypatch):
     # Two sources with a text: recording, reconstruction and one conversion each.
     assert judge.heard == 6
     assert sum(row["errors"] is not None for row in conversions) == 2
-    words = summarise(conversions, originals)["all"]["words"]
+    words = summarize(conversions, originals)["all"]["words"]
     assert words["recordings"]["word_error"] == 0.0 and words["recordings"]["utterances"] == 2
     assert words["reconstructions"]["word_error"] == pytest.approx(1 / 3)
     assert words["conversions"] == {
         "word_error": pytest.approx(1 / 3), "character_error": 0.0, "words": 6, "utterances": 2,
     }  # fmt: skip
     conversions, originals = matrix(found, [sources[1]], word_judge=judge)
-    assert "words" not in summarise(conversions, originals)["all"]
+    assert "words" not in summarize(conversions, originals)["all"]
 
 
 def test_source_voice_is_that_of_other_recordings(found, monkeypatch):
@@ -265,7 +265,7 @@ def test_pairs_are_means_of_their_conversions():
             ("x", "b", False, 0.8, 0.3),
         ]
     )
-    summary = summarise(conversions, [])
+    summary = summarize(conversions, [])
     similarity = summary["all"]["similarity"]
     assert similarity["share_nearer_to_target"] == 0.6
     assert similarity["share_of_pairs_nearer_to_target"] == pytest.approx(2 / 3)
@@ -278,4 +278,4 @@ def test_pairs_are_means_of_their_conversions():
         "targets": ["b", "c"],
         "values": [[pytest.approx(0.7), pytest.approx(0.5)], [0.8, None]],
     }
-    assert "unseen" not in summarise(conversions[:4], [])
+    assert "unseen" not in summarize(conversions[:4], [])

@@ -276,7 +276,7 @@ def test_words(tts, corpus, monkeypatch):
     assert "word error of the speech" in format_report(results)
 
 
-def test_missing_recogniser_is_a_note(tts, corpus, monkeypatch):
+def test_missing_recognizer_is_a_note(tts, corpus, monkeypatch):
     monkeypatch.setattr(WordJudge, "available", classmethod(lambda cls: False))
     results = judge(tts, corpus, utterances=1, use_word_judge=True)
     assert "the word judge is not installed; 'make judges'" in results["notes"][0]

@@ -8,7 +8,7 @@ from waveglow_vq.inference.conversion.whole_utterances import (
     track_log_f0,
     utterance_pitch,
 )
-from waveglow_vq.lobes.conditioners.pitch_condition import normalise_pitch
+from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD
 
 import pytest
@@ -68,9 +68,9 @@ def test_the_level_of_the_pitch_does_not_matter_but_its_course_does(converters, 
     counts = torch.tensor([7000])
     low = torch.where(torch.arange(28) % 5 > 0, 5.0 + 0.01 * torch.arange(28), 0.0)
     statistics = torch.tensor([[5.1, 0.1]])
-    pitch = normalise_pitch(low[None], statistics)
+    pitch = normalize_pitch(low[None], statistics)
     high = torch.where(low > 0, low + 0.69, 0.0)
-    shifted = normalise_pitch(high[None], statistics + torch.tensor([[0.69, 0.0]]))
+    shifted = normalize_pitch(high[None], statistics + torch.tensor([[0.69, 0.0]]))
     first, second = (
         convert_utterances(
             model, features, wavs[:1], counts, *voices(model, 1), generator=0, pitch=given
@@ -161,7 +161,7 @@ def fill(wavs, counts):
     )
 
 
-def test_pitch_is_normalised_by_the_utterance_itself(converters, wavs):
+def test_pitch_is_normalized_by_the_utterance_itself(converters, wavs):
     model, features = parts(converters("pitch"))
     counts = torch.tensor([7000, 5000])
     pitch, statistics = utterance_pitch(model, features, wavs, counts)

@@ -2,14 +2,14 @@
 
 import torch
 
-from tests.lobes.flows.transform_base import random_tensor, randomised
+from tests.lobes.flows.transform_base import random_tensor, randomized
 
 HOP = 16
 
 
 def ready(conditioner):
     """With biases and codes that are not near zero, so that padding could be seen."""
-    return randomised(conditioner, 0.1).eval()
+    return randomized(conditioner, 0.1).eval()
 
 
 def mels(frames, batch=1, seed=0):

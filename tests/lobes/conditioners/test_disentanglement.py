@@ -12,7 +12,7 @@ import torch
 
 from tests.lobes.flows.transform_base import random_tensor
 
-# ---- instance normalisation
+# ---- instance normalization
 
 
 def mask_of(*frames):
@@ -34,7 +34,7 @@ def test_what_is_constant_over_an_utterance_is_lost():
     torch.testing.assert_close(same, instance_norm(x, epsilon=1e-12), rtol=0, atol=1e-9)
 
 
-def test_items_of_a_padded_batch_are_normalised_by_themselves():
+def test_items_of_a_padded_batch_are_normalized_by_themselves():
     x, frames = random_tensor(3, 5, 9), (9, 4, 1)
     x[1, :, 4:], x[2, :, 1:] = 1e6, math.pi
     y = instance_norm(x, mask_of(*frames))

@@ -1,7 +1,7 @@
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners import mel_vq as module
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
-from waveglow_vq.lobes.conditioners.pitch_condition import normalise_pitch
+from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
 
 import pytest
@@ -48,7 +48,7 @@ def who(options, items, frames, seed=0):
         statistics = statistics.roll(seed, 0).repeat(items, 1)[:items]
         log_f0 = 5.0 + 0.2 * random_tensor(items, frames, seed=seed + 1)
         log_f0 = log_f0 * (random_tensor(items, frames, seed=seed + 2) > -0.5)
-        arguments["pitch"] = normalise_pitch(log_f0, statistics)
+        arguments["pitch"] = normalize_pitch(log_f0, statistics)
         arguments["f0_statistics"] = statistics
     return arguments
 
@@ -163,7 +163,7 @@ def test_the_speaker_moves_every_frame_of_the_predicted_log_mel_alike():
 
 
 def test_at_first_neither_speaker_nor_harmonics_touch_the_log_mel_prediction():
-    """Zero-initialised, so that a model begins as one without speakers; but not dead."""
+    """Zero-initialized, so that a model begins as one without speakers; but not dead."""
     switches = {"speaker_channels": 3, "use_pitch": True}
     conditioner = MelVQConditioner(tiny_features(), SoftEMQuantizer(12, 6), 2, 10, **switches)
     for layer in (conditioner.speaker_head, conditioner.harmonics):
@@ -181,7 +181,7 @@ def test_pitch_is_rounded_before_it_is_used():
     same(conditioner(mel, **nudged).local, before.local, atol=0)
     # Of one block, what it is rounded to says the same as itself.
     block = arguments["pitch"][:, :4]
-    rounded = conditioner.pitch.quantise(block)
+    rounded = conditioner.pitch.quantize(block)
     assert (block - rounded).abs().max() > 0.1
     one, other = ({**arguments, "pitch": pitch} for pitch in (block, rounded))
     same(conditioner(mel[..., :4], **one).local, conditioner(mel[..., :4], **other).local, 1e-9)
@@ -208,7 +208,7 @@ def test_it_says_what_pitch_it_needs_and_what_that_costs():
 
 
 def test_instance_norm_takes_away_what_is_constant():
-    """A microphone's response and gain: what is quantised of the same speech is the same."""
+    """A microphone's response and gain: what is quantized of the same speech is the same."""
     mel, microphone = mels(40), random_tensor(1, 8, 1, seed=5)
     for switch in (True, False):
         conditioner = mel_vq(2, use_instance_norm=switch)
@@ -244,8 +244,8 @@ def test_jitter_and_warp_are_off_in_evaluation():
         assert (trained - getattr(plain, changes)).abs().max() > 0.01
 
 
-def test_jitter_is_behind_the_quantiser():
-    """What the quantiser learns from, and says, is in order."""
+def test_jitter_is_behind_the_quantizer():
+    """What the quantizer learns from, and says, is in order."""
     conditioner = mel_vq(2, jitter=0.9)
     mel = mels(24)
     in_order, jittered = conditioner(mel), train(conditioner, mel)
@@ -312,7 +312,7 @@ def test_predicted_log_mel_is_fp32_under_autocast():
 # ---- a start without codes
 
 
-def test_the_decoder_sees_what_is_not_quantised_until_the_start_step():
+def test_the_decoder_sees_what_is_not_quantized_until_the_start_step():
     conditioner, mel = mel_vq(2, quantize_after=3), mels(12)
     expected = conditioner.decoder(conditioner.encoder(mel), 12)
     codes = conditioner.decode(conditioner.encode(mel), 12)
@@ -337,7 +337,7 @@ def test_evaluation_is_always_through_the_codes_and_no_step():
         train(conditioner, mel)
 
 
-def test_the_gradient_passes_the_quantiser_by_before_the_start_step():
+def test_the_gradient_passes_the_quantizer_by_before_the_start_step():
     conditioner, mel = mel_vq(2, quantize_after=3, normalize_vectors=False), mels(12)
     train(conditioner, mel).local.sum().backward()
     assert conditioner.to_code.weight.grad.any()

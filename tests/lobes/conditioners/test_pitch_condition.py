@@ -5,18 +5,18 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.pitch_condition import (
     PITCH_LIMIT,
     PitchCondition,
-    normalise_pitch,
+    normalize_pitch,
     pitch_from_values,
     pitch_values,
     place_pitch,
-    quantise_pitch,
+    quantize_pitch,
 )
 
 import librosa
 import pytest
 import torch
 
-from tests.lobes.flows.transform_base import random_tensor, randomised
+from tests.lobes.flows.transform_base import random_tensor, randomized
 
 STATISTICS = torch.tensor([[5.0, 0.2], [4.6, 0.15]], dtype=torch.float64)
 
@@ -38,9 +38,9 @@ def blocks_of(values, voiced=None):
 # ---- units
 
 
-def test_what_is_normalised_and_placed_is_as_before():
+def test_what_is_normalized_and_placed_is_as_before():
     log_f0 = contour(50)
-    pitch = normalise_pitch(log_f0, STATISTICS)
+    pitch = normalize_pitch(log_f0, STATISTICS)
     torch.testing.assert_close(place_pitch(pitch, STATISTICS), log_f0, rtol=0, atol=1e-12)
     voiced = log_f0 > 0
     assert 0.5 < voiced.double().mean() < 0.9
@@ -50,7 +50,7 @@ def test_what_is_normalised_and_placed_is_as_before():
 
 def test_a_contour_is_placed_in_the_range_of_another_speaker():
     one_above = torch.full((1, 3), 5.0 + 0.2, dtype=torch.float64)
-    placed = place_pitch(normalise_pitch(one_above, STATISTICS[:1]), STATISTICS[1:])
+    placed = place_pitch(normalize_pitch(one_above, STATISTICS[:1]), STATISTICS[1:])
     assert placed.tolist() == [pytest.approx([4.6 + 0.15] * 3)]
 
 
@@ -61,13 +61,13 @@ def test_what_is_placed_is_a_voice():
     torch.testing.assert_close(placed, expected)
 
 
-# ---- quantisation
+# ---- quantization
 
 
 @pytest.mark.parametrize("levels", [2, 3, 4, 7, 31])
 def test_so_many_levels_as_asked_for_evenly_between_the_limits(levels):
     ramp = blocks_of(torch.linspace(-4, 4, 2001).tolist())
-    rounded = quantise_pitch(ramp, 1, levels)[0, :, 0]
+    rounded = quantize_pitch(ramp, 1, levels)[0, :, 0]
     found = rounded.round(decimals=9).unique()
     expected = torch.linspace(-PITCH_LIMIT, PITCH_LIMIT, levels, dtype=torch.float64)
     torch.testing.assert_close(found, expected)
@@ -81,14 +81,14 @@ def test_a_block_has_one_value_the_mean_of_its_voiced_frames(stride):
     values = [[0.7, 1.3], [0.2, 1.2, 1.2, 9.0]][stride == 4]
     voiced = [[1, 1], [1, 1, 1, 0]][stride == 4]
     mean = sum(v for v, w in zip(values, voiced, strict=True) if w) / sum(voiced)
-    found = quantise_pitch(blocks_of(values, voiced), stride, 6001)[0]
+    found = quantize_pitch(blocks_of(values, voiced), stride, 6001)[0]
     torch.testing.assert_close(found[:, 0], torch.full_like(found[:, 0], mean), rtol=0, atol=5e-4)
     assert found[:, 1].tolist() == [1.0] * stride
 
 
 def test_a_block_is_voiced_if_half_of_its_frames_are():
     voiced = [1, 0, 0, 0] + [1, 0, 0, 1] + [0, 0, 0, 0] + [0, 1]
-    found = quantise_pitch(blocks_of([1.0] * 14, voiced), 4, 31)[0]
+    found = quantize_pitch(blocks_of([1.0] * 14, voiced), 4, 31)[0]
     # Of the last block there are two frames only.
     assert found[:, 1].tolist() == [0] * 4 + [1] * 4 + [0] * 4 + [1] * 2
     assert found[:, 0].tolist() == pytest.approx([0] * 4 + [1] * 4 + [0] * 4 + [1] * 2)
@@ -97,25 +97,25 @@ def test_a_block_is_voiced_if_half_of_its_frames_are():
 def test_between_blocks_the_value_is_interpolated():
     """A straight line stays one, but before the first and after the last centre of a block."""
     line = torch.linspace(-1, 1, 24, dtype=torch.float64)
-    found = quantise_pitch(blocks_of(line.tolist()), 4, 60001)[0, :, 0]
+    found = quantize_pitch(blocks_of(line.tolist()), 4, 60001)[0, :, 0]
     torch.testing.assert_close(found[2:-2], line[2:-2], rtol=0, atol=1e-4)
     assert found[0] == found[1] and found[-1] == found[-2]
 
 
 def test_values_are_held_towards_what_is_unvoiced():
     values = [1.0] * 4 + [0.0] * 4 + [2.0] * 4
-    found = quantise_pitch(blocks_of(values, [1] * 4 + [0] * 4 + [1] * 4), 4, 7)
+    found = quantize_pitch(blocks_of(values, [1] * 4 + [0] * 4 + [1] * 4), 4, 7)
     assert found[0, :, 0].tolist() == pytest.approx(values)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
-def test_what_is_quantised_is_quantised(stride):
+def test_what_is_quantized_is_quantized(stride):
     """Blocks of one value each are left alone where they are far from each other."""
-    pitch = normalise_pitch(contour(23), STATISTICS)
-    once = quantise_pitch(pitch, stride, 31)
-    assert torch.equal(quantise_pitch(once, stride, 31)[..., 1], once[..., 1])
+    pitch = normalize_pitch(contour(23), STATISTICS)
+    once = quantize_pitch(pitch, stride, 31)
+    assert torch.equal(quantize_pitch(once, stride, 31)[..., 1], once[..., 1])
     if stride == 1:
-        torch.testing.assert_close(quantise_pitch(once, 1, 31), once)
+        torch.testing.assert_close(quantize_pitch(once, 1, 31), once)
     # Voicing is one decision of each block.
     for first in range(0, 23, stride):
         voiced = once[:, first : first + stride, 1]
@@ -126,17 +126,17 @@ def test_what_is_quantised_is_quantised(stride):
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 7])
 def test_whole_numbers_say_all_that_is_left_of_the_pitch(stride, levels):
     """For 32 bits too, as they are used."""
-    pitch = normalise_pitch(contour(61), STATISTICS).float()
+    pitch = normalize_pitch(contour(61), STATISTICS).float()
     values = pitch_values(pitch, stride, levels)
     assert values.dtype == torch.int64 and values.shape == (2, -(-61 // stride))
     assert values.min() == 0 and levels / 2 < values.max() <= levels
     again = pitch_from_values(values, stride, levels, 61)
     assert again.shape == (2, 61, 2)
-    assert torch.equal(quantise_pitch(again, stride, levels), quantise_pitch(pitch, stride, levels))
+    assert torch.equal(quantize_pitch(again, stride, levels), quantize_pitch(pitch, stride, levels))
     # Also where the intonation is then taken away.
     flat = torch.tensor([0.0, 1.0])
     assert torch.equal(
-        quantise_pitch(again * flat, stride, levels), quantise_pitch(pitch * flat, stride, levels)
+        quantize_pitch(again * flat, stride, levels), quantize_pitch(pitch * flat, stride, levels)
     )
 
 
@@ -158,13 +158,13 @@ def test_items_of_a_padded_batch_equal_themselves_alone(stride, voiced):
     if voiced == "all":
         log_f0 = log_f0.clamp_min(4.7)
     statistics = STATISTICS[:1].repeat(4, 1)
-    pitch, mask = padded(normalise_pitch(log_f0, statistics), frames)
-    condition = randomised(PitchCondition(LogMel(), 6, stride), 0.1)
-    both = condition.quantise(pitch, mask)
+    pitch, mask = padded(normalize_pitch(log_f0, statistics), frames)
+    condition = randomized(PitchCondition(LogMel(), 6, stride), 0.1)
+    both = condition.quantize(pitch, mask)
     hidden, harmonics = condition(pitch, statistics, mask)
     for b, count in enumerate(frames):
         one = pitch[b : b + 1, :count]
-        torch.testing.assert_close(both[b, :count], condition.quantise(one)[0])
+        torch.testing.assert_close(both[b, :count], condition.quantize(one)[0])
         alone = condition(one, statistics[:1])
         torch.testing.assert_close(hidden[b, :, :count], alone[0][0], rtol=0, atol=1e-9)
         torch.testing.assert_close(harmonics[b, :, :count], alone[1][0], rtol=0, atol=1e-9)
@@ -218,16 +218,16 @@ def test_the_template_is_its_formula():
 
 
 def test_unvoiced_stays_unvoiced_whoever_speaks():
-    condition = randomised(PitchCondition(LogMel(), 6), 0.1)
-    pitch = normalise_pitch(torch.zeros(2, 9).double(), STATISTICS)
+    condition = randomized(PitchCondition(LogMel(), 6), 0.1)
+    pitch = normalize_pitch(torch.zeros(2, 9).double(), STATISTICS)
     hidden, harmonics = condition(pitch, STATISTICS)
     assert not pitch.any() and not harmonics.any()
     assert torch.equal(hidden[0], hidden[1])
 
 
 def test_the_condition_follows_contour_and_target():
-    condition = randomised(PitchCondition(LogMel(), 6), 0.1)
-    pitch = normalise_pitch(contour(16), STATISTICS)
+    condition = randomized(PitchCondition(LogMel(), 6), 0.1)
+    pitch = normalize_pitch(contour(16), STATISTICS)
     changed = pitch * torch.tensor([-1.0, 1.0])
     for other in (condition(changed, STATISTICS), condition(pitch, STATISTICS.flip(0))):
         for found, before in zip(other, condition(pitch, STATISTICS), strict=True):
@@ -245,7 +245,7 @@ def test_bits_per_second(stride, levels, bits):
 
 def test_arithmetic_of_pitch_is_fp32_under_autocast():
     condition = PitchCondition(LogMel(), 6, stride=1)
-    pitch = normalise_pitch(contour(20), STATISTICS).float()
+    pitch = normalize_pitch(contour(20), STATISTICS).float()
     plain = condition(pitch, STATISTICS)[1]
     with torch.autocast("cpu", torch.bfloat16):
         low = condition(pitch, STATISTICS)[1]

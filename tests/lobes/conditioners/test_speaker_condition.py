@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.lobes.conditioners.conditioner_base import mels
-from tests.lobes.flows.transform_base import random_tensor, randomised, tiny_features
+from tests.lobes.flows.transform_base import random_tensor, randomized, tiny_features
 
 
 def by_table(**options):
@@ -55,7 +55,7 @@ def test_an_encoder_knows_its_speakers_by_their_means():
 
 
 def test_an_encoder_hears_who_speaks():
-    condition = randomised(by_encoder(), 0.2).eval()
+    condition = randomized(by_encoder(), 0.2).eval()
     reference = mels(9, batch=2)
     vectors = condition(reference=reference)
     assert torch.equal(vectors, condition.encoder(reference))
@@ -65,7 +65,7 @@ def test_an_encoder_hears_who_speaks():
 
 
 def test_references_of_a_padded_batch_equal_themselves_alone():
-    condition = randomised(by_encoder(), 0.2).eval()
+    condition = randomized(by_encoder(), 0.2).eval()
     frames, reference = (11, 7, 2), mels(11, batch=3)
     reference[1, :, 7:], reference[2, :, 2:] = 4.0, -30.0
     vectors = condition(None, reference, torch.tensor(frames) / 11)
@@ -155,8 +155,8 @@ def test_the_gradient_is_reversed_and_nothing_else():
 
 def test_the_classifier_descends_and_the_encoder_ascends():
     """By what the length of the gradient promises of a small step."""
-    adversary = randomised(SpeakerAdversary(6, max_speakers=4, channels=12), 0.1)
-    encoder = randomised(torch.nn.Linear(5, 6))
+    adversary = randomized(SpeakerAdversary(6, max_speakers=4, channels=12), 0.1)
+    encoder = randomized(torch.nn.Linear(5, 6))
     features, ids = random_tensor(8, 20, 5), torch.arange(8) % 4
 
     def cross_entropy():
@@ -205,7 +205,7 @@ def test_unknown_speakers_do_not_count():
 
 
 def test_the_classifier_does_not_hear_padding():
-    adversary = randomised(SpeakerAdversary(6, max_speakers=4, channels=12), 0.1)
+    adversary = randomized(SpeakerAdversary(6, max_speakers=4, channels=12), 0.1)
     vectors, frames = random_tensor(3, 11, 6), (11, 6, 1)
     vectors[1, 6:], vectors[2, 1:] = 30.0, -30.0
     ids = torch.tensor([2, 0, 3])

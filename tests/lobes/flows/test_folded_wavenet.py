@@ -13,14 +13,14 @@ from tests.lobes.flows.transform_base import (
     flow_context,
     ragged,
     random_tensor,
-    randomised,
+    randomized,
     tiny_features,
 )
 
 
 def network(**options):
     options = {"channels": 6, "layers": 3, "condition_channels": 5, **options}
-    return randomised(WaveNet(3, 4, **options), 0.3).eval()
+    return randomized(WaveNet(3, 4, **options), 0.3).eval()
 
 
 def both(net, x, context, dtype=None):
@@ -163,7 +163,7 @@ def test_whole_chain_both_ways(options):
         envelope={"order": 6},
         **options,
     )
-    model = randomised(model).eval()
+    model = randomized(model).eval()
     local, mel = random_tensor(2, 5, 6), random_tensor(2, 8, 6, seed=1)
     speaker = random_tensor(2, 3) if "speaker_channels" in options else None
     z, samples = random_tensor(2, 8, 12), torch.tensor([96, 64])

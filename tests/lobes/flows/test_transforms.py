@@ -20,14 +20,14 @@ from tests.lobes.flows.transform_base import (
     flow_context,
     ragged,
     random_tensor,
-    randomised,
+    randomized,
 )
 
 GROUPS = 6
 
 
 def conv(determinant=1, channels=4):
-    flow = randomised(InvertibleConv1x1(channels), 0.3)
+    flow = randomized(InvertibleConv1x1(channels), 0.3)
     with torch.no_grad():
         if torch.linalg.det(flow.weight) * determinant < 0:
             flow.weight[:, 0] *= -1
@@ -39,11 +39,11 @@ def coupling(channels=4, kept=2, condition=6, speaker=0, **options):
     network = WaveNet(
         kept, 2 * (channels - kept), 6, 2, 3, condition, speaker, use_weight_norm=False
     )
-    return randomised(AffineCoupling(network, kept, **options), 0.4)
+    return randomized(AffineCoupling(network, kept, **options), 0.4)
 
 
 def film(condition=6, speaker=0):
-    return randomised(FiLM(4, condition, speaker), 0.4)
+    return randomized(FiLM(4, condition, speaker), 0.4)
 
 
 def x():

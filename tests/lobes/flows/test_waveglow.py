@@ -12,7 +12,7 @@ import torch
 from tests.lobes.flows.transform_base import (
     TransformContract,
     random_tensor,
-    randomised,
+    randomized,
     tiny_features,
 )
 
@@ -65,7 +65,7 @@ def tiny(**options):
 
 
 def chain_case(samples=None, history=False, speaker=0, **options):
-    model = randomised(tiny(speaker_channels=speaker, **options), 0.15)
+    model = randomized(tiny(speaker_channels=speaker, **options), 0.15)
     enveloped = model.envelope is not None
     context = Arguments(
         local=random_tensor(2, 5, FRAMES + history, seed=31),
@@ -96,7 +96,7 @@ class TestWaveGlow(TransformContract):
 @pytest.mark.parametrize("prior", ["white", "envelope"])
 @pytest.mark.parametrize("geometry", ["frame", "group", "sample"])
 def test_item_of_a_ragged_batch_equals_itself_alone(prior, geometry):
-    model = randomised(tiny(prior=prior, condition_geometry=geometry, use_film=True), 0.15)
+    model = randomized(tiny(prior=prior, condition_geometry=geometry, use_film=True), 0.15)
     local, log_mel = random_tensor(2, 5, 4), random_tensor(2, 8, 4, seed=1) - 1
     wav = random_tensor(2, 4 * HOP, seed=2)
     # As the whole model hands them over: behind the end, the last frame is held.
@@ -153,7 +153,7 @@ def test_published_architecture_parameter_for_parameter(use_weight_norm, expecte
     assert sum(p.numel() for p in model.parameters()) == expected
     assert [s.conv.weight.shape[0] for s in model.steps] == [8] * 4 + [6] * 4 + [4] * 4
     network = model.steps[0].coupling.network
-    # Which layers the published model normalises: all but the last.
+    # Which layers the published model normalizes: all but the last.
     names = [n for n, _ in network.named_parameters() if "original0" in n]
     assert len(names) == (2 * 8 + 2 if use_weight_norm else 0)
     # 24,480 samples, known from the arithmetic of its layers.
@@ -163,14 +163,14 @@ def test_published_architecture_parameter_for_parameter(use_weight_norm, expecte
 def test_sample_geometry_depends_on_no_later_frame():
     """The published model cuts the tail of its upsampling off, so a frame that follows a segment
     changes nothing."""
-    model = randomised(tiny(condition_geometry="sample", prior="white"))
+    model = randomized(tiny(condition_geometry="sample", prior="white"))
     wav, local = random_tensor(2, 2 * HOP), random_tensor(2, 5, 3)
     longer, shorter = model(wav, local)[0], model(wav, local[..., :2])[0]
     torch.testing.assert_close(longer, shorter, rtol=0, atol=1e-12)
 
 
 def test_early_outputs_stand_first():
-    model = randomised(tiny(prior="white"))
+    model = randomized(tiny(prior="white"))
     wav, local = random_tensor(1, 2 * HOP), random_tensor(1, 5, 2)
     z, _ = model(wav, local)
     x, _ = model.steps[0](squeeze(wav, 8), model._flow_context(local, None, None, 2 * HOP))
@@ -179,7 +179,7 @@ def test_early_outputs_stand_first():
 
 @pytest.mark.parametrize("kernel_size,layers", [(3, 2), (5, 1)])
 def test_receptive_field_is_the_measured_one(kernel_size, layers):
-    model = randomised(tiny(prior="white", kernel_size=kernel_size, layers=layers, flows=2), 0.3)
+    model = randomized(tiny(prior="white", kernel_size=kernel_size, layers=layers, flows=2), 0.3)
     frames = 24
     wav, local = random_tensor(1, frames * HOP), random_tensor(1, 5, frames)
     z, middle = model(wav, local)[0], frames * HOP // 2
@@ -241,7 +241,7 @@ def test_base_size_inverts_in_fp32_after_training_steps(prior, lr):
 @pytest.mark.parametrize("sigma", [1.0, 0.7])
 def test_likelihood_is_that_of_a_distribution(sigma):
     """On one affine layer: the wave is then a Gaussian with known covariance."""
-    model = randomised(tiny(prior="white", flows=1, early_every=0), 0.3)
+    model = randomized(tiny(prior="white", flows=1, early_every=0), 0.3)
     with torch.no_grad():
         model.steps[0].coupling.network.end.weight.zero_()
     wav, local = random_tensor(3, HOP), random_tensor(3, 5, 1)
@@ -289,7 +289,7 @@ def test_bad_options(options, message):
 def test_spare_frames_are_left_out_and_what_is_left_is_exact(geometry, is_prepared, reach):
     """Of the result, and of the computation; with as many of them as the layers see, a slice is
     what it is in the whole, and with fewer it is what it would be without leaving any out."""
-    model = randomised(
+    model = randomized(
         tiny(condition_geometry=geometry, prior="white", layers=3, flows=3, use_film=True)
     ).eval()
     frames, per_frame = 40, HOP // 8
@@ -315,7 +315,7 @@ def test_spare_frames_are_left_out_and_what_is_left_is_exact(geometry, is_prepar
 
 
 def test_spare_frames_of_padded_batches():
-    model = randomised(tiny(prior="white")).eval()
+    model = randomized(tiny(prior="white")).eval()
     z, local = random_tensor(2, 8, 10), random_tensor(2, 5, 5, seed=1)
     samples = torch.tensor([5 * HOP, 3 * HOP])
     with torch.no_grad():

@@ -4,12 +4,12 @@ from waveglow_vq.lobes.flows.wavenet import WaveNet, gated
 import pytest
 import torch
 
-from tests.lobes.flows.transform_base import flow_context, ragged, random_tensor, randomised
+from tests.lobes.flows.transform_base import flow_context, ragged, random_tensor, randomized
 
 
 def network(**options):
     options = {"channels": 6, "layers": 3, "condition_channels": 5, **options}
-    return randomised(WaveNet(3, 4, **options), 0.3)
+    return randomized(WaveNet(3, 4, **options), 0.3)
 
 
 def plain_forward(net, x, local, per_frame, speaker=None, mask=1):
@@ -186,7 +186,7 @@ def test_weight_norm_switch():
     assert gains == sum(p.numel() for p in normed.parameters()) - sum(
         p.numel() for p in plain.parameters()
     )
-    # The gain starts as the norm of the weights: normalising changes nothing at first.
+    # The gain starts as the norm of the weights: normalizing changes nothing at first.
     weight = normed.dilated[0].weight
     direction = normed.dilated[0].parametrizations.weight.original1
     torch.testing.assert_close(weight, direction)

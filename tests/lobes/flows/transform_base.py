@@ -19,7 +19,7 @@ def tiny_features(**changes):
     return LogMel(**{**options, **changes})
 
 
-def randomised(module, scale=0.2, seed=0):
+def randomized(module, scale=0.2, seed=0):
     """Moves every parameter by noise, in fp64: couplings and FiLM are identities at first, and a
     test of an identity tests nothing."""
     generator = torch.Generator().manual_seed(seed)

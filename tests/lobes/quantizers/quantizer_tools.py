@@ -1,4 +1,4 @@
-"""Data, a training loop and comparisons for the tests of the quantisers."""
+"""Data, a training loop and comparisons for the tests of the quantizers."""
 
 from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
 from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
@@ -46,7 +46,7 @@ def summary(quantizer, frames):
 
 
 def everything(quantizer):
-    """All that a quantiser carries from step to step."""
+    """All that a quantizer carries from step to step."""
     state = {key: value.clone() for key, value in quantizer.state_dict().items()}
     for key, value in vars(quantizer).items():
         if isinstance(value, torch.Tensor):

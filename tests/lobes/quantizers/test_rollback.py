@@ -17,7 +17,7 @@ OPTIONS = {"codebook_size": 16, "codebook_dim": 8, "restart_after": 5}
 
 
 class Run:
-    """An encoder, a quantiser and their optimizer, and a step of theirs."""
+    """An encoder, a quantizer and their optimizer, and a step of theirs."""
 
     def __init__(self, quantizer_class):
         torch.manual_seed(0)

@@ -27,7 +27,7 @@ def by_hand(scores):
 
 def batch():
     torch.manual_seed(0)
-    # Not normalised in either direction.
+    # Not normalized in either direction.
     return torch.randn(4, 7, 4) * 3 - 5, torch.tensor([7, 5, 4, 6]), torch.tensor([3, 4, 4, 1])
 
 

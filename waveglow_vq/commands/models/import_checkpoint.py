@@ -11,7 +11,7 @@ EXAMPLES = """\
   waveglow-vq import-checkpoint waveglow_256channels.pt waveglow_256
   waveglow-vq vocode waveglow_256 mel.npy speech.wav
 
-Checkpoints of NVIDIA/waveglow, of DeepLearningExamples and of NeMo are recognised; nothing that is
+Checkpoints of NVIDIA/waveglow, of DeepLearningExamples and of NeMo are recognized; nothing that is
 pickled in them is executed. 'waveglow-vq info CHECKPOINT' says what one holds.
 """
 

@@ -21,7 +21,7 @@ from waveglow_vq.commands.common import (
 
 EXAMPLES = """\
   waveglow-vq vocode EXPORT_FOLDER mel.npy speech.wav
-  waveglow-vq vocode EXPORT_FOLDER recordings/ resynthesised/ --sigma 0.8 --dtype bf16
+  waveglow-vq vocode EXPORT_FOLDER recordings/ resynthesized/ --sigma 0.8 --dtype bf16
 
 A log-mel is an array [80, frames] or [1, 80, frames]: natural logarithm of slaney-mel magnitudes,
 as SpeechBrain's Tacotron2 and FastSpeech2 give it; .npy of numpy.save, .npz with one array, or

@@ -162,7 +162,7 @@ def check_label(label, path):
         )
 
 
-def normalise_sentence(text):
+def normalize_sentence(text):
     """What two readings of one sentence have in common: case and punctuation are dropped.
 
     Arguments
@@ -177,9 +177,9 @@ def normalise_sentence(text):
 
     Example
     -------
-    >>> normalise_sentence('"Please call  Stella."') == normalise_sentence("please call Stella")
+    >>> normalize_sentence('"Please call  Stella."') == normalize_sentence("please call Stella")
     True
-    >>> normalise_sentence("We don't.")
+    >>> normalize_sentence("We don't.")
     'we dont'
     """
     text = unicodedata.normalize("NFKC", text).casefold()

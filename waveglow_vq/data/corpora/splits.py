@@ -10,7 +10,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from waveglow_vq.data.corpora.preparation import hash_fraction
-from waveglow_vq.data.corpora.speaker_folders import normalise_sentence
+from waveglow_vq.data.corpora.speaker_folders import normalize_sentence
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD
 
@@ -97,8 +97,8 @@ def divide(utterances, split_ratio=(90, 5, 5), seed=0, unseen_speakers=0, disjoi
         trained = {u.speaker for u in parts["train"]}
         lost = [u.id for name in SPLITS for u in parts[name] if u.speaker not in trained]
         dropped["no_training_clip"] = sorted(lost)
-        sentences = {normalise_sentence(u.text) for u in parts["train"]} - {""}
-        known = [u.id for u in unseen if normalise_sentence(u.text) in sentences]
+        sentences = {normalize_sentence(u.text) for u in parts["train"]} - {""}
+        known = [u.id for u in unseen if normalize_sentence(u.text) in sentences]
         dropped["sentence_in_train"] = known
         for name in SPLITS:
             parts[name] = [u for u in parts[name] if u.speaker in trained]
@@ -292,7 +292,7 @@ def _by_sentence(utterances, split_ratio, seed):
     units, where = {}, {}
     first, second = (sum(split_ratio[:n]) / sum(split_ratio) for n in (1, 2))
     for utterance in utterances:
-        sentence = normalise_sentence(utterance.text)
+        sentence = normalize_sentence(utterance.text)
         if not sentence:
             # Alone in its unit: an id has no space in front, so no sentence is mistaken for it.
             units[f" {utterance.id}"] = [utterance]

@@ -26,7 +26,7 @@ from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.evaluation.conversion.matrix import (
     conversion_matrix,
     similarity_by_pair,
-    summarise,
+    summarize,
 )
 from waveglow_vq.evaluation.conversion.report import format_report
 from waveglow_vq.evaluation.conversion.speaker_leakage import code_leak
@@ -58,7 +58,7 @@ def speaker_likelihoods(
     """Negative log-likelihood of utterances under wrong speakers, less that under the right one.
 
     Zero would mean that the model does not care who speaks. Everything but the speaker is the
-    same: the waveform, the codes, and the pitch, normalised by the utterance's own mean and
+    same: the waveform, the codes, and the pitch, normalized by the utterance's own mean and
     deviation, not by the right speaker's, which would give that one an advantage.
 
     Arguments
@@ -194,7 +194,7 @@ def diagnose_conversion(
         Whether other models judge, those that are installed; ``"required"``: all, or it is an
         error.
     use_word_judge : bool
-        Whether the recogniser is one of them. It is slow.
+        Whether the recognizer is one of them. It is slow.
     word_targets : int
         To how many targets' conversions of each source the word judge listens.
     samples : int
@@ -213,7 +213,7 @@ def diagnose_conversion(
     dict
         ``settings``, ``likelihoods`` (:func:`speaker_likelihoods`), ``codes`` (
         :func:`~waveglow_vq.evaluation.conversion.speaker_leakage.code_leak`), ``conversion``
-        (:func:`~waveglow_vq.evaluation.conversion.matrix.summarise`), ``matrix``
+        (:func:`~waveglow_vq.evaluation.conversion.matrix.summarize`), ``matrix``
         (:func:`~waveglow_vq.evaluation.conversion.matrix.similarity_by_pair`), ``conversions`` and
         ``originals`` (:func:`~waveglow_vq.evaluation.conversion.matrix.conversion_matrix`), and
         ``notes``: sentences about what is missing and why.
@@ -283,7 +283,7 @@ def diagnose_conversion(
             samples,
             progress,
         )
-    results["conversion"] = summarise(conversions, originals)
+    results["conversion"] = summarize(conversions, originals)
     if speaker_judge is not None:
         results["matrix"] = matrix = similarity_by_pair(conversions)
         conversion_heat_map(
@@ -386,9 +386,9 @@ def _parse(arguments):
         "--judges",
         choices=_JUDGES,
         default="installed",
-        help="speaker encoder and recogniser of make judges (default: %(default)s)",
+        help="speaker encoder and recognizer of make judges (default: %(default)s)",
     )
-    parser.add_argument("--no_words", action="store_true", help="without the recogniser: quicker")
+    parser.add_argument("--no_words", action="store_true", help="without the recognizer: quicker")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU if there is one)")
     return parser.parse_args(arguments)
 

@@ -274,7 +274,7 @@ def f0_moved(source, target, conversion):
     return 0.0 if conversion is None else (conversion - source) / (target - source)
 
 
-def summarise(conversions, originals):
+def summarize(conversions, originals):
     """Means over the conversions: all, of speakers trained on, and of others.
 
     Arguments

@@ -129,7 +129,7 @@ def linear_probe(features, labels, folds=5, seed=0):
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     division = StratifiedKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # A probe stopped after 500 steps is a slightly more regularised one.
+        # A probe stopped after 500 steps is a slightly more regularized one.
         warnings.simplefilter("ignore", ConvergenceWarning)
         named = cross_val_predict(probe, features, labels, cv=division)
     return {

@@ -32,7 +32,7 @@ class Sentence(NamedTuple):
     name, wav : str
         Its id and its sound file.
     text, spoken : str
-        As it is written, and normalised.
+        As it is written, and normalized.
     speaker : str
         Who is to speak, for models of several voices; else None.
     """
@@ -218,7 +218,7 @@ def readings(sentences):
 
 
 def word_errors(judge, text, wavs, sample_rate):
-    """What the recogniser hears in each waveform, and how that differs from the text."""
+    """What the recognizer hears in each waveform, and how that differs from the text."""
     heard = {kind: judge.transcribe(wav, sample_rate) for kind, wav in wavs.items()}
     return {
         kind: {"transcript": words, **count_errors(text, words)._asdict()}

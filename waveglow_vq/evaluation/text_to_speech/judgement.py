@@ -32,7 +32,7 @@ Recorded speech
   all codes of the recording before: the share of codes (and ends) that it finds the most probable,
   their mean negative log-likelihood, the exponential of this (perplexity), and whether attention
   is diagonal.
-- *words*: error rates of a recogniser (:class:`~waveglow_vq.evaluation.judges.WordJudge`), which
+- *words*: error rates of a recognizer (:class:`~waveglow_vq.evaluation.judges.WordJudge`), which
   mean something only beside those on the recordings and on the codec's reconstructions.
 
 Authors
@@ -63,7 +63,7 @@ from waveglow_vq.evaluation.text_to_speech.figures import (
     teacher_forced,
     word_errors,
 )
-from waveglow_vq.evaluation.text_to_speech.report import checked_bars, format_report, summarise
+from waveglow_vq.evaluation.text_to_speech.report import checked_bars, format_report, summarize
 from waveglow_vq.evaluation.utterances import choose
 from waveglow_vq.evaluation.verdicts import print_report
 from waveglow_vq.utils.files import write_json
@@ -105,7 +105,7 @@ def judge_text_to_speech(
     others : int
         How many other recordings each is compared with; fewer where there are not so many.
     use_word_judge : bool
-        Whether the recogniser listens, if it is installed. It is slow.
+        Whether the recognizer listens, if it is installed. It is slow.
     search : SearchOptions or dict
         How codes are chosen; None: as the export says.
     sigma : float
@@ -124,7 +124,7 @@ def judge_text_to_speech(
     -------
     dict
         ``settings``; ``summary``, means and shares over the utterances
-        (:func:`~waveglow_vq.evaluation.text_to_speech.report.summarise`); ``utterances``, a dict
+        (:func:`~waveglow_vq.evaluation.text_to_speech.report.summarize`); ``utterances``, a dict
         for each by its id; ``notes``, sentences about what is missing and why.
 
     Raises
@@ -181,7 +181,7 @@ def judge_text_to_speech(
             for sign in loop_signs(alignment, codes, *limits, alignment["stopped"])
         ]
         row["loop_signs"], row["looping"] = sorted(set(signs)), bool(signs)
-    return {"settings": settings, "summary": summarise(rows), "notes": notes, "utterances": rows}
+    return {"settings": settings, "summary": summarize(rows), "notes": notes, "utterances": rows}
 
 
 def _word_judge(wanted, notes):
@@ -225,7 +225,7 @@ def _parse(arguments):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=words)
     search_arguments(parser)
     parser.add_argument("--sigma", type=float, help="of the noise (default: the codec's)")
-    parser.add_argument("--no_words", action="store_true", help="without the recogniser: quicker")
+    parser.add_argument("--no_words", action="store_true", help="without the recognizer: quicker")
     parser.add_argument(
         "--bars", nargs="+", default=[], metavar="NAME=VALUE",
         help="values of the summary that are shown beside those found, such as mcd_ratio=1.3",

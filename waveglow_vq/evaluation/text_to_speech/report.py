@@ -1,4 +1,4 @@
-"""Judgements of speech from text, summarised and as a table to read.
+"""Judgements of speech from text, summarized and as a table to read.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -50,7 +50,7 @@ _NO_DIRECTION = {"duration_ratio"}
 _HIGHER = {*_SHARES} - {"truncated", "looping"}
 
 
-def summarise(rows):
+def summarize(rows):
     """Means and shares over utterances.
 
     Arguments

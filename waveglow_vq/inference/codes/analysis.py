@@ -17,7 +17,7 @@ from waveglow_vq.inference.conversion.whole_utterances import (
     own_f0_statistics,
 )
 from waveglow_vq.inference.streaming.waveform import NO_CONTEXT
-from waveglow_vq.lobes.conditioners.pitch_condition import normalise_pitch
+from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN
 
 import torch
@@ -33,7 +33,7 @@ class Analysis(NamedTuple):
     content : Content
         What is said.
     pitch : torch.Tensor
-        ``[1, frames, 2]``, normalised by the recording's own statistics; None for models without
+        ``[1, frames, 2]``, normalized by the recording's own statistics; None for models without
         pitch.
     f0_statistics : torch.Tensor
         Mean and standard deviation of its log-F0, ``[1, 2]``; where the model uses no pitch, or
@@ -47,8 +47,8 @@ class Analysis(NamedTuple):
 
 
 @torch.no_grad()
-def analyse(model, features, blocks, whole_hops=False, context=NO_CONTEXT):
-    """Analyses a recording.
+def analyze(model, features, blocks, whole_hops=False, context=NO_CONTEXT):
+    """Analyzes a recording.
 
     Arguments
     ---------
@@ -96,7 +96,7 @@ def analyse(model, features, blocks, whole_hops=False, context=NO_CONTEXT):
     if tracker is not None:
         log_f0 = tracker.finish()
         f0_statistics = own_f0_statistics(log_f0, f0_statistics[0])[None]
-        pitch = normalise_pitch(log_f0[None].to(f0_statistics), f0_statistics)
+        pitch = normalize_pitch(log_f0[None].to(f0_statistics), f0_statistics)
     return Analysis(samples, content, pitch, f0_statistics)
 
 

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.codes.analysis import analyse, own_vector
+from waveglow_vq.inference.codes.analysis import analyze, own_vector
 from waveglow_vq.inference.codes.code_file import CodeFile, model_checksum
 from waveglow_vq.inference.exported_model import load_export
 from waveglow_vq.inference.loading import CODEC_FOLDER, HPARAMS_FILE, read_export_header
@@ -102,7 +102,7 @@ def recording_code_file(interface, read):
     CodeFile
     """
     parts = interface.mods.model, interface.mods.features
-    analysis = analyse(*parts, read(), context=interface.inference_ctx)
+    analysis = analyze(*parts, read(), context=interface.inference_ctx)
     vector = own_vector(*parts, read(), interface.inference_ctx)
     model, more = interface.mods.model, {}
     if model.speakers.source == "encoder":

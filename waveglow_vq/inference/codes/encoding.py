@@ -20,7 +20,7 @@ def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
     """The codes of a waveform, block by block.
 
     Each window reaches as far beyond what is new in it as the encoder sees. With instance
-    normalisation, whose statistics are of the whole utterance, there is one window: of log-mels,
+    normalization, whose statistics are of the whole utterance, there is one window: of log-mels,
     which take a twentieth of what the waveform's flows would.
 
     Arguments

@@ -1,6 +1,6 @@
 """Conversions of recordings of any length: the decoder of the condition and the flows, which take
 the time and the memory, go over them window by window (see streaming.py). What is said, and its
-pitch, is analysed as a whole.
+pitch, is analyzed as a whole.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -8,7 +8,7 @@ Authors
 
 import math
 
-from waveglow_vq.inference.codes.analysis import analyse, own_vector
+from waveglow_vq.inference.codes.analysis import analyze, own_vector
 from waveglow_vq.inference.conversion.voices import known_voice
 from waveglow_vq.inference.conversion.whole_utterances import Content, content_condition
 from waveglow_vq.inference.streaming.waveform import (
@@ -103,7 +103,7 @@ def stream_swap(model, features, read, source, target, keep_pitch=True, context=
         ``[n]`` each, as long as the recording.
     """
     hop, device = features.hop_length, next(model.parameters()).device
-    analysis = analyse(model, features, read(), whole_hops=True, context=context)
+    analysis = analyze(model, features, read(), whole_hops=True, context=context)
     if source is None or target is None:
         own = own_vector(model, features, read(), context), analysis.f0_statistics
         source, target = source or own, target or own

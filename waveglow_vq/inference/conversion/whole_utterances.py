@@ -15,7 +15,7 @@ from waveglow_vq.audio.pitch import track_f0
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.batching import batch_log_mels, fill_padding, relative_lengths
 from waveglow_vq.lobes.batches import crop_frames
-from waveglow_vq.lobes.conditioners.pitch_condition import normalise_pitch
+from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD, UNKNOWN
 from waveglow_vq.utils.windows import Buffer
 
@@ -69,7 +69,7 @@ def convert_utterances(
     generator : int or torch.Generator
         A seed or a source of noise, for ``codes``; a seed makes an item independent of its batch.
     pitch : torch.Tensor
-        Normalised pitch ``[B, frames, 2]``, see :func:`utterance_pitch`; None: tracked here where
+        Normalized pitch ``[B, frames, 2]``, see :func:`utterance_pitch`; None: tracked here where
         the model uses it.
 
     Returns
@@ -224,7 +224,7 @@ def _whole_hops(counts, hop):
 
 
 def utterance_pitch(model, features, wavs, counts):
-    """Tracks the pitch of utterances and normalises it by its own mean and deviation.
+    """Tracks the pitch of utterances and normalizes it by its own mean and deviation.
 
     Arguments
     ---------
@@ -252,7 +252,7 @@ def utterance_pitch(model, features, wavs, counts):
     ]
     statistics = torch.stack([own_f0_statistics(item, unknown) for item in log_f0])
     log_f0 = torch.nn.utils.rnn.pad_sequence(log_f0, batch_first=True).to(unknown)
-    return normalise_pitch(log_f0, statistics), statistics
+    return normalize_pitch(log_f0, statistics), statistics
 
 
 def own_f0_statistics(log_f0, unknown):

@@ -37,12 +37,12 @@ class Condition(NamedTuple):
     hop : int
         Samples per frame of the local condition.
     quantized : QuantizerOutput
-        What the quantiser returned, or None without one.
+        What the quantizer returned, or None without one.
     log_mel : torch.Tensor
         The log-mel that the envelope comes from, ``[batch, n_mels, mel frames]``, given or
         predicted; None where there is none.
     vectors : torch.Tensor
-        What was quantised, ``[batch, codes, codebook_dim]``, or None.
+        What was quantized, ``[batch, codes, codebook_dim]``, or None.
     """
 
     local: torch.Tensor
@@ -187,11 +187,11 @@ class MelConditioner(nn.Module):
         local = features
         if self.network is not None:
             mask = frame_mask(lengths, features.shape[-1])
-            local = self.network(normalise_log_mel(features), mask)
+            local = self.network(normalize_log_mel(features), mask)
         return Condition(local, self.hop, None, features)
 
 
-def normalise_log_mel(log_mel):
+def normalize_log_mel(log_mel):
     """Centres and scales log-mels; see LOG_MEL_MEAN."""
     return (log_mel - LOG_MEL_MEAN) / LOG_MEL_SCALE
 
@@ -236,6 +236,6 @@ def predicted_log_mel(head, x, *conditions):
 
 
 def to_vectors(x, normalize):
-    """``[batch, codebook_dim, codes]`` to what is quantised, ``[batch, codes, codebook_dim]``."""
+    """``[batch, codebook_dim, codes]`` to what is quantized, ``[batch, codes, codebook_dim]``."""
     x = x.transpose(1, 2)
     return F.layer_norm(at_least_fp32(x), x.shape[-1:]) if normalize else x

@@ -12,7 +12,7 @@ import torch
 
 
 def instance_norm(x, mask=None, epsilon=1e-4):
-    """Instance normalisation without affine (Ulyanov et al. 2016, as in Chou et al. 2019): each
+    """Instance normalization without affine (Ulyanov et al. 2016, as in Chou et al. 2019): each
     channel of each utterance to zero mean and unit variance over time,
 
         (x - mean_t x) / sqrt(var_t x + epsilon)

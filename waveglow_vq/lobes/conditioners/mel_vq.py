@@ -13,7 +13,7 @@ from waveglow_vq.lobes.conditioners.base import (
     code_mask,
     frame_mask,
     masked,
-    normalise_log_mel,
+    normalize_log_mel,
     predicted_log_mel,
     relative_code_lengths,
     to_vectors,
@@ -29,9 +29,9 @@ from torch.nn import functional as F
 
 
 class MelVQConditioner(nn.Module):
-    """Quantised codes of the log-mel as the condition, at any code rate.
+    """Quantized codes of the log-mel as the condition, at any code rate.
 
-    ``log-mel -> encoder -> stride -> quantiser -> codes -> decoder -> local condition``, and a
+    ``log-mel -> encoder -> stride -> quantizer -> codes -> decoder -> local condition``, and a
     head predicts the log-mel from the decoded codes, so that there is an envelope where only
     codes are given. Trained by its own L1 term, the head also gives the codes a direct learning
     signal without phase. Decoder and head are modulated by the speaker who is to speak, so that
@@ -42,7 +42,7 @@ class MelVQConditioner(nn.Module):
     features : LogMel
         The feature contract.
     quantizer : torch.nn.Module
-        A quantiser of vectors of ``quantizer.codebook_dim``.
+        A quantizer of vectors of ``quantizer.codebook_dim``.
     stride : int
         Log-mel frames per code.
     channels : int
@@ -54,13 +54,13 @@ class MelVQConditioner(nn.Module):
     kernel_size : int
         Taps of the convolutions.
     normalize_vectors : bool
-        Whether every vector is brought to zero mean and unit variance before it is quantised
-        (layer normalisation without parameters). The codes then need not chase the encoder's
+        Whether every vector is brought to zero mean and unit variance before it is quantized
+        (layer normalization without parameters). The codes then need not chase the encoder's
         scale, which lets encoder and flows be trained at one high learning rate.
     speaker_channels : int
         Channels of the global condition; 0 for none.
     use_instance_norm : bool
-        Whether the log-mel and the encoder's hidden layers are normalised over each utterance,
+        Whether the log-mel and the encoder's hidden layers are normalized over each utterance,
         which takes away what is constant over it: see
         :func:`~waveglow_vq.lobes.conditioners.disentanglement.instance_norm`.
     jitter : float
@@ -73,7 +73,7 @@ class MelVQConditioner(nn.Module):
         codes follow them. In evaluation it is always given codes: vectors would score better,
         and the best checkpoint would be one that never saw a code.
     use_pitch : bool
-        Whether normalised log-F0 is given beside the codes.
+        Whether normalized log-F0 is given beside the codes.
     pitch_stride, pitch_levels : int
         See :class:`~waveglow_vq.lobes.conditioners.pitch_condition.PitchCondition`.
 
@@ -137,7 +137,7 @@ class MelVQConditioner(nn.Module):
         self.mel_head = nn.Conv1d(channels, features.n_mels, 1)
         self.speaker_head = zero_linear(speaker_channels, features.n_mels, nn.Linear)
         if quantize_after:
-            # In the checkpoint, so that a run that goes on knows whether it quantises.
+            # In the checkpoint, so that a run that goes on knows whether it quantizes.
             self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         # Training forwards since the last optimizer step.
         self._forwards = 0
@@ -155,7 +155,7 @@ class MelVQConditioner(nn.Module):
     @property
     def encoder_receptive_field(self):
         """Codes to either side whose frames a code depends on; None for the whole utterance, which
-        the statistics of the instance normalisation are of."""
+        the statistics of the instance normalization are of."""
         if self.use_instance_norm:
             return None
         frames = self.start.kernel_size[0] // 2 + self.before.receptive_field
@@ -194,15 +194,15 @@ class MelVQConditioner(nn.Module):
         mask = frame_mask(lengths, frames)
         if self.training and self.warp:
             features = random_warp(features, self.warp)
-        x = self._normalised(normalise_log_mel(features), mask)
+        x = self._normalized(normalize_log_mel(features), mask)
         x = self.start(masked(x, mask))
-        x = self._normalised(masked(self.before(x, mask), mask), mask)
+        x = self._normalized(masked(self.before(x, mask), mask), mask)
         x = self.down(F.pad(x, (0, -frames % self.stride)))
         mask = code_mask(lengths, frames, self.stride)
-        x = self._normalised(masked(self.after(x, mask), mask), mask)
+        x = self._normalized(masked(self.after(x, mask), mask), mask)
         return to_vectors(self.to_code(F.gelu(x)), self.normalize_vectors)
 
-    def _normalised(self, x, mask):
+    def _normalized(self, x, mask):
         return instance_norm(x, mask) if self.use_instance_norm else x
 
     def decoder(
@@ -243,8 +243,8 @@ class MelVQConditioner(nn.Module):
         speaker : torch.Tensor
             Global condition of who is to speak, ``[batch, speaker_channels]``, or None.
         pitch : torch.Tensor
-            Normalised log-F0 and voicing ``[batch, frames, 2]``, or None; see
-            :func:`~waveglow_vq.lobes.conditioners.pitch_condition.normalise_pitch`.
+            Normalized log-F0 and voicing ``[batch, frames, 2]``, or None; see
+            :func:`~waveglow_vq.lobes.conditioners.pitch_condition.normalize_pitch`.
         f0_statistics : torch.Tensor
             Mean and standard deviation of the log-F0 of who is to speak, ``[batch, 2]``, or None.
 

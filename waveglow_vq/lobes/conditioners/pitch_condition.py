@@ -1,4 +1,4 @@
-"""Pitch beside the codes: normalised by its speaker, quantised, and placed in the target's range.
+"""Pitch beside the codes: normalized by its speaker, quantized, and placed in the target's range.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# Normalised log-F0 beyond so many standard deviations is clamped.
+# Normalized log-F0 beyond so many standard deviations is clamped.
 PITCH_LIMIT = 3.0
 
 
-def normalise_pitch(log_f0, statistics):
+def normalize_pitch(log_f0, statistics):
     """Log-F0 in its speaker's own units, (log f0 - mean) / std.
 
     Arguments
@@ -32,22 +32,22 @@ def normalise_pitch(log_f0, statistics):
     Returns
     -------
     torch.Tensor
-        ``[batch, frames, 2]``: the normalised log-F0, 0 where unvoiced, and 1 where voiced.
+        ``[batch, frames, 2]``: the normalized log-F0, 0 where unvoiced, and 1 where voiced.
 
     Example
     -------
     >>> import torch
-    >>> normalise_pitch(torch.tensor([[5.2, 0.0]]), torch.tensor([[5.0, 0.2]])).round(decimals=4)
+    >>> normalize_pitch(torch.tensor([[5.2, 0.0]]), torch.tensor([[5.0, 0.2]])).round(decimals=4)
     tensor([[[1., 1.],
              [0., 0.]]])
     """
     voiced = log_f0 > 0
     mean, std = statistics[:, :1], statistics[:, 1:]
-    normalised = ((log_f0 - mean) / std).masked_fill(~voiced, 0.0)
-    return torch.stack([normalised, voiced.to(normalised.dtype)], dim=-1)
+    normalized = ((log_f0 - mean) / std).masked_fill(~voiced, 0.0)
+    return torch.stack([normalized, voiced.to(normalized.dtype)], dim=-1)
 
 
-def quantise_pitch(pitch, stride, levels, mask=None):
+def quantize_pitch(pitch, stride, levels, mask=None):
     """Rounds pitch to what a code can say of it: one of ``levels`` values, or unvoiced, for every
     ``stride`` frames. A block is voiced if at least half of its frames are; its value is their
     mean. Between blocks the value is interpolated; voicing holds for the block.
@@ -55,7 +55,7 @@ def quantise_pitch(pitch, stride, levels, mask=None):
     Arguments
     ---------
     pitch : torch.Tensor
-        ``[batch, frames, 2]`` as from :func:`normalise_pitch`.
+        ``[batch, frames, 2]`` as from :func:`normalize_pitch`.
     stride : int
         Frames.
     levels : int
@@ -71,19 +71,19 @@ def quantise_pitch(pitch, stride, levels, mask=None):
     Example
     -------
     >>> import torch
-    >>> quantise_pitch(torch.tensor([[[0.9, 1.0], [1.0, 1.0], [0.0, 0.0]]]), 2, 7)[0, :, 1]
+    >>> quantize_pitch(torch.tensor([[[0.9, 1.0], [1.0, 1.0], [0.0, 0.0]]]), 2, 7)[0, :, 1]
     tensor([1., 1., 0.])
     """
     values = pitch_values(pitch, stride, levels, mask)
     voiced = (values > 0).to(pitch.dtype)
-    value = _normalised(values, levels, pitch.dtype)
+    value = _normalized(values, levels, pitch.dtype)
     if stride > 1:
         value, voiced = _spread(value, voiced, stride)
     return torch.stack([value, voiced], dim=-1)[:, : pitch.shape[1]]
 
 
 def pitch_values(pitch, stride, levels, mask=None):
-    """What :func:`quantise_pitch` keeps, as whole numbers; arguments as there.
+    """What :func:`quantize_pitch` keeps, as whole numbers; arguments as there.
 
     Returns
     -------
@@ -119,14 +119,14 @@ def pitch_from_values(values, stride, levels, frames):
     values : torch.Tensor
         int64 ``[batch, ceil(frames / stride)]``.
     stride, levels : int
-        As for :func:`quantise_pitch`.
+        As for :func:`quantize_pitch`.
     frames : int
         Length.
 
     Returns
     -------
     torch.Tensor
-        ``[batch, frames, 2]`` as from :func:`normalise_pitch`.
+        ``[batch, frames, 2]`` as from :func:`normalize_pitch`.
 
     Example
     -------
@@ -137,7 +137,7 @@ def pitch_from_values(values, stride, levels, frames):
              [0., 0.]]])
     """
     voiced = (values > 0).float()
-    pitch = torch.stack([_normalised(values, levels, voiced.dtype), voiced], dim=-1)
+    pitch = torch.stack([_normalized(values, levels, voiced.dtype), voiced], dim=-1)
     return pitch.repeat_interleave(stride, dim=1)[:, :frames]
 
 
@@ -146,7 +146,7 @@ def _levels(levels):
     return 2 * PITCH_LIMIT / (levels - 1), (levels - 1) / 2
 
 
-def _normalised(values, levels, dtype):
+def _normalized(values, levels, dtype):
     """Whole numbers of pitch_values to standard deviations; 0 where unvoiced."""
     step, middle = _levels(levels)
     return ((values.to(dtype) - 1 - middle) * step).masked_fill(values == 0, 0.0)
@@ -172,12 +172,12 @@ def _spread(value, voiced, stride):
 
 
 def place_pitch(pitch, statistics):
-    """Normalised pitch in the range of a speaker: log f0 = mean + std * normalised.
+    """Normalized pitch in the range of a speaker: log f0 = mean + std * normalized.
 
     Arguments
     ---------
     pitch : torch.Tensor
-        ``[batch, frames, 2]`` as from :func:`normalise_pitch`.
+        ``[batch, frames, 2]`` as from :func:`normalize_pitch`.
     statistics : torch.Tensor
         Of the speaker who is to speak, ``[batch, 2]``.
 
@@ -191,7 +191,7 @@ def place_pitch(pitch, statistics):
 
 
 class PitchCondition(nn.Module):
-    """What the decoder is told about pitch: the quantised, placed log-F0, its voicing, and where
+    """What the decoder is told about pitch: the quantized, placed log-F0, its voicing, and where
     its harmonics lie among the mel bands,
 
         harmonics_b = voiced * exp(-(w_b / f0)^2) * cos(2 pi f_b / f0)
@@ -216,7 +216,7 @@ class PitchCondition(nn.Module):
     >>> import torch
     >>> from waveglow_vq.audio.features import LogMel
     >>> condition = PitchCondition(LogMel(), 16)
-    >>> pitch = normalise_pitch(torch.full((2, 9), 5.0), torch.tensor([[5.0, 0.2]]).expand(2, 2))
+    >>> pitch = normalize_pitch(torch.full((2, 9), 5.0), torch.tensor([[5.0, 0.2]]).expand(2, 2))
     >>> hidden, harmonics = condition(pitch, torch.tensor([[4.7, 0.2]]).expand(2, 2))
     >>> hidden.shape, harmonics.shape
     (torch.Size([2, 16, 9]), torch.Size([2, 80, 9]))
@@ -239,9 +239,9 @@ class PitchCondition(nn.Module):
         self.register_buffer("widths", (edges[2:] - edges[:-2]) / 2, persistent=False)
         self.project = nn.Conv1d(features.n_mels + 3, channels, 3, padding=1)
 
-    def quantise(self, pitch, mask=None):
+    def quantize(self, pitch, mask=None):
         """``[batch, frames, 2]``: what is left of the pitch beside the codes."""
-        return quantise_pitch(pitch, self.stride, self.levels, mask)
+        return quantize_pitch(pitch, self.stride, self.levels, mask)
 
     def forward(self, pitch, statistics, mask=None):
         """Computes the condition.
@@ -249,7 +249,7 @@ class PitchCondition(nn.Module):
         Arguments
         ---------
         pitch : torch.Tensor
-            ``[batch, frames, 2]`` as from :func:`normalise_pitch`.
+            ``[batch, frames, 2]`` as from :func:`normalize_pitch`.
         statistics : torch.Tensor
             Of the log-F0 of the speaker who is to speak, ``[batch, 2]``.
         mask : torch.Tensor
@@ -263,7 +263,7 @@ class PitchCondition(nn.Module):
             ``[batch, n_mels, frames]``.
         """
         with torch.autocast(pitch.device.type, enabled=False):
-            pitch = self.quantise(at_least_fp32(pitch), mask)
+            pitch = self.quantize(at_least_fp32(pitch), mask)
             log_f0 = place_pitch(pitch, statistics.to(pitch.dtype))
             voiced = pitch[..., 1]
             ratio = 1 / log_f0.exp()[:, None]

@@ -6,7 +6,7 @@ Authors
 """
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.conditioners.base import ResidualStack, frame_mask, masked, normalise_log_mel
+from waveglow_vq.lobes.conditioners.base import ResidualStack, frame_mask, masked, normalize_log_mel
 from waveglow_vq.lobes.flows.transforms import at_least_fp32
 from waveglow_vq.utils.distributed import mean_everywhere
 
@@ -185,7 +185,7 @@ class SpeakerEncoder(nn.Module):
     def forward(self, log_mel, lengths=None):
         """``[batch, n_mels, frames]`` to ``[batch, outputs]``; lengths are relative."""
         mask = frame_mask(lengths, log_mel.shape[-1])
-        x = self.start(masked(normalise_log_mel(log_mel), mask))
+        x = self.start(masked(normalize_log_mel(log_mel), mask))
         x = at_least_fp32(F.gelu(self.stack(x, mask)))
         mean, variance = masked_moments(x, mask)
         return self.end(torch.cat([mean, (variance + 1e-4).sqrt()], dim=1)[..., 0])
@@ -212,7 +212,7 @@ def masked_moments(x, mask=None):
 
 
 class SpeakerAdversary(nn.Module):
-    """Tells the speaker from what is about to be quantised, and teaches the encoder not to let it:
+    """Tells the speaker from what is about to be quantized, and teaches the encoder not to let it:
     the gradient is reversed (Ganin and Lempitsky 2015, eq. 18), so that the classifier descends
     and the encoder ascends the same cross-entropy.
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 
 class WaveVQConditioner(nn.Module):
-    """Quantised codes of the raw waveform as the condition: the published setting, in which two
+    """Quantized codes of the raw waveform as the condition: the published setting, in which two
     strides of 8 give a code every 64 samples. Kept for comparison: such codes carry phase, pitch
     and speaker.
 
@@ -31,7 +31,7 @@ class WaveVQConditioner(nn.Module):
     features : LogMel
         The feature contract; its hop must be a multiple of the product of the strides.
     quantizer : torch.nn.Module
-        A quantiser of vectors of ``quantizer.codebook_dim``.
+        A quantizer of vectors of ``quantizer.codebook_dim``.
     strides : list of int
         Strides of the encoder's convolutions in samples.
     channels : int

@@ -1,8 +1,8 @@
 """The coupling network as inference computes it: the same numbers, in fewer and faster operations.
 
-Folded, once and for all, are: weight normalisation; the last projection into the skips' and the
+Folded, once and for all, are: weight normalization; the last projection into the skips' and the
 first one into the first dilated layer (see WaveNet); the biases and the speaker's term into the
-condition; and the tanh into a sigmoid, which vectorised libraries compute several times faster:
+condition; and the tanh into a sigmoid, which vectorized libraries compute several times faster:
 
     tanh(u) sigmoid(v) = 2 (sigmoid(2 u) - 1/2) sigmoid(v)
 

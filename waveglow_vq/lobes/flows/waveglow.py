@@ -67,7 +67,7 @@ class WaveGlow(nn.Module):
     use_film : bool
         Whether every flow step begins with a conditional affine flow.
     use_weight_norm : bool
-        Whether the coupling networks are weight-normalised.
+        Whether the coupling networks are weight-normalized.
     speaker_channels : int
         Channels of the global condition; 0 for none.
     log_scale_bound : float

@@ -50,7 +50,7 @@ class WaveNet(Prepared):
     speaker_channels : int
         Channels of the global condition; 0 for none.
     use_weight_norm : bool
-        Whether every layer but the last is weight-normalised (Salimans and Kingma 2016).
+        Whether every layer but the last is weight-normalized (Salimans and Kingma 2016).
 
     Example
     -------
@@ -75,24 +75,24 @@ class WaveNet(Prepared):
         super().__init__()
         if kernel_size % 2 == 0:
             raise UserError(f"kernel_size: {kernel_size}; it has to be odd")
-        normalised = weight_norm if use_weight_norm else (lambda module: module)
+        normalized = weight_norm if use_weight_norm else (lambda module: module)
         self.channels = channels
         self.kernel_size = kernel_size
-        self.start = normalised(nn.Conv1d(in_channels, channels, 1))
+        self.start = normalized(nn.Conv1d(in_channels, channels, 1))
         self.dilated = nn.ModuleList()
         self.residual_skip = nn.ModuleList()
         for i in range(layers):
             padding = 2**i * (kernel_size - 1) // 2
             dilated = nn.Conv1d(channels, 2 * channels, kernel_size, dilation=2**i, padding=padding)
-            self.dilated.append(normalised(dilated))
+            self.dilated.append(normalized(dilated))
             # Nothing follows the residual of the last layer.
             outputs = 2 * channels if i < layers - 1 else channels
-            self.residual_skip.append(normalised(nn.Conv1d(channels, outputs, 1)))
+            self.residual_skip.append(normalized(nn.Conv1d(channels, outputs, 1)))
         self.local = self.speaker = None
         if condition_channels:
-            self.local = normalised(nn.Conv1d(condition_channels, 2 * channels * layers, 1))
+            self.local = normalized(nn.Conv1d(condition_channels, 2 * channels * layers, 1))
         if speaker_channels:
-            self.speaker = normalised(nn.Linear(speaker_channels, 2 * channels * layers))
+            self.speaker = normalized(nn.Linear(speaker_channels, 2 * channels * layers))
         self.end = nn.Conv1d(channels, out_channels, 1)
         nn.init.zeros_(self.end.weight)
         nn.init.zeros_(self.end.bias)

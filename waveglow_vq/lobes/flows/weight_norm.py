@@ -1,4 +1,4 @@
-"""Weight normalisation of modules that can be pickled.
+"""Weight normalization of modules that can be pickled.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 
 def weight_norm(module):
-    """Torch's weight normalisation of ``module.weight`` (Salimans and Kingma 2016). Torch refuses
+    """Torch's weight normalization of ``module.weight`` (Salimans and Kingma 2016). Torch refuses
     to pickle what it gives, a class of its own for every module; this one can be.
 
     Arguments

@@ -1,4 +1,4 @@
-"""What the quantisers share: frames, distances, losses, statistics and the estimators."""
+"""What the quantizers share: frames, distances, losses, statistics and the estimators."""
 
 import math
 from typing import NamedTuple
@@ -17,7 +17,7 @@ ENCODE_CHUNK_FRAMES = 16384
 
 
 class QuantizerOutput(NamedTuple):
-    """What a quantiser returns.
+    """What a quantizer returns.
 
     Arguments
     ---------
@@ -41,7 +41,7 @@ class QuantizerOutput(NamedTuple):
 
 
 class Quantizer(CodebookUpkeep):
-    """What both quantisers share.
+    """What both quantizers share.
 
     A subclass holds `codebook` [K, D] and defines how it learns: `_codebook_with_gradient` returns
     the codebook for this forward's graph, `_summands` what it needs to know of the frames of all
@@ -73,7 +73,7 @@ class Quantizer(CodebookUpkeep):
     # ---- the interface
 
     def forward(self, x, lengths=None):
-        """Quantises a batch. In training mode it also updates the statistics and, at first, the
+        """Quantizes a batch. In training mode it also updates the statistics and, at first, the
         codebook; all processes of a distributed run then have to call it together.
 
         Arguments
@@ -227,7 +227,7 @@ class Quantizer(CodebookUpkeep):
 
     @torch.no_grad()
     def set_codebook(self, codes):
-        """Replaces the whole codebook by `codes` [K, D]; no initialisation follows."""
+        """Replaces the whole codebook by `codes` [K, D]; no initialization follows."""
         if codes.shape != self.codebook.shape:
             raise UserError(
                 f"the codebook has shape {list(self.codebook.shape)}, "
@@ -245,12 +245,12 @@ class Quantizer(CodebookUpkeep):
         to each item; and their places among all B * T, or None where nothing is padded."""
         if x.dim() != 3 or x.shape[-1] != self.codebook_dim:
             raise UserError(
-                f"the quantiser expects [batch, time, {self.codebook_dim}], got {list(x.shape)}: "
+                f"the quantizer expects [batch, time, {self.codebook_dim}], got {list(x.shape)}: "
                 "check codebook_dim against the encoder's output"
             )
         batch, time = x.shape[:2]
         if batch == 0 or time == 0:
-            raise UserError(f"the quantiser got no frames: its input has shape {list(x.shape)}")
+            raise UserError(f"the quantizer got no frames: its input has shape {list(x.shape)}")
         items, where = [time] * batch, None
         frames = x.reshape(batch * time, -1)
         if lengths is not None:
@@ -272,13 +272,13 @@ class Quantizer(CodebookUpkeep):
         frames = frames.to(dtype)
         if check and not bool(torch.isfinite(frames).all()):
             raise UserError(
-                "the quantiser's input holds NaN or infinite values: the encoder has diverged "
+                "the quantizer's input holds NaN or infinite values: the encoder has diverged "
                 "(lower the learning rate or check the audio)"
             )
         return frames, items, where
 
     def _without_unfilled(self, distances):
-        """Codes that initialisation has not reached yet are infinitely far; all of them count
+        """Codes that initialization has not reached yet are infinitely far; all of them count
         if it has not begun."""
         rows = torch.arange(self.codebook_size, device=distances.device)
         return distances.masked_fill((rows >= self.filled) & (self.filled > 0), math.inf)

@@ -1,4 +1,4 @@
-"""What keeps a codebook alive, and the same on all processes: initialisation, usage, restarts, and
+"""What keeps a codebook alive, and the same on all processes: initialization, usage, restarts, and
 what is put back when a step is not taken."""
 
 import math
@@ -10,7 +10,7 @@ from waveglow_vq.utils.distributed import broadcast_from_first, gather_frames, l
 import torch
 from torch import nn
 
-# Frames wanted for each code that is initialised: from fewer, whole groups of the data are missed.
+# Frames wanted for each code that is initialized: from fewer, whole groups of the data are missed.
 FRAMES_PER_NEW_CODE = 4
 # Share of the past that `usage()` keeps at each training step.
 USAGE_DECAY = 0.99

@@ -1,7 +1,7 @@
-"""Vector quantisers: soft-EM by gradient descent, and the exponential moving average baseline.
+"""Vector quantizers: soft-EM by gradient descent, and the exponential moving average baseline.
 
 Both turn a sequence of vectors into a sequence of indices of the nearest of K codes. They share
-one interface, initialise themselves from the data, restart codes that have died or merged, and
+one interface, initialize themselves from the data, restart codes that have died or merged, and
 report statistics that cannot be fooled by merged codes (see `quantizer_statistics`).
 
 References
@@ -26,7 +26,7 @@ __all__ = ["EMAQuantizer", "QuantizerOutput", "SoftEMQuantizer", "build_quantize
 
 
 class SoftEMQuantizer(Quantizer):
-    """Vector quantiser whose codebook learns by soft expectation maximisation and gradient descent.
+    """Vector quantizer whose codebook learns by soft expectation maximization and gradient descent.
 
     With d2_ik = |x_i - e_k|^2 and stop(.) for "no gradient":
 
@@ -142,7 +142,7 @@ class SoftEMQuantizer(Quantizer):
             if self.training and not self.frozen:
                 self._codebook_before_step = self.codebook.detach().clone()
                 self._step_unit = self._unit(shared)
-            # Frames that are codes, as just after initialisation, would freeze the temperature.
+            # Frames that are codes, as just after initialization, would freeze the temperature.
             nearest = torch.maximum(shared["squared_error"], 0.01 * shared["squared_deviation"])
             dimensions = participating_dimensions(shared["moments"], shared["frames"])
             beta = (self.beta * dimensions / (2 * nearest / shared["frames"])).to(frames.dtype)
@@ -176,7 +176,7 @@ class SoftEMQuantizer(Quantizer):
 
 
 class EMAQuantizer(Quantizer):
-    """Vector quantiser whose codes are moving averages of the frames that chose them.
+    """Vector quantizer whose codes are moving averages of the frames that chose them.
 
     With n_k frames of sum s_k in this step and decay g:
 
@@ -262,7 +262,7 @@ class EMAQuantizer(Quantizer):
 
 
 def build_quantizer(codebook_update, **options):
-    """The quantiser with the given codebook update, for YAML that switches between them.
+    """The quantizer with the given codebook update, for YAML that switches between them.
 
     Arguments
     ---------
@@ -286,5 +286,5 @@ restart_after=50)
     foreign = [name for name in options if name not in known]
     for name in foreign:
         if name not in inspect.signature(other).parameters:
-            raise UserError(f"{name}: no quantiser has an option of this name")
+            raise UserError(f"{name}: no quantizer has an option of this name")
     return chosen(**{name: value for name, value in options.items() if name in known})

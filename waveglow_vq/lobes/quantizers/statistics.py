@@ -1,7 +1,7 @@
-"""What the quantisers measure, and the small tools with which they measure it.
+"""What the quantizers measure, and the small tools with which they measure it.
 
 Usage and perplexity alone can be fooled: a codebook whose codes have all merged into one point
-still shares the frames evenly among them. Hence every summary here also holds the normalised
+still shares the frames evenly among them. Hence every summary here also holds the normalized
 mean squared error and the number of codes that can be told apart.
 """
 
@@ -173,7 +173,7 @@ def perplexity(counts):
 
 
 class CodeStatistics:
-    """Collects what a quantiser reports at each forward, and sums it up over an epoch.
+    """Collects what a quantizer reports at each forward, and sums it up over an epoch.
 
     Example
     -------
@@ -215,7 +215,7 @@ class CodeStatistics:
         -------
         summary : dict
             Plain floats. `used`: codes chosen at least once. `perplexity`: of these choices.
-            `distinct_codes`: codes that can be told apart. `normalized_mse`: quantisation error
+            `distinct_codes`: codes that can be told apart. `normalized_mse`: quantization error
             over the deviation of the data from their mean. `responsibility_perplexity`: codes
             that share a frame (geometric mean). `bits_per_second`: log2(K) for each frame.
             `entropy_bits_per_second`: the entropy of the choices for each frame. An empty dict

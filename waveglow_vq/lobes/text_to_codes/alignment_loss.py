@@ -24,7 +24,7 @@ def reading_likelihood(scores, code_counts, token_counts):
     (the forward-backward algorithm of hidden Markov models; for speech synthesis: Mehta et al.,
     "Neural HMMs are all you need", 2022). It is computed by CTC (Graves et al., 2006), whose paths
     are the same where no token follows itself and no blank is taken: as every path takes one factor
-    of each row, rows may be normalised before, and the factors counted after.
+    of each row, rows may be normalized before, and the factors counted after.
 
     Arguments
     ---------

@@ -49,7 +49,7 @@ class TextToCodesOutput(NamedTuple):
     Arguments
     ---------
     loss : torch.Tensor
-        What is minimised, a scalar.
+        What is minimized, a scalar.
     terms : dict
         Detached scalars: ``nll`` (of a code or the end, given the ones before, in nats; its
         exponential is the perplexity), ``accuracy`` (share of them that are the most probable

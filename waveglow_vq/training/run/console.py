@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 60.0
 
 # What to type with an export of each kind.
 _NEXT = {
-    "WaveGlowVocoder": ["vocode", "EXPORT", "speech.wav", "resynthesised.wav"],
+    "WaveGlowVocoder": ["vocode", "EXPORT", "speech.wav", "resynthesized.wav"],
     "SpeechCodec": ["encode", "EXPORT", "speech.wav", "speech.wvq"],
     "VoiceConverter": ["convert", "EXPORT", "speech.wav", "converted.wav"],
     "TextToSpeech": ["speak", "EXPORT", "Any sentence.", "speech.wav"],
