@@ -37,7 +37,7 @@ from measuring import (  # noqa: E402
     seconds_of,
 )
 from nvidia import load_glow, their_model, their_noise  # noqa: E402
-from speed import SIZES, lively, load_vocoder, macs_per_second_of_audio  # noqa: E402
+from speed import SIZES, load_vocoder, macs_per_second_of_audio, randomized  # noqa: E402
 
 # What HiFi-GAN V1 is made of (Kong et al. 2020, appendix A).
 HIFIGAN = {
@@ -81,7 +81,7 @@ def our_cases(size, options):
     """Of a size, for every precision, length and batch; and the model."""
     torch.manual_seed(0)
     model, features = load_vocoder(size, options.device)
-    lively(model.vocoder)
+    randomized(model.vocoder)
     per_second = macs_per_second_of_audio(model, features.sample_rate)["total"]
     cases = []
     for dtype in options.dtypes:

@@ -121,7 +121,7 @@ def load_vocoder(size, device, **changes):
     return preset["model"].to(device).eval(), preset["contract"]["features"].to(device)
 
 
-def lively(vocoder, deviation=0.01):
+def randomized(vocoder, deviation=0.01):
     """Couplings that do something: those of untrained ones are the identity."""
     with torch.no_grad():
         for step in vocoder.steps:

@@ -23,7 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from measuring import begin, check_device, finish, seconds_of  # noqa: E402
-from speed import SIZES, lively, load_vocoder  # noqa: E402
+from speed import SIZES, load_vocoder, randomized  # noqa: E402
 
 
 def load(options):
@@ -33,7 +33,7 @@ def load(options):
         return load_export(options.model, run_opts=run_opts)
     torch.manual_seed(0)
     model, features = load_vocoder(options.size, options.device)
-    lively(model.vocoder, options.couplings)
+    randomized(model.vocoder, options.couplings)
     modules = {"model": model, "features": features}
     return WaveGlowVocoder(modules=modules, hparams={}, run_opts=run_opts)
 

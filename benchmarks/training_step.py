@@ -36,7 +36,7 @@ from measuring import (  # noqa: E402
     seconds_of,
 )
 from nvidia import load_glow, their_model  # noqa: E402
-from speed import PRESET, SIZES, lively, macs_per_second_of_audio  # noqa: E402
+from speed import PRESET, SIZES, macs_per_second_of_audio, randomized  # noqa: E402
 
 
 class Row(NamedTuple):
@@ -62,7 +62,7 @@ def our_rows(options):
     vocoder, hop = model.vocoder, features.hop_length
     if options.samples % (vocoder.group_size if vocoder.envelope is None else hop):
         raise UserError(f"--samples {options.samples}: not a multiple of what the model works on")
-    lively(vocoder)
+    randomized(vocoder)
     if options.compile:
         for step in vocoder.steps:
             step.coupling.network.compile()

@@ -26,7 +26,7 @@ from waveglow_vq.data.corpora.preparation import (
     read_report,
     reason_to_drop,
 )
-from waveglow_vq.data.corpora.prepared_audio import TRIM_THRESHOLD_DB, Treatment, prepare_audio
+from waveglow_vq.data.corpora.prepared_audio import TRIM_THRESHOLD_DB, Preprocessing, prepare_audio
 from waveglow_vq.data.corpora.splits import SPLITS, UNSEEN, divide, make_manifests
 from waveglow_vq.data.corpora.vctk import LAYOUTS, find_vctk, scan_vctk
 from waveglow_vq.data.shards.writer import UTTERANCES_PER_SHARD, write_shards
@@ -151,13 +151,13 @@ def prepare_vctk(
     _check_apart(audio_folder, data_folder, additional_folders)
     utterances = choose_subset(corpus.utterances, max_utterances, seed)
     utterances = sorted(utterances, key=lambda u: (u.speaker, u.id))
-    treatment = Treatment(sample_rate, trim_silence, trim_threshold_db, hop_length)
-    prepared, keys = prepare_audio(utterances, audio_folder, treatment, num_workers)
+    preprocessing = Preprocessing(sample_rate, trim_silence, trim_threshold_db, hop_length)
+    prepared, keys = prepare_audio(utterances, audio_folder, preprocessing, num_workers)
 
     filters = Filters(min_samples or 1, max_samples, min_loudness_dbfs, skip_silent)
     options = {
         "mic": mic,
-        **treatment._asdict(),
+        **preprocessing._asdict(),
         **filters._asdict(),
         "split_ratio": list(split_ratio),
         "seed": seed,

@@ -6,9 +6,9 @@ from pathlib import Path
 from waveglow_vq.audio.io import read_wav_and_rate, resample
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.judges import (
+    ASRScorer,
     ErrorCounts,
-    SpeakerJudge,
-    WordJudge,
+    SpeakerScorer,
     centroid,
     cosine,
     count_errors,
@@ -19,8 +19,8 @@ from waveglow_vq.evaluation.judges import (
 import pytest
 import torch
 
-needs_speaker_judge = pytest.mark.skipif(not SpeakerJudge.available(), reason="needs make judges")
-needs_word_judge = pytest.mark.skipif(not WordJudge.available(), reason="needs make judges")
+needs_speaker_judge = pytest.mark.skipif(not SpeakerScorer.available(), reason="needs make judges")
+needs_word_judge = pytest.mark.skipif(not ASRScorer.available(), reason="needs make judges")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_centroid_and_cosine():
     assert middle.tolist() == pytest.approx([0.8944, 0.4472], abs=1e-4)
 
 
-@pytest.mark.parametrize("judge", [SpeakerJudge, WordJudge])
+@pytest.mark.parametrize("judge", [SpeakerScorer, ASRScorer])
 def test_absent_judge_says_how_to_get_it(judge, monkeypatch):
     monkeypatch.setattr(judge, "modules", ("no_such_module_anywhere",))
     assert not judge.available()
@@ -108,8 +108,8 @@ def test_absent_judge_says_how_to_get_it(judge, monkeypatch):
 
 def test_judges_are_not_loaded_with_the_package():
     code = (
-        "import sys, waveglow_vq.evaluation.judges as judges; judges.SpeakerJudge.available(); "
-        "judges.WordJudge.available(); "
+        "import sys, waveglow_vq.evaluation.judges as judges; judges.SpeakerScorer.available(); "
+        "judges.ASRScorer.available(); "
         "sys.exit(any(name in sys.modules for name in ('resemblyzer', 'pocketsphinx')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -118,7 +118,7 @@ def test_judges_are_not_loaded_with_the_package():
 @pytest.mark.slow
 @needs_speaker_judge
 def test_speaker_judge_tells_voices_apart(speech):
-    judge = SpeakerJudge()
+    judge = SpeakerScorer()
     first, second = ([judge.embed(wav, 22050) for _, wav in clips] for clips in speech)
     for own, other in ((first, second), (second, first)):
         assert own[0].norm() == pytest.approx(1.0, abs=1e-5)
@@ -129,7 +129,7 @@ def test_speaker_judge_tells_voices_apart(speech):
 @pytest.mark.slow
 @needs_speaker_judge
 def test_speaker_judge_and_odd_waveforms(speech):
-    judge = SpeakerJudge()
+    judge = SpeakerScorer()
     wav = speech[0][0][1]
     reference = judge.embed(wav, 22050)
     # At another rate, or shaped [1, N]: the same voice. The level matters a little, except for
@@ -154,14 +154,14 @@ def test_speaker_judge_leaves_the_random_numbers_alone():
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    SpeakerJudge()
+    SpeakerScorer()
     assert torch.equal(torch.rand(1), expected)
 
 
 @pytest.mark.slow
 @needs_word_judge
 def test_word_judge_understands_and_forgets(speech):
-    judge = WordJudge()
+    judge = ASRScorer()
     (text, wav), (_, other) = speech[0][:2]
     assert judge.transcribe(torch.zeros(8000), 22050) == ""
     first = judge.transcribe(wav, 22050)
@@ -180,7 +180,7 @@ def test_word_judge_understands_and_forgets(speech):
 @needs_word_judge
 @needs_speaker_judge
 def test_judges_on_real_recordings(real_vctk):
-    words, voices = WordJudge(), SpeakerJudge()
+    words, voices = ASRScorer(), SpeakerScorer()
     counts, embeddings = [], {}
     for path in sorted(real_vctk.glob("wav48/*/*.wav"))[:12]:
         wav, rate = read_wav_and_rate(path)

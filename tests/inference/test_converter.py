@@ -5,7 +5,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.inference import SpeechCodec, VoiceConverter, load_export
 from waveglow_vq.inference.codes import encoding
 from waveglow_vq.inference.conversion.whole_utterances import convert_utterances
-from waveglow_vq.inference.streaming import waveform as streaming
+from waveglow_vq.inference.streaming import waveform
 
 import pytest
 import soundfile
@@ -170,8 +170,8 @@ def short_windows(monkeypatch):
     """Many windows and blocks in some seconds, which then count as long."""
 
     def shorten():
-        monkeypatch.setattr(streaming, "WINDOW_SAMPLES", 64 * 256)
-        monkeypatch.setattr(streaming, "CONDITION_STEPS", 24)
+        monkeypatch.setattr(waveform, "WINDOW_SAMPLES", 64 * 256)
+        monkeypatch.setattr(waveform, "CONDITION_STEPS", 24)
         monkeypatch.setattr(encoding, "WINDOW_SECONDS", 1)
 
     return shorten

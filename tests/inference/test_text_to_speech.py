@@ -4,7 +4,7 @@ import logging
 from waveglow_vq.audio.io import read_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import TextToSpeech, load_export, text_to_speech
-from waveglow_vq.inference.speech import sentences as spoken
+from waveglow_vq.inference.speech import sentences
 from waveglow_vq.inference.streaming.noise import Noise
 
 import pytest
@@ -55,7 +55,7 @@ def test_a_codec_with_speakers_gets_the_voice_and_the_pitch(speeches, name):
     tts = speeches(name)
     text = tts.encode_text("Yes!", "p226", generator=0)
     codec, model = tts.codec, tts.codec.mods.model
-    code_file = spoken.spoken_code_file(codec, text.codes, text.pitch, "p226")
+    code_file = sentences.spoken_code_file(codec, text.codes, text.pitch, "p226")
     assert (text.pitch is not None) == model.uses_pitch
     expected = torch.cat(list(codec.decode_stream(code_file, speaker="p226", generator=3)))
     assert torch.equal(tts.decode_text(text, "p226", generator=3)[0], expected)
@@ -67,7 +67,7 @@ def test_a_codec_with_speakers_gets_the_voice_and_the_pitch(speeches, name):
     assert (other - expected).std() > 0.05 * expected.std()
     if model.uses_pitch:
         flat = text.sentences[0]._replace(pitch=torch.zeros_like(text.pitch))
-        unvoiced = tts.decode_text(spoken.SpokenText([flat]), "p226", generator=3)[0]
+        unvoiced = tts.decode_text(sentences.SpokenText([flat]), "p226", generator=3)[0]
         assert not torch.allclose(unvoiced, expected)
 
 
@@ -278,7 +278,7 @@ def test_lines_of_marks_within_a_text_are_no_obstacle(speeches):
 def test_unknown_symbols_are_named(speeches, text, symbol):
     tts = speeches("plain")
     assert repr(symbol) in refusal(tts.synthesize, text)
-    # However far behind: before anything is spoken.
+    # However far behind: before anything is sentences.
     assert repr(symbol) in refusal(tts.stream, "Go. " * 50 + text)
     # Accents are only left out.
     assert tts.sentences("Fé.")[0][0] == "fe."
@@ -352,9 +352,9 @@ def test_sentences_that_are_written_at_once(speeches):
     tts = speeches("plain")
     given = [*tts.sentences("Go."), *tts.sentences("The quick brown fox.")]
     model, tokenizer = tts.mods.model, tts.tokenizer
-    both = spoken.write_sentences(model, tokenizer, given, None, tts.search, 1)
+    both = sentences.write_sentences(model, tokenizer, given, None, tts.search, 1)
     for sentence, own in zip(both, given, strict=True):
-        alone = spoken.write_sentences(model, tokenizer, [own], None, tts.search, 1)[0]
+        alone = sentences.write_sentences(model, tokenizer, [own], None, tts.search, 1)[0]
         assert sentence.text == own[0] and torch.equal(sentence.codes, alone.codes)
         assert sentence.attention.shape == (len(sentence.codes), len(sentence.pieces))
         torch.testing.assert_close(sentence.attention, alone.attention)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from waveglow_vq.data.corpora.preparation import Sound
-from waveglow_vq.data.corpora.prepared_audio import Prepared
+from waveglow_vq.data.corpora.prepared_audio import PreparedAudio
 from waveglow_vq.data.corpora.vctk import scan_vctk
 from waveglow_vq.data.shards.format import read_shards, sound_source
 from waveglow_vq.data.speakers import read_speakers
@@ -386,7 +386,7 @@ def folder():
 
 def measured(utterances, *_):
     """In place of `prepare_audio`: what it says of recordings of three seconds."""
-    known = Prepared(Sound(66_150, 0.5, -20.0), 150, 5.0, 0.2)
+    known = PreparedAudio(Sound(66_150, 0.5, -20.0), 150, 5.0, 0.2)
     return {u.id: known for u in utterances}, {u.id: "key" for u in utterances}
 
 

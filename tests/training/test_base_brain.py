@@ -2,14 +2,14 @@
 
 import time
 
-from waveglow_vq.training.base_brain import CarefulBrain
+from waveglow_vq.training.base_brain import BaseBrain
 
 import pytest
 import torch
 from speechbrain.utils.run_opts import RunOptions
 
 
-class Brain(CarefulBrain):
+class Brain(BaseBrain):
     """A line through the origin; the batch is what it is multiplied with."""
 
     def compute_forward(self, batch, stage):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.signals import Stopped, held_signals, noted_signal, shield_loader_process
-from waveglow_vq.training.base_brain import CarefulBrain, RunStopped
+from waveglow_vq.training.base_brain import BaseBrain, RunStopped
 from waveglow_vq.training.checkpointing import KillSafeCheckpointer
 
 import pytest
@@ -20,7 +20,7 @@ from tests.training.forks import fork, together, wait
 pytestmark = pytest.mark.usefixtures("heeded_signals")
 
 
-class Line(CarefulBrain):
+class Line(BaseBrain):
     """Notes which step is saved, and does something after a step of the training or a batch of the
     validation."""
 

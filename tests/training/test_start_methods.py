@@ -9,7 +9,7 @@ from multiprocessing.reduction import ForkingPickler
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.data.corpora.preparation import write_json
-from waveglow_vq.data.corpora.prepared_audio import Treatment, _prepare_task, prepared_files
+from waveglow_vq.data.corpora.prepared_audio import Preprocessing, _prepare_task, prepared_files
 from waveglow_vq.data.corpora.speaker_folders import Utterance
 from waveglow_vq.data.loaders import SpeakerItems, segment_dataset, utterance_dataset
 from waveglow_vq.data.sampling import Draw
@@ -21,7 +21,7 @@ from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.inference.codes.code_file import CodeFile, write_code_file
 from waveglow_vq.training.text_to_codes.code_corpus import INDEX, CodeCorpus
 from waveglow_vq.training.text_to_codes.datasets import text_dataset
-from waveglow_vq.utils import read_tracking as reading
+from waveglow_vq.utils import read_tracking
 
 import numpy as np
 import pytest
@@ -99,7 +99,7 @@ def datasets(folder):
 def preparation(folder, name):
     (folder / name / "u").mkdir(parents=True)
     utterance = Utterance("u_3", "u", str(folder / "u3.wav"), "u3.wav")
-    task = (utterance, folder / name, Treatment())
+    task = (utterance, folder / name, Preprocessing())
     return functools.partial(_prepare_task, task), prepared_files(folder / name, utterance)
 
 
@@ -125,7 +125,7 @@ def test_a_process_that_is_not_forked_makes_the_same_items(corpus, method, monke
     """One process for all: it takes seconds to start."""
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda: method)
     for name in ("_table", "_file"):
-        monkeypatch.setattr(reading, name, getattr(reading, name))
+        monkeypatch.setattr(read_tracking, name, getattr(read_tracking, name))
     (here, ours), (there, theirs) = (preparation(corpus, f"{n}_{method}") for n in ("a", "b"))
     calls = datasets(corpus)
     loader = torch.utils.data.DataLoader(
@@ -133,11 +133,11 @@ def test_a_process_that_is_not_forked_makes_the_same_items(corpus, method, monke
         batch_size=None,
         num_workers=1,
         multiprocessing_context=method,
-        worker_init_fn=reading.known_here(abs),
+        worker_init_fn=read_tracking.known_here(abs),
     )
     *elsewhere, prepared = loader
     # Here nothing was read yet.
-    assert reading.being_read() == [str(corpus / "u3.wav")]
+    assert read_tracking.being_read() == [str(corpus / "u3.wav")]
     for call, result in zip(calls, elsewhere, strict=True):
         assert_same(call(), result)
     assert prepared == here()

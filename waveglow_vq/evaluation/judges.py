@@ -49,13 +49,13 @@ def left_out(what, judge, installed=True):
     )
 
 
-class SpeakerJudge:
+class SpeakerScorer:
     """Embeds voices with resemblyzer's speaker encoder (LSTM, trained with the GE2E loss).
 
     Example
     -------
-    >>> if SpeakerJudge.available():
-    ...     judge = SpeakerJudge()
+    >>> if SpeakerScorer.available():
+    ...     judge = SpeakerScorer()
     ...     judge.embed(torch.randn(22050).mul(0.1), 22050).shape
     ... else:
     ...     torch.Size([256])
@@ -164,13 +164,13 @@ class ErrorCounts(NamedTuple):
     characters: int
 
 
-class WordJudge:
+class ASRScorer:
     """Recognizes US English with pocketsphinx and its own models.
 
     Example
     -------
-    >>> if WordJudge.available():
-    ...     WordJudge().transcribe(torch.zeros(16000), 16000)
+    >>> if ASRScorer.available():
+    ...     ASRScorer().transcribe(torch.zeros(16000), 16000)
     ... else:
     ...     ''
     ''

@@ -16,7 +16,7 @@ from waveglow_vq.audio.io import read_wav_and_rate, resample
 from waveglow_vq.audio.pitch import compare_f0
 from waveglow_vq.audio.sound_files import audio_info
 from waveglow_vq.errors import UserError
-from waveglow_vq.evaluation import time_alignment as alignment
+from waveglow_vq.evaluation import time_alignment
 from waveglow_vq.evaluation.metrics import (
     MIN_SAMPLES,
     log_mel_l1,
@@ -106,11 +106,11 @@ def score_pair(
     difference = len(estimate) - len(reference)
     delay, gain = 0, 1.0
     if align:
-        reference, estimate, delay = alignment.align(reference, estimate, max_shift_samples)
+        reference, estimate, delay = time_alignment.align(reference, estimate, max_shift_samples)
     common = min(len(reference), len(estimate))
     reference, estimate = reference[:common], estimate[:common]
     if level_match:
-        estimate, gain = alignment.match_level(reference, estimate)
+        estimate, gain = time_alignment.match_level(reference, estimate)
     return {
         "log_mel_l1": log_mel_l1(reference, estimate, features),
         "spectral_convergence": spectral_convergence(reference, estimate),
@@ -151,7 +151,7 @@ def score_folders(
     allow_resampling : bool
         Files at another rate are resampled instead of refused.
     max_shift_samples : int
-        The greatest delay looked for by the alignment.
+        The greatest delay looked for by the time_alignment.
     progress : bool
         Show a progress bar on stderr.
 

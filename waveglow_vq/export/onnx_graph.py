@@ -165,7 +165,7 @@ class _Inverse1x1(nn.Module):
         self.register_buffer("inverse_weight", inverse)
 
     def inverse(self, y, context):
-        """See flows.py."""
+        """See transforms.py."""
         return self.inverse_weight @ y
 
 

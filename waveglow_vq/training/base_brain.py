@@ -44,7 +44,7 @@ class RunStopped(Stopped):
         return f"stopped by {signal.Signals(self.number).name}: {self.where}"
 
 
-class CarefulBrain(sb.Brain):
+class BaseBrain(sb.Brain):
     """SpeechBrain's loop and its own ``fit_batch``; what differs is where a gradient is not finite,
     when checkpoints are written inside of an epoch, and that a signal ends the training (Ctrl-C,
     SIGTERM, SIGHUP) between two steps, with a checkpoint.

@@ -11,7 +11,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
 from waveglow_vq.training.epoch_report import write_samples
 from waveglow_vq.training.model_brain import VALID_LOSS, ModelBrain
-from waveglow_vq.utils.distributed import everyones
+from waveglow_vq.utils.distributed import all_gather_object
 from waveglow_vq.utils.lengths import whole_lengths
 
 import speechbrain as sb
@@ -199,7 +199,7 @@ class WaveGlowBrain(ModelBrain):
     def _everyones_skipped_clips(self):
         """Sentences about unreadable clips, and how often, over all processes."""
         total = {}
-        for clips in everyones(self.progress.skipped_clips):
+        for clips in all_gather_object(self.progress.skipped_clips):
             for sentence, count in clips.items():
                 total[sentence] = total.get(sentence, 0) + count
         return total

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.distributed import everyones
+from waveglow_vq.utils.distributed import all_gather_object
 
 import torch
 import yaml
@@ -308,7 +308,7 @@ class KillSafeCheckpointer(Checkpointer):
                     result = work()
         except Exception as caught:
             error = caught
-        failures = everyones(None if error is None else (self._explain(error), repr(error)))
+        failures = all_gather_object(None if error is None else (self._explain(error), repr(error)))
         explained = [sentence for sentence, _ in filter(None, failures) if sentence]
         if explained:
             raise UserError(explained[0]) from error

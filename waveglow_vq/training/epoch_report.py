@@ -13,7 +13,7 @@ from waveglow_vq.audio.io import write_wav
 from waveglow_vq.evaluation.plots import spectrogram_comparison
 from waveglow_vq.evaluation.score import score_pair
 from waveglow_vq.utils.devices import exact
-from waveglow_vq.utils.distributed import everyones
+from waveglow_vq.utils.distributed import all_gather_object
 from waveglow_vq.utils.files import written_whole
 
 import torch
@@ -48,7 +48,7 @@ class EpochMeans:
     def summary(self):
         """Plain floats, over all processes: every one has to call it. Nothing was added: {}."""
         own = {name: float(value) for name, value in self.sums.items()}, float(self.weight)
-        parts = [part for part in everyones(own) if part[1] > 0]
+        parts = [part for part in all_gather_object(own) if part[1] > 0]
         total = sum(weight for _, weight in parts)
         names = parts[0][0] if parts else {}
         return {name: sum(sums[name] for sums, _ in parts) / total for name in names}

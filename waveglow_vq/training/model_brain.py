@@ -16,7 +16,7 @@ from waveglow_vq.training.averaging import (
     average_checkpoints,
     choose_checkpoints,
 )
-from waveglow_vq.training.base_brain import CarefulBrain, Until
+from waveglow_vq.training.base_brain import BaseBrain, Until
 from waveglow_vq.training.epoch_report import EpochMeans, drop_later_epochs
 from waveglow_vq.training.progress import Progress
 from waveglow_vq.training.run.console import (
@@ -29,7 +29,7 @@ from waveglow_vq.training.run.console import (
     seconds_left,
 )
 from waveglow_vq.training.run.corpus_record import CorpusRecord, small_splits, split_facts
-from waveglow_vq.utils.distributed import broadcast_from_first, everyones
+from waveglow_vq.utils.distributed import all_gather_object, broadcast_from_first
 from waveglow_vq.utils.files import write_json
 
 import speechbrain as sb
@@ -43,7 +43,7 @@ logger = get_logger(__name__)
 VALID_LOSS = "valid_loss"
 
 
-class ModelBrain(CarefulBrain):
+class ModelBrain(BaseBrain):
     """Trains a model whose ``forward`` does all the work of a step, evaluates it, and leaves
     figures, samples and an export.
 
@@ -334,7 +334,7 @@ class ModelBrain(CarefulBrain):
     def _evaluated_amount(self):
         """How much was evaluated, by all processes."""
         seconds = sum(float(self.seconds_of(self.entries[key])) for key in self.evaluated_ids)
-        parts = everyones((len(self.evaluated_ids), seconds))
+        parts = all_gather_object((len(self.evaluated_ids), seconds))
         clips, seconds = map(sum, zip(*parts, strict=True))
         return {"clips": clips, "seconds": round(seconds, 3)}
 

@@ -163,12 +163,12 @@ def _all_gather(tensor):
     return torch.stack(parts)
 
 
-def everyones(value):
+def all_gather_object(value):
     """What each process has, as a list in the order of the processes; every one has to call it.
 
     Example
     -------
-    >>> everyones(3)
+    >>> all_gather_object(3)
     [3]
     """
     if not is_distributed():

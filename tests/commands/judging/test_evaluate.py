@@ -1,7 +1,7 @@
 import json
 
 from waveglow_vq.audio.io import write_wav
-from waveglow_vq.evaluation.score import main as score
+from waveglow_vq.evaluation.score import main
 from waveglow_vq.evaluation.time_alignment import MAX_SHIFT_SAMPLES
 
 from tests.inference.exports import voiced_speech_like
@@ -18,7 +18,7 @@ def test_prints_a_table_and_writes_json(clips, tmp_path, run, refused, capsys):
     assert "figures.json exists" in refused("evaluate", clips, other, "--json", figures)
     assert run("evaluate", clips, other, "--json", figures, "--force")[0] == 0
     # The module does the same.
-    assert score([str(clips), str(other), "--level_match"]) == 0
+    assert main([str(clips), str(other), "--level_match"]) == 0
     assert capsys.readouterr().out == out
 
 

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from waveglow_vq.audio.io import read_wav
-from waveglow_vq.data.corpora import prepared_audio as resampled
+from waveglow_vq.data.corpora import prepared_audio
 from waveglow_vq.data.corpora.prepared_audio import (
-    Treatment,
+    Preprocessing,
     prepare_audio,
     prepared_files,
     speech_bounds,
@@ -36,7 +36,7 @@ def write(folder, signal, rate, name="a_1", suffix=".wav"):
 
 def prepare(utterance, folder, **options):
     """One utterance: its prepared samples, its pitch and what is known of it."""
-    known, _ = prepare_audio([utterance], folder, Treatment(**options), num_workers=1)
+    known, _ = prepare_audio([utterance], folder, Preprocessing(**options), num_workers=1)
     wav_file, pitch_file = prepared_files(folder, utterance)
     samples, rate = soundfile.read(wav_file)
     assert rate == options.get("sample_rate", RATE)
@@ -166,17 +166,17 @@ def corpus(tmp_path, monkeypatch):
         for n in range(6)
     ]
     done = []
-    original = resampled.prepare_utterance
+    original = prepared_audio.prepare_utterance
 
     def counting(utterance, *rest):
         done.append(utterance.id)
         return original(utterance, *rest)
 
-    monkeypatch.setattr(resampled, "prepare_utterance", counting)
+    monkeypatch.setattr(prepared_audio, "prepare_utterance", counting)
 
     def again(utterances=utterances, **options):
         done.clear()
-        prepare_audio(utterances, tmp_path / "out", Treatment(**options), num_workers=1)
+        prepare_audio(utterances, tmp_path / "out", Preprocessing(**options), num_workers=1)
         return list(done)
 
     assert len(again()) == 6
@@ -230,7 +230,7 @@ def test_a_damaged_file_is_done_again(corpus, suffix, damage):
 @pytest.mark.parametrize("cut", [1, 2, 20, 60])
 def test_a_line_that_was_cut_off_costs_one_utterance(corpus, cut):
     """A process can be killed while it writes."""
-    journal = corpus[0] / "out" / resampled.JOURNAL
+    journal = corpus[0] / "out" / prepared_audio.JOURNAL
     journal.write_bytes(journal.read_bytes()[:-cut])
     assert corpus[2]() in ([], ["b_5"])  # a line that lacks its end of line only is whole
     assert corpus[2]() == []
@@ -238,7 +238,7 @@ def test_a_line_that_was_cut_off_costs_one_utterance(corpus, cut):
 
 
 def test_a_journal_of_nonsense_costs_work_only(corpus):
-    journal = corpus[0] / "out" / resampled.JOURNAL
+    journal = corpus[0] / "out" / prepared_audio.JOURNAL
     journal.write_bytes(b'\xff\xfe{}\n[1, 2]\n{"a": 1}\nnull\n[[], 1, 2, 3, 4, 5, 6, 7]\n3\n')
     assert len(corpus[2]()) == 6
     assert corpus[2]() == []
@@ -251,7 +251,7 @@ def test_no_temporary_files_stay(corpus, monkeypatch):
         file.write(b"half")
         raise OSError("full")
 
-    monkeypatch.setattr(resampled.np, "save", fill_the_disk)
+    monkeypatch.setattr(prepared_audio.np, "save", fill_the_disk)
     (folder / "out" / "a" / "a_0.wav").unlink()
     with pytest.raises(OSError, match="full"):
         again()
@@ -292,7 +292,9 @@ def test_a_damaged_recording_is_named(tmp_path, workers, content, message):
 def test_an_interrupt_leaves_no_processes_at_work(tmp_path, monkeypatch):
     """Wherever it comes: here, between two results."""
     utterances = [write(tmp_path / "in", voice(1.0, 16000), 16000, f"a_{n}") for n in range(30)]
-    monkeypatch.setattr(resampled._Journal, "append", lambda *_: (_ for _ in ()).throw(OSError()))
+    monkeypatch.setattr(
+        prepared_audio._Journal, "append", lambda *_: (_ for _ in ()).throw(OSError())
+    )
     before = set(multiprocessing.active_children())
     with pytest.raises(OSError) as error:  # keeps everything alive that the traceback refers to
         prepare_audio(utterances, tmp_path / "out", num_workers=2)
@@ -315,7 +317,7 @@ def test_a_recording_that_vanished_is_named(tmp_path):
 )
 def test_wrong_options_are_named(tmp_path, options, workers, message):
     with pytest.raises(UserError, match=message):
-        prepare_audio([], tmp_path, Treatment(**options), workers)
+        prepare_audio([], tmp_path, Preprocessing(**options), workers)
 
 
 def run_apart(utterances, folder, errors):
@@ -342,7 +344,7 @@ def is_running(pid):
 def test_a_killed_run_is_gone_and_the_next_goes_on(tmp_path, how, monkeypatch):
     only = write(tmp_path / "in", voice(1.5, 48000), 48000)
     utterances = [only._replace(id=f"a_{n}") for n in range(120)]
-    journal = tmp_path / "out" / resampled.JOURNAL
+    journal = tmp_path / "out" / prepared_audio.JOURNAL
     errors = tmp_path / "stderr"
     run = multiprocessing.get_context("fork").Process(
         target=run_apart, args=(utterances, tmp_path / "out", errors)
@@ -366,9 +368,9 @@ def test_a_killed_run_is_gone_and_the_next_goes_on(tmp_path, how, monkeypatch):
     finished = journal.read_text().count("\n")
     assert 6 <= finished <= 120  # all of them, where this process was left waiting
     done = []
-    original = resampled.prepare_utterance
+    original = prepared_audio.prepare_utterance
     monkeypatch.setattr(
-        resampled, "prepare_utterance", lambda u, *rest: done.append(u) or original(u, *rest)
+        prepared_audio, "prepare_utterance", lambda u, *rest: done.append(u) or original(u, *rest)
     )
     prepared, _ = prepare_audio(utterances, tmp_path / "out", num_workers=1)
     assert len(prepared) == 120 and len(done) == 120 - finished

@@ -1,7 +1,7 @@
 import math
 
 from waveglow_vq.data.corpora.preparation import Sound
-from waveglow_vq.data.corpora.prepared_audio import Prepared
+from waveglow_vq.data.corpora.prepared_audio import PreparedAudio
 from waveglow_vq.data.corpora.speaker_folders import Utterance, normalize_sentence
 from waveglow_vq.data.corpora.splits import choose_unseen, divide, make_manifests, pool_log_f0
 from waveglow_vq.errors import UserError
@@ -183,7 +183,7 @@ def test_an_empty_split_gets_a_whole_sentence():
 
 
 def prepared(frames, mean, std, samples=25_600):
-    return Prepared(Sound(samples, 0.5, -20.0), frames, mean, std)
+    return PreparedAudio(Sound(samples, 0.5, -20.0), frames, mean, std)
 
 
 def test_pooled_statistics_are_those_of_all_frames():

@@ -8,7 +8,7 @@ import time
 
 from waveglow_vq.audio.io import read_wav
 from waveglow_vq.data.manifests import load_manifest, read_pitch
-from waveglow_vq.data.shards import writer as shard_writer
+from waveglow_vq.data.shards import writer
 from waveglow_vq.data.shards.format import (
     INDEX,
     JOURNAL,
@@ -126,7 +126,7 @@ def test_same_input_same_bytes(corpus, tmp_path):
 def test_nothing_is_done_twice(corpus, monkeypatch):
     write(corpus)
     before = {file: file.stat().st_mtime_ns for file in corpus[2].iterdir()}
-    monkeypatch.setattr(shard_writer, "_write_all", None)
+    monkeypatch.setattr(writer, "_write_all", None)
     write(corpus)
     assert {file: file.stat().st_mtime_ns for file in corpus[2].iterdir()} == before
 
@@ -167,14 +167,14 @@ def test_a_changed_clip_is_noticed(corpus, length):
 
 
 def _write_slowly(corpus):
-    inner = shard_writer._write_shard
+    inner = writer._write_shard
 
     def slowly(path, clips, progress):
         found = inner(path, clips, progress)
         time.sleep(0.1)
         return found
 
-    shard_writer._write_shard = slowly
+    writer._write_shard = slowly
     write(corpus)
 
 

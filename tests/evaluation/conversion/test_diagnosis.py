@@ -8,7 +8,7 @@ from waveglow_vq.evaluation.conversion.diagnosis import (
     main,
     speaker_likelihoods,
 )
-from waveglow_vq.evaluation.judges import SpeakerJudge, WordJudge
+from waveglow_vq.evaluation.judges import ASRScorer, SpeakerScorer
 from waveglow_vq.evaluation.utterances import read_manifests
 from waveglow_vq.inference import VoiceConverter
 from waveglow_vq.inference.conversion.whole_utterances import utterance_pitch
@@ -125,8 +125,8 @@ def strict(text):
 
 @pytest.mark.parametrize("kind", ["mel_vq", "wav_vq", "mel"])
 def test_everything_is_written(corpus, tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(module, "SpeakerJudge", PitchlessJudge)
-    monkeypatch.setattr(module, "WordJudge", AbsentJudge)
+    monkeypatch.setattr(module, "SpeakerScorer", PitchlessJudge)
+    monkeypatch.setattr(module, "ASRScorer", AbsentJudge)
     audio, manifests = corpus
     results = diagnose(corpus, tmp_path, kind, use_judges=True)
     assert strict((tmp_path / "diagnostics.json").read_text()) == json.loads(json.dumps(results))
@@ -225,14 +225,14 @@ def test_foreign_manifests(corpus, tmp_path):
 
 
 def test_judges_can_be_required(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SpeakerJudge", AbsentJudge)
+    monkeypatch.setattr(module, "SpeakerScorer", AbsentJudge)
     with pytest.raises(UserError, match="make judges"):
         diagnose(corpus, tmp_path, use_judges="required")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not (SpeakerJudge.available() and WordJudge.available()), reason="needs make judges"
+    not (SpeakerScorer.available() and ASRScorer.available()), reason="needs make judges"
 )
 def test_with_the_real_judges(corpus, tmp_path):
     results = diagnose(

@@ -4,7 +4,7 @@ import math
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.audio.io import write_wav
 from waveglow_vq.errors import UserError
-from waveglow_vq.evaluation.judges import WordJudge
+from waveglow_vq.evaluation.judges import ASRScorer
 from waveglow_vq.evaluation.metrics import mel_cepstral_distortion
 from waveglow_vq.evaluation.text_to_speech import judgement as judged
 from waveglow_vq.evaluation.text_to_speech.judgement import judge_text_to_speech
@@ -264,7 +264,7 @@ def test_words(tts, corpus, monkeypatch):
             Deaf.heard += 1
             return "who is there" if Deaf.heard % 3 else "who was"
 
-    monkeypatch.setattr(judged, "WordJudge", Deaf)
+    monkeypatch.setattr(judged, "ASRScorer", Deaf)
     entry = {"d4": json.loads((corpus[0] / "test.json").read_text())["d4"]}
     path = corpus[0] / "d4.json"
     path.write_text(json.dumps(entry))
@@ -277,7 +277,7 @@ def test_words(tts, corpus, monkeypatch):
 
 
 def test_missing_recognizer_is_a_note(tts, corpus, monkeypatch):
-    monkeypatch.setattr(WordJudge, "available", classmethod(lambda cls: False))
+    monkeypatch.setattr(ASRScorer, "available", classmethod(lambda cls: False))
     results = judge(tts, corpus, utterances=1, use_word_judge=True)
     assert "the word judge is not installed; 'make judges'" in results["notes"][0]
     assert "word_error_speech" not in results["summary"]

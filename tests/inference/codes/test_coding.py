@@ -16,7 +16,7 @@ from waveglow_vq.inference.codes.coding import (
     pitch_at_codes,
     pitch_of_codes,
 )
-from waveglow_vq.inference.streaming import waveform as streaming
+from waveglow_vq.inference.streaming import waveform
 
 import pytest
 import soundfile
@@ -38,7 +38,7 @@ def voiced(tmp_path_factory):
 
 @pytest.fixture
 def short_windows(monkeypatch):
-    monkeypatch.setattr(streaming, "WINDOW_SAMPLES", 64 * 256)
+    monkeypatch.setattr(waveform, "WINDOW_SAMPLES", 64 * 256)
     monkeypatch.setattr(encoding, "WINDOW_SECONDS", 1)
 
 

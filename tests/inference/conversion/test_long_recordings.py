@@ -1,7 +1,7 @@
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.inference.conversion.long_recordings import content_blocks
 from waveglow_vq.inference.conversion.whole_utterances import Content, content_condition
-from waveglow_vq.inference.streaming import waveform as streaming
+from waveglow_vq.inference.streaming import waveform
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
 from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
 from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner
@@ -65,7 +65,7 @@ def of_log_mels(stride, pitch_stride, layers):
 )  # fmt: skip
 @pytest.mark.parametrize("steps", [1, 7, 1000])
 def test_condition_in_windows_is_that_of_the_whole(monkeypatch, make, steps):
-    monkeypatch.setattr(streaming, "CONDITION_STEPS", steps)
+    monkeypatch.setattr(waveform, "CONDITION_STEPS", steps)
     model, count, stride = make()
     generator = torch.Generator().manual_seed(1)
     frames = int(count * stride) - (1 if stride > 1 else 0)  # the last code covers less

@@ -6,7 +6,7 @@ from waveglow_vq.audio.io import read_wav, write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import SpeechCodec, WaveGlowVocoder
 from waveglow_vq.inference.codes import encoding
-from waveglow_vq.inference.streaming import waveform as streaming
+from waveglow_vq.inference.streaming import waveform
 
 import pytest
 import soundfile
@@ -35,8 +35,8 @@ def published(tmp_path_factory):
 @pytest.fixture
 def short_windows(monkeypatch):
     """Inputs of more than ten frames are long."""
-    monkeypatch.setattr(streaming, "WINDOW_SAMPLES", 8 * HOP)
-    monkeypatch.setattr(streaming, "CONDITION_STEPS", 8)
+    monkeypatch.setattr(waveform, "WINDOW_SAMPLES", 8 * HOP)
+    monkeypatch.setattr(waveform, "CONDITION_STEPS", 8)
     monkeypatch.setattr(encoding, "WINDOW_SECONDS", 0.1)
 
 
@@ -120,7 +120,7 @@ def test_long_log_mels_are_as_short_ones(vocoder, mel, monkeypatch, lengths, sou
         return vocoder.decode_batch(mel, lengths, generator=generator[source], denoise=denoise)
 
     whole = decode()
-    monkeypatch.setattr(streaming, "WINDOW_SAMPLES", 8 * HOP)
+    monkeypatch.setattr(waveform, "WINDOW_SAMPLES", 8 * HOP)
     calls, stream = [], vocoder.stream
     monkeypatch.setattr(vocoder, "stream", lambda *a, **k: calls.append(a) or stream(*a, **k))
     close(decode(), whole)

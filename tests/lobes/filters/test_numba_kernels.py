@@ -3,8 +3,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from waveglow_vq.audio.features import LogMel
-from waveglow_vq.lobes.filters import blockwise as block_filters
-from waveglow_vq.lobes.filters import numba_kernels as compiled_filters
+from waveglow_vq.lobes.filters import blockwise, numba_kernels
 from waveglow_vq.lobes.filters.blockwise import recursive_filter_blocks
 from waveglow_vq.lobes.filters.numba_kernels import kernels_for
 from waveglow_vq.lobes.flows import envelope
@@ -29,7 +28,7 @@ def plain(monkeypatch):
 
     def call(function, *arguments):
         with monkeypatch.context() as patch:
-            for module in (block_filters, envelope):
+            for module in (blockwise, envelope):
                 patch.setattr(module, "kernels_for", lambda *tensors: None)
             return function(*arguments)
 
@@ -199,8 +198,8 @@ def test_tensors_of_inference_mode_and_views():
 
 
 def test_items_in_threads_are_the_items_alone(monkeypatch):
-    monkeypatch.setattr(compiled_filters, "SAMPLES_PER_THREAD", 1)
-    monkeypatch.setattr(compiled_filters, "ROWS_PER_THREAD", 1)
+    monkeypatch.setattr(numba_kernels, "SAMPLES_PER_THREAD", 1)
+    monkeypatch.setattr(numba_kernels, "ROWS_PER_THREAD", 1)
     inputs, r = small_case(3, 5, 6, batch=7), spectra(11)[:, :9]
     alone = [recursive_filter_blocks(*(x[b : b + 1] for x in inputs)) for b in range(7)]
     rows = [levinson_durbin(row)[0] for row in r]

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from waveglow_vq.lobes.filters import triton_kernels as triton_filters
+from waveglow_vq.lobes.filters import triton_kernels
 from waveglow_vq.lobes.filters.blockwise import recursive_filter_blocks
 from waveglow_vq.lobes.flows.envelope import levinson_durbin
 
@@ -67,7 +67,7 @@ def test_recursion_equals_the_plain_one(case):
     expected = plain_recursion(*inputs)
     moved = [x.to(DEVICE) for x in inputs]
     copies = [x.clone() for x in moved]
-    assert_close_to(triton_filters.recursive_filter(*moved).cpu(), expected)
+    assert_close_to(triton_kernels.recursive_filter(*moved).cpu(), expected)
     assert all(torch.equal(a, b) for a, b in zip(moved, copies, strict=True))
 
 
@@ -76,6 +76,6 @@ def test_recursion_equals_the_plain_one(case):
 def test_levinson_equals_the_plain_one(order):
     r = spectra(4, range_db=10.0)[:, : order + 1].reshape(2, 2, -1)
     for found, expected in zip(
-        triton_filters.levinson(r.to(DEVICE)), plain_levinson(r), strict=True
+        triton_kernels.levinson(r.to(DEVICE)), plain_levinson(r), strict=True
     ):
         assert_close_to(found.cpu(), expected)

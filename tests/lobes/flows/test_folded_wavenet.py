@@ -1,6 +1,6 @@
 """What is prepared for inference against the plain path; see test_wavenet.py for the latter."""
 
-from waveglow_vq.lobes.flows import folded_wavenet as folded
+from waveglow_vq.lobes.flows import folded_wavenet
 from waveglow_vq.lobes.flows.inference_cache import prepare_inference
 from waveglow_vq.lobes.flows.transforms import FlowContext
 from waveglow_vq.lobes.flows.waveglow import WaveGlow
@@ -28,7 +28,7 @@ def both(net, x, context, dtype=None):
     with torch.no_grad():
         plain = net(x, context)
         prepare_inference(net, dtype)
-        assert isinstance(net.prepared(), folded.FoldedWaveNet)
+        assert isinstance(net.prepared(), folded_wavenet.FoldedWaveNet)
         fast = net(x, context)
     if context.mask is not None:
         assert bool(torch.isfinite(fast).all())
@@ -40,7 +40,7 @@ def both(net, x, context, dtype=None):
 @pytest.fixture(params=["whole", "chunks"])
 def chunks(request, monkeypatch):
     """All groups at once, or few of them, not dividing their number."""
-    monkeypatch.setattr(folded, "CHUNK_BYTES", 2**30 if request.param == "whole" else 1200)
+    monkeypatch.setattr(folded_wavenet, "CHUNK_BYTES", 2**30 if request.param == "whole" else 1200)
 
 
 @pytest.mark.parametrize("use_weight_norm", [True, False])

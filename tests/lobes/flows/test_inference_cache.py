@@ -1,13 +1,13 @@
 import copy
 
-from waveglow_vq.lobes.flows.inference_cache import Prepared, prepare_inference
+from waveglow_vq.lobes.flows.inference_cache import InferenceCache, prepare_inference
 from waveglow_vq.lobes.flows.transforms import InvertibleConv1x1
 
 import pytest
 import torch
 
 
-class Squared(Prepared):
+class Squared(InferenceCache):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor(3.0))

@@ -1,4 +1,4 @@
-"""What every transform has to hold to, tested in one place (see flows.py for the contract)."""
+"""What every transform has to hold to, tested in one place (see transforms.py for the contract)."""
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.lobes.flows.transforms import FlowContext

@@ -2,7 +2,7 @@
 
 import itertools
 
-from waveglow_vq.lobes.text_to_codes.alignment_loss import reading_likelihood
+from waveglow_vq.lobes.text_to_codes.alignment_loss import forward_sum
 
 import torch
 
@@ -33,7 +33,7 @@ def batch():
 
 def test_it_is_the_sum_over_all_paths():
     scores, codes, tokens = batch()
-    likelihood, places = reading_likelihood(scores, codes, tokens)
+    likelihood, places = forward_sum(scores, codes, tokens)
     for item in range(4):
         t, s = int(codes[item]), int(tokens[item])
         expected, where = by_hand(scores[item, :t, :s])
@@ -45,7 +45,7 @@ def test_it_is_the_sum_over_all_paths():
 def test_its_slope_is_where_the_tokens_are_read():
     scores, codes, tokens = batch()
     scores.requires_grad_()
-    likelihood, places = reading_likelihood(scores, codes, tokens)
+    likelihood, places = forward_sum(scores, codes, tokens)
     (slope,) = torch.autograd.grad(likelihood.sum(), scores)
     torch.testing.assert_close(slope, places, atol=1e-5, rtol=0)
     assert not places.requires_grad
@@ -53,11 +53,11 @@ def test_its_slope_is_where_the_tokens_are_read():
 
 def test_padding_is_not_looked_at():
     scores, codes, tokens = batch()
-    before = reading_likelihood(scores, codes, tokens)
+    before = forward_sum(scores, codes, tokens)
     for item in range(4):
         scores[item, codes[item] :] = 1e3
         scores[item, :, tokens[item] :] = -1e3
-    after = reading_likelihood(scores, codes, tokens)
+    after = forward_sum(scores, codes, tokens)
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -65,7 +65,7 @@ def test_padding_is_not_looked_at():
 def test_more_tokens_than_codes_count_for_nothing():
     scores = torch.randn(2, 3, 4).requires_grad_()
     counts = torch.tensor([3, 3]), torch.tensor([4, 2])
-    likelihood, places = reading_likelihood(scores, *counts)
+    likelihood, places = forward_sum(scores, *counts)
     assert likelihood[0] == 0 and not places[0].any() and likelihood[1] != 0
     likelihood.sum().backward()
     assert scores.grad.isfinite().all() and not scores.grad[0].any()
@@ -74,6 +74,6 @@ def test_more_tokens_than_codes_count_for_nothing():
 def test_it_works_where_no_gradients_are_wanted_and_in_half_precision():
     scores, codes, tokens = batch()
     with torch.no_grad():
-        likelihood, places = reading_likelihood(scores.bfloat16(), codes, tokens)
+        likelihood, places = forward_sum(scores.bfloat16(), codes, tokens)
     assert likelihood.dtype == places.dtype == torch.float32
     torch.testing.assert_close(places.sum(2), (torch.arange(7) < codes[:, None]).float())

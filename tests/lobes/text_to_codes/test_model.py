@@ -3,7 +3,7 @@
 import math
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.text_to_codes.alignment_loss import reading_likelihood
+from waveglow_vq.lobes.text_to_codes.alignment_loss import forward_sum
 from waveglow_vq.lobes.text_to_codes.model import RATE_MARGIN, SPARE_TOKENS, TextToCodes
 from waveglow_vq.lobes.text_to_codes.search import SearchOptions
 
@@ -123,7 +123,7 @@ def test_reading_and_attention_are_those_of_the_tokens():
     sounds = model.to_sound(memory).log_softmax(-1)
     codes = torch.tensor([12, 20, 7])
     scores = torch.stack([s[:, c].T for s, c in zip(sounds, inputs["codes"], strict=True)])
-    likelihood, places = reading_likelihood(scores, codes, (~padding).sum(1))
+    likelihood, places = forward_sum(scores, codes, (~padding).sum(1))
     assert float(output.terms["reading"]) == pytest.approx(-float(likelihood.sum()) / 39, abs=1e-4)
     total = 0.0
     for item, (tokens, count) in enumerate(((8, 12), (4, 20), (6, 7))):

@@ -2,7 +2,7 @@ import json
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.errors import UserError
-from waveglow_vq.training.text_to_codes import experiment as text_experiment
+from waveglow_vq.training.text_to_codes import experiment
 from waveglow_vq.training.text_to_codes.experiment import CodecFacts, prepare_text, read_codec
 
 import pytest
@@ -25,7 +25,7 @@ def options(tmp_path, monkeypatch):
         (tmp_path / f"{split}.json").write_text(json.dumps(entries), "utf-8")
     asked = {}
     monkeypatch.setattr(
-        text_experiment, "extract_codes", lambda *args, **more: asked.update(more) or REPORT
+        experiment, "extract_codes", lambda *args, **more: asked.update(more) or REPORT
     )
     return {
         "codec": tmp_path / "codec",

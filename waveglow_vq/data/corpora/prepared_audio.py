@@ -1,4 +1,4 @@
-"""Prepared copies of recordings: mono, 16 bit, at the model's rate, with the pitch beside them.
+"""Copies of recordings: mono, 16 bit, at the model's rate, with the pitch beside them.
 
 Training draws segments at random, so resampling and pitch tracking are done once and kept:
 
@@ -44,7 +44,7 @@ _FULL_SCALE = 32767 / 32768  # the largest 16-bit sample
 _VERSION = 1  # of the prepared files; those of another version are made anew
 
 
-class Treatment(NamedTuple):
+class Preprocessing(NamedTuple):
     """How recordings are prepared.
 
     Arguments
@@ -65,7 +65,7 @@ class Treatment(NamedTuple):
     hop_length: int = 256
 
 
-class Prepared(NamedTuple):
+class PreparedAudio(NamedTuple):
     """What is known of a prepared utterance.
 
     Arguments
@@ -84,7 +84,7 @@ class Prepared(NamedTuple):
     log_f0_std: float
 
 
-def prepare_audio(utterances, audio_folder, treatment=None, num_workers=None):
+def prepare_audio(utterances, audio_folder, preprocessing=None, num_workers=None):
     """Prepares what is not there yet, or not of the present file and options.
 
     Arguments
@@ -93,7 +93,7 @@ def prepare_audio(utterances, audio_folder, treatment=None, num_workers=None):
         See `waveglow_vq.data.corpora.speaker_folders`.
     audio_folder : str or Path
         Where the prepared files go; made if missing.
-    treatment : Treatment or None
+    preprocessing : Preprocessing or None
         None for the defaults.
     num_workers : int or None
         Processes; None for the number of processors, at most 16. With 1 there is no second
@@ -102,25 +102,25 @@ def prepare_audio(utterances, audio_folder, treatment=None, num_workers=None):
     Returns
     -------
     prepared : dict
-        Utterance id -> Prepared.
+        Utterance id -> PreparedAudio.
     keys : dict
-        Utterance id -> str, different when the source file or the treatment is.
+        Utterance id -> str, different when the source file or the preprocessing is.
 
     Raises
     ------
     waveglow_vq.errors.UserError
         If a sound file is missing or unusable; the sentence names it.
     """
-    treatment = treatment or Treatment()
-    _check(treatment, num_workers)
+    preprocessing = preprocessing or Preprocessing()
+    _check(preprocessing, num_workers)
     audio_folder = user_path(audio_folder)
-    keys = {u.id: _key(u, treatment) for u in utterances}
+    keys = {u.id: _key(u, preprocessing) for u in utterances}
     journal = _Journal(audio_folder / JOURNAL)
     prepared = {}
     for utterance in utterances:
         known = journal.find(utterance.id, keys[utterance.id])
         if known and _files_are_whole(
-            audio_folder, utterance, known.sound.num_samples, treatment.hop_length
+            audio_folder, utterance, known.sound.num_samples, preprocessing.hop_length
         ):
             prepared[utterance.id] = known
     pending = [u for u in utterances if u.id not in prepared]
@@ -129,7 +129,7 @@ def prepare_audio(utterances, audio_folder, treatment=None, num_workers=None):
         return prepared, keys
     for speaker in sorted({u.speaker for u in pending}):
         (audio_folder / speaker).mkdir(parents=True, exist_ok=True)
-    tasks = [(u, str(audio_folder), treatment) for u in pending]
+    tasks = [(u, str(audio_folder), preprocessing) for u in pending]
     # Closed at once when anything goes wrong here: the processes would work on through the rest.
     with (
         journal,
@@ -143,7 +143,7 @@ def prepare_audio(utterances, audio_folder, treatment=None, num_workers=None):
     return prepared, keys
 
 
-def prepare_utterance(utterance, audio_folder, treatment):
+def prepare_utterance(utterance, audio_folder, preprocessing):
     """Reads a recording and writes its prepared copy and its pitch.
 
     Channels are averaged, the mean (a DC offset) is removed, the rate is changed, silence at the
@@ -156,12 +156,12 @@ def prepare_utterance(utterance, audio_folder, treatment):
         What to prepare.
     audio_folder : str or Path
         The sub folder of the speaker exists.
-    treatment : Treatment
+    preprocessing : Preprocessing
         How.
 
     Returns
     -------
-    Prepared
+    PreparedAudio
 
     Raises
     ------
@@ -169,22 +169,22 @@ def prepare_utterance(utterance, audio_folder, treatment):
         If the sound file is unusable.
     """
     wav, rate = read_wav_and_rate(utterance.path, mono="mix")
-    wav = resample(wav - wav.mean(), rate, treatment.sample_rate)
-    if treatment.trim_silence:
-        start, end = speech_bounds(wav, treatment.sample_rate, treatment.trim_threshold_db)
+    wav = resample(wav - wav.mean(), rate, preprocessing.sample_rate)
+    if preprocessing.trim_silence:
+        start, end = speech_bounds(wav, preprocessing.sample_rate, preprocessing.trim_threshold_db)
         wav = wav[start:end]
     wav = wav * min(1.0, _FULL_SCALE / max(float(wav.abs().max()), 1e-9))
-    track = track_f0(wav, treatment.sample_rate, treatment.hop_length)
+    track = track_f0(wav, preprocessing.sample_rate, preprocessing.hop_length)
     log_f0 = torch.where(track.voiced, track.f0.clamp_min(1.0).log(), torch.zeros(())).numpy()
     wav_file, pitch_file = prepared_files(audio_folder, utterance)
-    with WavWriter(wav_file, treatment.sample_rate) as writer:
+    with WavWriter(wav_file, preprocessing.sample_rate) as writer:
         writer.write(wav)
     # An open file: numpy would give the name another ending.
     with written_whole(pitch_file) as part, open(part, "wb") as file:
         np.save(file, log_f0.astype(np.float32))
     samples = wav.numpy()
     voiced = log_f0[log_f0 > 0].astype(np.float64)
-    return Prepared(
+    return PreparedAudio(
         Sound(len(samples), float(np.abs(samples).max()), loudest_window_dbfs(samples)),
         len(voiced),
         float(voiced.mean()) if len(voiced) else 0.0,
@@ -280,7 +280,7 @@ class _Journal:
                 utterance_id, key, *values = json.loads(line)
                 samples, peak, loudness, voiced, mean, std = values
                 sound = Sound(int(samples), peak, -math.inf if loudness is None else loudness)
-                self.lines[utterance_id] = key, Prepared(sound, voiced, mean, std)
+                self.lines[utterance_id] = key, PreparedAudio(sound, voiced, mean, std)
             except (ValueError, TypeError):
                 continue  # cut off when a run was killed: that utterance is prepared again
 
@@ -316,19 +316,19 @@ def _prepare_task(task):
     return prepare_utterance(*task)
 
 
-def _check(treatment, num_workers):
-    if treatment.sample_rate < 1:
-        raise UserError(f"sample_rate is {treatment.sample_rate}, but has to be positive")
-    if not treatment.trim_threshold_db < 0:
+def _check(preprocessing, num_workers):
+    if preprocessing.sample_rate < 1:
+        raise UserError(f"sample_rate is {preprocessing.sample_rate}, but has to be positive")
+    if not preprocessing.trim_threshold_db < 0:
         raise UserError(
-            f"trim_threshold_db is {treatment.trim_threshold_db}, but is relative to the loudest"
-            " frame and has to be negative, such as -35"
+            f"trim_threshold_db is {preprocessing.trim_threshold_db}, but is relative to the"
+            " loudest frame and has to be negative, such as -35"
         )
     if num_workers is not None and num_workers < 1:
         raise UserError(f"num_workers is {num_workers}, but has to be at least 1")
 
 
-def _key(utterance, treatment):
+def _key(utterance, preprocessing):
     try:
         status = os.stat(utterance.path)
     except OSError as error:
@@ -339,7 +339,7 @@ def _key(utterance, treatment):
         status.st_size,
         status.st_mtime_ns,
         _VERSION,
-        *treatment,
+        *preprocessing,
     ]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
 

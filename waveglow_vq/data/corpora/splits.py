@@ -188,7 +188,7 @@ def pool_log_f0(prepared):
 
     Arguments
     ---------
-    prepared : iterable of Prepared
+    prepared : iterable of PreparedAudio
         Each with its own mean, standard deviation and number of voiced frames.
 
     Returns
@@ -198,8 +198,8 @@ def pool_log_f0(prepared):
 
     Example
     -------
-    >>> from waveglow_vq.data.corpora.prepared_audio import Prepared
-    >>> pool_log_f0([Prepared(None, 10, 5.0, 0.0), Prepared(None, 30, 5.4, 0.0)])
+    >>> from waveglow_vq.data.corpora.prepared_audio import PreparedAudio
+    >>> pool_log_f0([PreparedAudio(None, 10, 5.0, 0.0), PreparedAudio(None, 30, 5.4, 0.0)])
     (5.3, 0.173...)
     """
     frames = total = squares = 0.0
@@ -221,7 +221,7 @@ def make_manifests(parts, prepared, info, sample_rate):
     parts : dict
         Split -> list of utterances.
     prepared : dict
-        Utterance id -> Prepared.
+        Utterance id -> PreparedAudio.
     info : dict
         Label -> what is known of the speaker; a speaker may be missing.
     sample_rate : int

@@ -1,7 +1,7 @@
 """Training from shards: each process and each of its workers reads files of its own, from front to
 back, once in an epoch.
 
-What a worker does in an epoch is planned before anything is read, see shard_plan.py. So an epoch
+What a worker does in an epoch is planned before anything is read, see plan.py. So an epoch
 that was interrupted goes on where it was: what was trained on is neither cut nor kept, and shards
 of which nothing is wanted any more are not opened.
 

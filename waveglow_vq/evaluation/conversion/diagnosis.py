@@ -30,7 +30,7 @@ from waveglow_vq.evaluation.conversion.matrix import (
 )
 from waveglow_vq.evaluation.conversion.report import format_report
 from waveglow_vq.evaluation.conversion.speaker_leakage import code_leak
-from waveglow_vq.evaluation.judges import SpeakerJudge, WordJudge, left_out
+from waveglow_vq.evaluation.judges import ASRScorer, SpeakerScorer, left_out
 from waveglow_vq.evaluation.plots import conversion_heat_map
 from waveglow_vq.evaluation.utterances import choose, choose_sources, read_manifests
 from waveglow_vq.evaluation.verdicts import print_report
@@ -234,8 +234,8 @@ def diagnose_conversion(
     mode = settings["mode"] = mode or ("codes" if model.quantizer is not None else "latent_swap")
     check_mode(model, mode)
     notes = []
-    speaker_judge = _judge(SpeakerJudge, VOICES, use_judges, notes)
-    word_judge = _judge(WordJudge, WORDS, use_judges if use_word_judge else False, notes)
+    speaker_judge = _judge(SpeakerScorer, VOICES, use_judges, notes)
+    word_judge = _judge(ASRScorer, WORDS, use_judges if use_word_judge else False, notes)
     found = read_manifests(manifests, data_root, labels)
     known = [u for name in ("train", "valid", "test") for u in found[name] if u.seen]
     train = [u for u in found["train"] if u.seen]

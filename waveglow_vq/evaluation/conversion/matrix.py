@@ -66,7 +66,7 @@ def conversion_matrix(
         What stands for the voices of the targets, and of the speakers of the sources.
     mode, sigma
         See :func:`~waveglow_vq.inference.conversion.whole_utterances.convert_utterances`.
-    speaker_judge, word_judge : SpeakerJudge, WordJudge
+    speaker_judge, word_judge : SpeakerScorer, ASRScorer
         Or None.
     word_targets : int
         To how many targets' conversions of each source the word judge listens; all where None.

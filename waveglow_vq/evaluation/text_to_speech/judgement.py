@@ -32,7 +32,7 @@ Recorded speech
   all codes of the recording before: the share of codes (and ends) that it finds the most probable,
   their mean negative log-likelihood, the exponential of this (perplexity), and whether attention
   is diagonal.
-- *words*: error rates of a recognizer (:class:`~waveglow_vq.evaluation.judges.WordJudge`), which
+- *words*: error rates of a recognizer (:class:`~waveglow_vq.evaluation.judges.ASRScorer`), which
   mean something only beside those on the recordings and on the codec's reconstructions.
 
 Authors
@@ -48,7 +48,7 @@ from waveglow_vq.audio.io import write_wav
 from waveglow_vq.commands.arguments import search_arguments, search_changes
 from waveglow_vq.data.shards.format import sound_source
 from waveglow_vq.errors import UserError, cli_errors
-from waveglow_vq.evaluation.judges import WordJudge, left_out
+from waveglow_vq.evaluation.judges import ASRScorer, left_out
 from waveglow_vq.evaluation.plots import attention_picture
 from waveglow_vq.evaluation.text_to_speech.attention import longest_repetition, loop_signs
 from waveglow_vq.evaluation.text_to_speech.figures import (
@@ -185,8 +185,8 @@ def judge_text_to_speech(
 
 
 def _word_judge(wanted, notes):
-    if wanted and WordJudge.available():
-        return WordJudge()
+    if wanted and ASRScorer.available():
+        return ASRScorer()
     notes.append(left_out("word and character errors", "word judge", installed=not wanted))
     return None
 

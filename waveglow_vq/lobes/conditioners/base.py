@@ -1,5 +1,5 @@
 """Conditioners: from features to what the flows are conditioned on. Here what they share, and the
-plain one; those with codes are in mel_vq.py and wave_vq.py.
+plain one; those with codes are in mel_vq.py and wav_vq.py.
 
 Each has ``forward(features, lengths) -> Condition``. Features are log-mels
 ``[batch, n_mels, frames]`` or waveforms ``[batch, samples]``, as its ``input`` says. What else one

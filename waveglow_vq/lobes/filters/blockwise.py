@@ -1,6 +1,6 @@
 """Filters whose coefficients change from block to block: all-zero, and all-pole in both
 directions of time. Differentiable; batched; on CPU and GPU. Where no gradient is needed, the
-all-pole filter is a compiled one (compiled_filters.py).
+all-pole filter is a compiled one (numba_kernels.py).
 
 Authors
  * The waveglow-vq developers, 2026

@@ -1,7 +1,7 @@
 """Compiled forms of what the envelope does sample by sample and lag by lag, where no gradient is
-needed: with numba on CPU, with Triton on CUDA (triton_filters.py).
+needed: with numba on CPU, with Triton on CUDA (triton_kernels.py).
 
-The plain forms are in block_filters.py and envelope.py. They ask :func:`kernels_for` first, and
+The plain forms are in blockwise.py and envelope.py. They ask :func:`kernels_for` first, and
 go on by themselves where there is nothing: gradients, tracing and compiling by torch, other
 types and devices, no numba or Triton.
 
@@ -182,14 +182,14 @@ def _triton_kernels():
     """The kernels for CUDA, or None without Triton, or where it cannot compile."""
     if importlib.util.find_spec("triton") is None:
         return None
-    from waveglow_vq.lobes.filters import triton_kernels as triton_filters
+    from waveglow_vq.lobes.filters import triton_kernels
 
     try:
-        _warm_up(triton_filters, "cuda")
+        _warm_up(triton_kernels, "cuda")
     except Exception as error:  # compilers, drivers and linkers, each with errors of its own
         logger.warning("Triton is not used for the envelope, which is slower without: %s", error)
         return None
-    return triton_filters
+    return triton_kernels
 
 
 def _warm_up(kernels, device="cpu"):

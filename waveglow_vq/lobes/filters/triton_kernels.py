@@ -95,7 +95,7 @@ def _recursion_kernel(
     PLACES: tl.constexpr,
     LAGS: tl.constexpr,
 ):
-    """x = H (driven - C before), step after step; see ``_substitute`` of block_filters.py."""
+    """x = H (driven - C before), step after step; see ``_substitute`` of blockwise.py."""
     item = tl.program_id(0).to(tl.int64)
     padded += item * (order + samples)
     driven += item * samples

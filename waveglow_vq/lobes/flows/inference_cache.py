@@ -1,10 +1,10 @@
 """Caches for inference: what can be computed once from weights that no longer change.
 
-A module that is :class:`Prepared` has one cache, owns it, and drops it as soon as it may be wrong:
-at ``train()`` and ``eval()``, ``load_state_dict()``, ``to()`` and its like, and when one of its
-weights has been written to, which tensors count (what is written through ``.data`` they do not). It
-serves only where no gradient is asked for: everywhere else, and without :func:`prepare_inference`,
-the module computes as it is defined.
+A module that is :class:`InferenceCache` has one cache, owns it, and drops it as soon as it may be
+wrong: at ``train()`` and ``eval()``, ``load_state_dict()``, ``to()`` and its like, and when one of
+its weights has been written to, which tensors count (what is written through ``.data`` they do
+not). It serves only where no gradient is asked for: everywhere else, and without
+:func:`prepare_inference`, the module computes as it is defined.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 
-class Prepared(nn.Module):
+class InferenceCache(nn.Module):
     """A module with a cache for inference; subclasses say by ``_prepare(dtype)`` what is in it.
 
     Example
     -------
     >>> import torch
-    >>> class Squared(Prepared):
+    >>> class Squared(InferenceCache):
     ...     def __init__(self):
     ...         super().__init__()
     ...         self.weight = nn.Parameter(torch.tensor(3.0))
@@ -90,7 +90,7 @@ def prepare_inference(module, dtype=None):
     Arguments
     ---------
     module : torch.nn.Module
-        In evaluation mode; any, with :class:`Prepared` ones in it.
+        In evaluation mode; any, with :class:`InferenceCache` ones in it.
     dtype : torch.dtype
         Precision of the coupling networks; None: that of the weights. What the flows themselves
         compute stays at fp32.
@@ -98,7 +98,7 @@ def prepare_inference(module, dtype=None):
     if module.training:
         raise ValueError("prepare_inference: call eval() first")
     for part in module.modules():
-        if not isinstance(part, Prepared):
+        if not isinstance(part, InferenceCache):
             continue
         if part._cache is None or part._cache[1] != dtype or part.prepared() is None:
             # Not of inference mode, whose tensors could not be used outside of it.

@@ -32,7 +32,7 @@ def recomputed(steps, x, context=FlowContext()):
     Arguments
     ---------
     steps : iterable of torch.nn.Module
-        With ``forward`` of the contract in flows.py, and ``transforms`` that it consists of, with
+        With ``forward`` of the contract in transforms.py, and ``transforms`` that it consists of, with
         ``rebuild``.
     x : torch.Tensor
         ``[batch, channels, groups]``.

@@ -15,7 +15,7 @@ Authors
 
 from typing import NamedTuple
 
-from waveglow_vq.lobes.flows.inference_cache import Prepared
+from waveglow_vq.lobes.flows.inference_cache import InferenceCache
 from waveglow_vq.utils.devices import in_float64, returned
 
 import torch
@@ -129,7 +129,7 @@ def interpolate_frames(frames, per_frame):
     return torch.lerp(frames[..., None], following[..., None], weight).flatten(-2)
 
 
-class InvertibleConv1x1(Prepared):
+class InvertibleConv1x1(InferenceCache):
     """Mixes channels with a learned invertible matrix (Glow, Kingma and Dhariwal 2018, eq. 9):
 
         y_i = W x_i,    logdet = groups * log |det W|

@@ -4,7 +4,7 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-from waveglow_vq.lobes.flows.inference_cache import Prepared
+from waveglow_vq.lobes.flows.inference_cache import InferenceCache
 
 from torch import nn
 from torch.nn.functional import conv1d, pad
@@ -13,7 +13,7 @@ from torch.nn.functional import conv1d, pad
 HOPS = 4
 
 
-class LearnedUpsampling(nn.ConvTranspose1d, Prepared):
+class LearnedUpsampling(nn.ConvTranspose1d, InferenceCache):
     """A transposed convolution of four hops, squeezed into groups: the condition of the published
     WaveGlow (Prenger et al. 2018, section 3.2, and its public code). What the kernel adds behind
     the last frame is cut off.

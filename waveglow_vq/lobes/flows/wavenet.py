@@ -6,7 +6,7 @@ Authors
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows.folded_wavenet import FoldedWaveNet
-from waveglow_vq.lobes.flows.inference_cache import Prepared
+from waveglow_vq.lobes.flows.inference_cache import InferenceCache
 from waveglow_vq.lobes.flows.transforms import FlowContext, frames_to_groups
 from waveglow_vq.lobes.flows.weight_norm import weight_norm
 
@@ -20,7 +20,7 @@ from torch.nn.functional import conv1d, pad
 MULTIPLE = 8
 
 
-class WaveNet(Prepared):
+class WaveNet(InferenceCache):
     """Gated dilated convolutions over groups (WaveNet, van den Oord et al. 2016, eq. 2 and 3;
     non-causal as in WaveGlow, Prenger et al. 2018, section 2.1). Layer i has dilation 2^i and
 

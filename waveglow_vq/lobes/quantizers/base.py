@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.quantizers.restarts import USAGE_DECAY, CodebookUpkeep
+from waveglow_vq.lobes.quantizers.restarts import USAGE_DECAY, CodebookRestarts
 from waveglow_vq.lobes.quantizers.statistics import distinct_codes, perplexity, squared_distances
 from waveglow_vq.utils.devices import exact
 from waveglow_vq.utils.distributed import is_distributed, sum_everywhere, world_size
@@ -40,7 +40,7 @@ class QuantizerOutput(NamedTuple):
     statistics: dict
 
 
-class Quantizer(CodebookUpkeep):
+class Quantizer(CodebookRestarts):
     """What both quantizers share.
 
     A subclass holds `codebook` [K, D] and defines how it learns: `_codebook_with_gradient` returns

@@ -16,7 +16,7 @@ FRAMES_PER_NEW_CODE = 4
 USAGE_DECAY = 0.99
 
 
-class CodebookUpkeep(nn.Module):
+class CodebookRestarts(nn.Module):
     """Looks after the `codebook` [K, D] that a subclass holds and whose rows it replaces by
     `_set_rows(rows, frames, optimizer)`.
 

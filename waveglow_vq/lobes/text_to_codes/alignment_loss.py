@@ -12,7 +12,7 @@ from torch.nn import functional as F
 _NEVER = -1e4
 
 
-def reading_likelihood(scores, code_counts, token_counts):
+def forward_sum(scores, code_counts, token_counts):
     """The likelihood of codes under a model that reads from left to right, and where it reads.
 
     A path s visits all S tokens of a text in order: s_1 = 1, s_T = S, s_t - s_t-1 in {0, 1}. With
@@ -43,7 +43,7 @@ def reading_likelihood(scores, code_counts, token_counts):
     Example
     -------
     >>> scores = torch.tensor([[[0.5, 0.1], [0.5, 0.1], [0.2, 0.4]]]).log()
-    >>> likelihood, places = reading_likelihood(scores, torch.tensor([3]), torch.tensor([2]))
+    >>> likelihood, places = forward_sum(scores, torch.tensor([3]), torch.tensor([2]))
     >>> round(float(likelihood.exp()), 4)  # 0.5 * 0.5 * 0.4 + 0.5 * 0.1 * 0.4
     0.12
     >>> [round(place, 4) for place in places[0, 1].tolist()]  # 5 to 1

@@ -10,7 +10,7 @@ what makes the attention of speech hold:
 - Monotonic attention: every token also says by itself which codes it sounds like. The likelihood
   of the codes under all the ways to read token after token teaches it that, and where the tokens
   are read in these ways is where the decoder learns to look (see
-  :func:`~waveglow_vq.lobes.text_to_codes.alignment_loss.reading_likelihood`).
+  :func:`~waveglow_vq.lobes.text_to_codes.alignment_loss.forward_sum`).
 - Codes that the decoder reads in training are hidden at random, so that it cannot live on
   repeating its own past.
 - While it generates, the decoder looks only at what is near to where it is reading (see
@@ -25,7 +25,7 @@ Authors
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.text_to_codes.alignment_loss import reading_likelihood
+from waveglow_vq.lobes.text_to_codes.alignment_loss import forward_sum
 from waveglow_vq.lobes.text_to_codes.decoder_steps import CachedSteps, PlainSteps
 from waveglow_vq.lobes.text_to_codes.positions import sinusoids
 from waveglow_vq.lobes.text_to_codes.search import Limits, SearchOptions, search_codes
@@ -272,7 +272,7 @@ class TextToCodes(nn.Module):
         sounds = self.to_sound(memory).float().log_softmax(-1)
         scores = sounds.gather(2, codes[:, None].expand(-1, sounds.shape[1], -1)).transpose(1, 2)
         token_counts = (~padding).sum(1)
-        likelihood, places = reading_likelihood(scores, counts, token_counts)
+        likelihood, places = forward_sum(scores, counts, token_counts)
         # The end is read off the last token.
         places = F.pad(places, (0, 0, 0, 1))
         items = torch.arange(len(codes), device=codes.device)
