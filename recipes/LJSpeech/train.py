@@ -21,10 +21,10 @@ if __name__ == "__main__":
 from waveglow_vq.data.loaders import make_datasets
 from waveglow_vq.data.shards.format import shards_are_ready
 from waveglow_vq.errors import cli_errors
-from waveglow_vq.training.brain import WaveGlowBrain
 from waveglow_vq.training.run.debugging import debugging
 from waveglow_vq.training.run.experiment import load_hparams, parse_arguments, train_and_test
 from waveglow_vq.training.run.guards import check_configuration, check_launch
+from waveglow_vq.training.waveglow_brain import WaveGlowBrain
 
 import speechbrain as sb
 from ljspeech_prepare import find_ljspeech, prepare_ljspeech

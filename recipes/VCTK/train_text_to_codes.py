@@ -24,8 +24,8 @@ from waveglow_vq.errors import cli_errors
 from waveglow_vq.training.run.debugging import debugging
 from waveglow_vq.training.run.experiment import load_hparams, parse_arguments, train_and_test
 from waveglow_vq.training.run.guards import check_configuration, check_launch
-from waveglow_vq.training.text_to_codes.brain import TextToCodesBrain
-from waveglow_vq.training.text_to_codes.experiment import (
+from waveglow_vq.training.text_to_codes.text_brain import TextToCodesBrain
+from waveglow_vq.training.text_to_codes.text_preparation import (
     begin_log,
     prepared_hparams,
     read_codec,

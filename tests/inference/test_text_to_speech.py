@@ -4,7 +4,7 @@ import logging
 from waveglow_vq.audio.io import read_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import TextToSpeech, load_export, text_to_speech
-from waveglow_vq.inference.speech import sentences
+from waveglow_vq.inference.speech import spoken_text as sentences
 from waveglow_vq.inference.streaming.noise import Noise
 
 import pytest

@@ -17,7 +17,7 @@ from waveglow_vq.inference.speech.parts import (
     read_speech_parts,
     voices_of,
 )
-from waveglow_vq.inference.speech.sentences import (
+from waveglow_vq.inference.speech.spoken_text import (
     SpokenText,
     read_text_file,
     spoken_code_file,

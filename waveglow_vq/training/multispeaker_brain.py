@@ -10,7 +10,7 @@ from waveglow_vq.data.loaders import read_manifest
 from waveglow_vq.data.segments import read_utterance
 from waveglow_vq.data.shards.format import sound_source
 from waveglow_vq.errors import UserError
-from waveglow_vq.training.brain import WaveGlowBrain
+from waveglow_vq.training.waveglow_brain import WaveGlowBrain
 
 import torch
 from speechbrain.utils.distributed import if_main_process, run_on_main

@@ -10,7 +10,7 @@ from waveglow_vq.evaluation.text_to_speech import judgement as judged
 from waveglow_vq.evaluation.text_to_speech.judgement import judge_text_to_speech
 from waveglow_vq.evaluation.text_to_speech.report import FIGURES, format_report
 from waveglow_vq.inference import SpeechCodec
-from waveglow_vq.inference.speech.sentences import SpokenSentence, SpokenText
+from waveglow_vq.inference.speech.spoken_text import SpokenSentence, SpokenText
 from waveglow_vq.inference.text_to_speech import TextToSpeech
 from waveglow_vq.lobes.text_to_codes.model import TextToCodes
 from waveglow_vq.text.tokenizer import train_tokenizer

@@ -129,7 +129,7 @@ def _plan(options):
 
 
 def _read_text(file):
-    from waveglow_vq.inference.speech.sentences import read_text_file
+    from waveglow_vq.inference.speech.spoken_text import read_text_file
 
     return read_text_file(file)
 

@@ -32,8 +32,8 @@ def recomputed(steps, x, context=FlowContext()):
     Arguments
     ---------
     steps : iterable of torch.nn.Module
-        With ``forward`` of the contract in transforms.py, and ``transforms`` that it consists of, with
-        ``rebuild``.
+        With ``forward`` of the contract in transforms.py, and ``transforms`` that it consists of,
+        with ``rebuild``.
     x : torch.Tensor
         ``[batch, channels, groups]``.
     context : FlowContext

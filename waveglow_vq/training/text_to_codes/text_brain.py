@@ -14,7 +14,7 @@ from waveglow_vq.evaluation.text_to_speech.attention import alignment_figures, t
 from waveglow_vq.export.folder import export_text_to_speech
 from waveglow_vq.inference.codes.coding import load_codec
 from waveglow_vq.inference.loading import file_checksum
-from waveglow_vq.inference.speech.sentences import spoken_code_file, write_sentences
+from waveglow_vq.inference.speech.spoken_text import spoken_code_file, write_sentences
 from waveglow_vq.text.tokenizer import TextTokenizer
 from waveglow_vq.training.epoch_report import EpochMeans
 from waveglow_vq.training.model_brain import ModelBrain
@@ -35,9 +35,9 @@ class TextToCodesBrain(ModelBrain):
     listens to what it says on its own, and leaves an export that speaks.
 
     Of ``hparams`` it expects the keys of the LJSpeech recipe's ``text_to_codes.yaml``, and what
-    :func:`~waveglow_vq.training.text_to_codes.experiment.prepare_text` fills in; ``data_root``,
-    what ``{data_root}`` in the manifests stands for; and with several speakers ``speakers``, their
-    labels in the order of their numbers."""
+    :func:`~waveglow_vq.training.text_to_codes.text_preparation.prepare_text` fills in;
+    ``data_root``, what ``{data_root}`` in the manifests stands for; and with several speakers
+    ``speakers``, their labels in the order of their numbers."""
 
     # The end of an utterance counts as one: it is chosen like a code.
     UNIT = "codes"

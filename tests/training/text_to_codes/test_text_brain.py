@@ -3,13 +3,13 @@ from types import SimpleNamespace
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.speech.sentences import SpokenSentence
+from waveglow_vq.inference.speech.spoken_text import SpokenSentence
 from waveglow_vq.lobes.text_to_codes.model import TextToCodes
 from waveglow_vq.lobes.text_to_codes.search import SearchOptions
 from waveglow_vq.text.tokenizer import train_tokenizer
 from waveglow_vq.training.checkpointing import KillSafeCheckpointer
 from waveglow_vq.training.schedule import WarmupHoldHalve
-from waveglow_vq.training.text_to_codes.brain import Belongings, TextToCodesBrain, _figures
+from waveglow_vq.training.text_to_codes.text_brain import Belongings, TextToCodesBrain, _figures
 
 import pytest
 import speechbrain as sb

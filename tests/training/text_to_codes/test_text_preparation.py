@@ -2,8 +2,8 @@ import json
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.errors import UserError
-from waveglow_vq.training.text_to_codes import experiment
-from waveglow_vq.training.text_to_codes.experiment import CodecFacts, prepare_text, read_codec
+from waveglow_vq.training.text_to_codes import text_preparation as experiment
+from waveglow_vq.training.text_to_codes.text_preparation import CodecFacts, prepare_text, read_codec
 
 import pytest
 import ruamel.yaml
