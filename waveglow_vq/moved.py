@@ -1,0 +1,70 @@
+"""Names that modules had before version 0.2, which YAML files, exports and scripts of users hold.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import importlib
+import sys
+from functools import partial
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+
+# Old names and new ones, below waveglow_vq. The first six are in exports.
+MODULES = {
+    "data.features": "audio.features",
+    "lobes.code_search": "lobes.text_to_codes.search",
+    "lobes.mel_vq": "lobes.conditioners.mel_vq",
+    "lobes.speakers": "lobes.conditioners.speaker_condition",
+    "lobes.wave_vq": "lobes.conditioners.wav_vq",
+    "lobes.waveglow": "lobes.flows.waveglow",
+    "options": "utils.options",
+    "data.audio": "audio.io",
+    "evaluation.pitch": "audio.pitch",
+    "inference.onnx": "export.onnx",
+    "inference.onnx_graph": "export.onnx_graph",
+    "training.export": "export.folder",
+}
+# What was run with "python -m", and the command that replaced it.
+COMMANDS = {
+    "data.demo_corpus": "demo-corpus",
+    "evaluation.conversion": "diagnose-conversion",
+    "evaluation.score": "evaluate",
+    "evaluation.text_to_speech": "judge-speech",
+    "inference.onnx": "export-onnx",
+    "training.average": "average",
+}
+
+
+def install_old_names():
+    """Lets modules be imported by their old names; `import waveglow_vq` calls this.
+
+    Raises
+    ------
+    SystemExit
+        Where ``python -m`` names a module that is a command now.
+
+    Example
+    -------
+    >>> from waveglow_vq.lobes.waveglow import WaveGlow
+    >>> WaveGlow.__module__
+    'waveglow_vq.lobes.flows.waveglow'
+    """
+    if not any(isinstance(finder, _OldNames) for finder in sys.meta_path):
+        sys.meta_path.append(_OldNames())
+    if "-m" in sys.orig_argv[:-1]:
+        module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+        command = COMMANDS.get(module.removeprefix("waveglow_vq."))
+        if command is not None:
+            raise SystemExit(f"python -m {module} is now: waveglow-vq {command}")
+
+
+class _OldNames(MetaPathFinder, Loader):
+    def find_spec(self, fullname, path=None, target=None):
+        known = fullname.removeprefix("waveglow_vq.") in MODULES
+        return ModuleSpec(fullname, self) if known else None
+
+    def exec_module(self, module):
+        new = MODULES[module.__name__.removeprefix("waveglow_vq.")]
+        # Whatever is asked for comes from the new module, which keeps its own name and spec.
+        module.__getattr__ = partial(getattr, importlib.import_module(f"waveglow_vq.{new}"))
