@@ -1,4 +1,4 @@
-"""Names that modules had before version 0.2, which YAML files, exports and scripts of users hold.
+"""Names that modules had before they moved, which YAML files, exports and scripts hold.
 
 Authors
  * The waveglow-vq developers, 2026
