@@ -292,9 +292,7 @@ def test_a_damaged_recording_is_named(tmp_path, workers, content, message):
 def test_an_interrupt_leaves_no_processes_at_work(tmp_path, monkeypatch):
     """Wherever it comes: here, between two results."""
     utterances = [write(tmp_path / "in", voice(1.0, 16000), 16000, f"a_{n}") for n in range(30)]
-    monkeypatch.setattr(
-        prepared_audio._Journal, "append", lambda *_: (_ for _ in ()).throw(OSError())
-    )
+    monkeypatch.setattr(prepared_audio.Journal, "add", lambda *_: (_ for _ in ()).throw(OSError()))
     before = set(multiprocessing.active_children())
     with pytest.raises(OSError) as error:  # keeps everything alive that the traceback refers to
         prepare_audio(utterances, tmp_path / "out", num_workers=2)

@@ -16,7 +16,8 @@ from waveglow_vq.training.text_to_codes.code_corpus import (
     read_code_corpus,
     read_index,
 )
-from waveglow_vq.training.text_to_codes.code_extraction import JOURNAL, read_journal
+from waveglow_vq.training.text_to_codes.code_extraction import JOURNAL
+from waveglow_vq.utils.journal import Journal
 
 import pytest
 from speechbrain.utils.distributed import run_on_main
@@ -33,7 +34,7 @@ from tests.training.text_to_codes.coded_corpus import (
 def codes_of(folder):
     """The files of codes, and what the journal says."""
     files = {path.name: path.read_bytes() for path in folder.glob("*.wvq")}
-    return files, read_journal(folder / JOURNAL)
+    return files, Journal(folder / JOURNAL).entries
 
 
 def extract(codec, corpus, folder, **options):
@@ -60,7 +61,7 @@ def test_killed_at_any_access_to_a_file_it_goes_on(tmp_path, codec_folder):
 
         status = wait(fork(work))
         assert status in (0, -signal.SIGKILL)
-        finished = read_journal(folder / JOURNAL)
+        finished = Journal(folder / JOURNAL).entries
         states.add(len(finished))
         for name in finished:
             read_code_file(folder / f"{name}.wvq")
@@ -182,7 +183,7 @@ def test_a_killed_run_takes_its_processes_with_it(tmp_path, codec_folder):
     entries = {f"a{n}": {"wav": "{data_root}/a.wav"} for n in range(600)}
     write_manifest(corpus, entries)
     pid = fork(lambda: extract(codec_folder, corpus, folder, num_workers=2))
-    while len(read_journal(folder / JOURNAL)) < 5:
+    while len(Journal(folder / JOURNAL).entries) < 5:
         assert is_running(pid)
         time.sleep(0.002)
     workers = children(pid)
@@ -190,7 +191,7 @@ def test_a_killed_run_takes_its_processes_with_it(tmp_path, codec_folder):
     assert wait(pid) == -signal.SIGKILL
     while any(is_running(worker) for worker in workers):  # for ever, if they are not told to leave
         time.sleep(0.1)
-    finished = len(read_journal(folder / JOURNAL))
+    finished = len(Journal(folder / JOURNAL).entries)
     assert workers and 5 <= finished < 600 and not is_complete(folder)
     report = extract(codec_folder, corpus, folder)
     assert report["kept"] == finished and report["encoded"] == 600 - finished

@@ -12,8 +12,6 @@ is killed at any moment loses only what was in work, and the next one goes on fr
 """
 
 import contextlib
-import hashlib
-import json
 import logging
 import math
 import os
@@ -26,6 +24,7 @@ from waveglow_vq.audio.pitch import track_f0
 from waveglow_vq.data.corpora.preparation import Sound, loudest_window_dbfs
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.files import user_path, written_whole
+from waveglow_vq.utils.journal import Journal, json_digest
 from waveglow_vq.utils.workers import run_tasks, worker_count
 
 import numpy as np
@@ -115,10 +114,10 @@ def prepare_audio(utterances, audio_folder, preprocessing=None, num_workers=None
     _check(preprocessing, num_workers)
     audio_folder = user_path(audio_folder)
     keys = {u.id: _key(u, preprocessing) for u in utterances}
-    journal = _Journal(audio_folder / JOURNAL)
+    journal = Journal(audio_folder / JOURNAL)
     prepared = {}
     for utterance in utterances:
-        known = journal.find(utterance.id, keys[utterance.id])
+        known = _find(journal, utterance.id, keys[utterance.id])
         if known and _files_are_whole(
             audio_folder, utterance, known.sound.num_samples, preprocessing.hop_length
         ):
@@ -137,7 +136,7 @@ def prepare_audio(utterances, audio_folder, preprocessing=None, num_workers=None
         contextlib.closing(_run(tasks, num_workers)) as results,
     ):
         for utterance, result in zip(pending, results, strict=True):
-            journal.append(utterance.id, keys[utterance.id], result)
+            _add(journal, utterance.id, keys[utterance.id], result)
             prepared[utterance.id] = result
             progress.update()
     return prepared, keys
@@ -264,46 +263,20 @@ def _high_pass(wav, sample_rate):
     return filtered[more : more + len(wav)]
 
 
-class _Journal:
-    """The lines of the journal, by utterance; the last line about an utterance counts."""
+def _find(journal, utterance_id, key):
+    """What the journal knows of an utterance; None if that is nothing, or of another key."""
+    try:
+        known_key, samples, peak, loudness, *pitch = journal.entries[utterance_id]
+        sound = Sound(int(samples), peak, -math.inf if loudness is None else loudness)
+        return PreparedAudio(sound, *pitch) if known_key == key else None
+    except (KeyError, ValueError, TypeError):
+        return None
 
-    def __init__(self, file):
-        self.file = file
-        self.lines = {}
-        try:
-            content = file.read_text("utf-8", errors="replace")
-        except FileNotFoundError:
-            content = ""
-        self.ends_cut_off = bool(content) and not content.endswith("\n")
-        for line in content.split("\n"):
-            try:
-                utterance_id, key, *values = json.loads(line)
-                samples, peak, loudness, voiced, mean, std = values
-                sound = Sound(int(samples), peak, -math.inf if loudness is None else loudness)
-                self.lines[utterance_id] = key, PreparedAudio(sound, voiced, mean, std)
-            except (ValueError, TypeError):
-                continue  # cut off when a run was killed: that utterance is prepared again
 
-    def find(self, utterance_id, key):
-        known_key, known = self.lines.get(utterance_id, (None, None))
-        return known if known_key == key else None
-
-    def __enter__(self):
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.output = open(self.file, "a", encoding="utf-8")
-        if self.ends_cut_off:
-            self.output.write("\n")
-        return self
-
-    def __exit__(self, *_):
-        self.output.close()
-
-    def append(self, utterance_id, key, prepared):
-        sound = prepared.sound
-        loudness = sound.loudness_dbfs if math.isfinite(sound.loudness_dbfs) else None
-        line = [utterance_id, key, sound.num_samples, sound.peak, loudness, *prepared[1:]]
-        self.output.write(json.dumps(line) + "\n")
-        self.output.flush()
+def _add(journal, utterance_id, key, prepared):
+    sound = prepared.sound
+    loudness = sound.loudness_dbfs if math.isfinite(sound.loudness_dbfs) else None
+    journal.add(utterance_id, key, sound.num_samples, sound.peak, loudness, *prepared[1:])
 
 
 def _run(tasks, num_workers):
@@ -341,7 +314,7 @@ def _key(utterance, preprocessing):
         _VERSION,
         *preprocessing,
     ]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
+    return json_digest(identity)[:24]
 
 
 def _files_are_whole(audio_folder, utterance, num_samples, hop_length):

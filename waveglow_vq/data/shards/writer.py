@@ -1,8 +1,6 @@
 """Writes the shards of a prepared corpus; their form: see waveglow_vq/data/shards/format.py."""
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -23,7 +21,8 @@ from waveglow_vq.data.shards.format import (
 )
 from waveglow_vq.data.speakers import SPEAKERS_FILE
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.files import user_path, write_json
+from waveglow_vq.utils.files import user_path, write_json, written_whole
+from waveglow_vq.utils.journal import Journal, json_digest
 
 from tqdm import tqdm
 
@@ -96,7 +95,7 @@ def write_shards(
     contents += [(manifest_folder / name).read_text("utf-8") for name in copied]
     keys = {name: _key(clips) for shards in planned.values() for name, clips in shards.items()}
     everything = [VERSION, sample_rate, list(splits), copied, contents, keys]
-    fingerprint = _digest(everything)
+    fingerprint = json_digest(everything)
     index = read_report(folder / INDEX)
     if index.get("fingerprint") == fingerprint:
         with contextlib.suppress(UserError):  # a shard is missing: only that one is written
@@ -130,7 +129,7 @@ def write_shards(
     return read_shards(folder)
 
 
-class _Clip(NamedTuple):
+class _ShardClip(NamedTuple):
     id: str
     files: dict  # suffix: path
     identity: list  # of size and time of change of each file
@@ -150,8 +149,8 @@ def _clips(manifest):
                 " corpus anew"
             ) from None
         identity = [(status.st_size, status.st_mtime_ns) for status in found]
-        clips.append(_Clip(clip_id, files, identity, sum(size for size, _ in identity)))
-    return sorted(clips, key=lambda clip: _digest(clip.id))
+        clips.append(_ShardClip(clip_id, files, identity, sum(size for size, _ in identity)))
+    return sorted(clips, key=lambda clip: json_digest(clip.id))
 
 
 def _suffixes(entry):
@@ -169,44 +168,35 @@ def _plan(split, clips, most, most_bytes):
     return {f"{split}-{i:06d}.tar": clips[ends[i] : ends[i + 1]] for i in range(count)}
 
 
-def _digest(content):
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
 def _key(clips):
     """Different when the content of a shard is."""
-    return _digest([VERSION, [(clip.id, list(clip.files), clip.identity) for clip in clips]])
+    return json_digest([VERSION, [(clip.id, list(clip.files), clip.identity) for clip in clips]])
 
 
 def _write_all(folder, planned, keys, index):
     """Writes what is not there yet. Returns, for each split, the records of the index and the
     members by name."""
-    known = dict(_known(folder, index))
+    journal = Journal(folder / JOURNAL)
     file = folder / INDEX
-    journal = folder / JOURNAL
     if file.exists():
         # From here until the new one: not complete. What it knows, the journal does.
-        lines = [json.dumps([name, *known[name]]) + "\n" for name in known]
-        part = journal.with_name(f"{JOURNAL}.part")
-        part.write_text("".join(lines), "utf-8")
-        os.replace(part, journal)
+        journal.rewrite({**_known(index), **journal.entries})
         file.unlink()
-    for part in folder.glob(".*.tar.part"):
+    for part in folder.glob(".*.part"):
         part.unlink()
     records = {split: [] for split in planned}
     members = {split: {} for split in planned}
     total = sum(len(clips) for shards in planned.values() for clips in shards.values())
-    with tqdm(desc="writing shards", total=total, unit="clip") as progress:
+    with journal, tqdm(desc="writing shards", total=total, unit="clip") as progress:
         for split, shards in planned.items():
             for name, clips in shards.items():
                 path = folder / name
                 found = None
-                if known.get(name) == (keys[name], _size(path)):
+                if journal.entries.get(name) == [keys[name], _size(path)]:
                     found = _members(path, clips)
                 if found is None:
                     found = _write_shard(path, clips, progress)
-                    with open(journal, "a", encoding="utf-8") as output:
-                        output.write(json.dumps([name, keys[name], _size(path)]) + "\n")
+                    journal.add(name, keys[name], _size(path))
                 else:
                     progress.update(len(clips))
                 members[split].update({key: (path.name, *place) for key, place in found.items()})
@@ -216,25 +206,19 @@ def _write_all(folder, planned, keys, index):
     return records, members
 
 
-def _known(folder, index):
-    """Shards that were complete once: pairs of the name, and of its key and bytes."""
+def _known(index):
+    """The shards of an index, as the journal lists them."""
     with contextlib.suppress(KeyError, TypeError, AttributeError):
-        for shards in index["splits"].values():
-            yield from ((s["name"], (s["key"], s["bytes"])) for s in shards)
-    with contextlib.suppress(OSError):
-        for line in (folder / JOURNAL).read_text("utf-8", errors="replace").split("\n"):
-            # Cut off when a run was killed: that shard is written again.
-            with contextlib.suppress(ValueError, TypeError):
-                name, key, size = json.loads(line)
-                yield name, (key, size)
+        shards = [shard for split in index["splits"].values() for shard in split]
+        return {shard["name"]: [shard["key"], shard["bytes"]] for shard in shards}
+    return {}
 
 
 def _write_shard(path, clips, progress):
-    """Writes a shard, which appears complete or not at all; the places of its members."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        # Bytes as they are (no encoder), and nothing that differs from one time to another.
-        options = {"encoder": False, "compress": False, "mtime": 0, "user": "", "group": ""}
+    """Writes a shard; the places of its members."""
+    # Bytes as they are (no encoder), and nothing that differs from one time to another.
+    options = {"encoder": False, "compress": False, "mtime": 0, "user": "", "group": ""}
+    with written_whole(path) as part:
         with (
             open(part, "wb") as file,
             _tar_writer()(file, format="PAX_FORMAT", **options) as writer,
@@ -246,10 +230,7 @@ def _write_shard(path, clips, progress):
         found = _members(part, clips)
         if found is None:
             raise OSError(0, "what was written is not what is read back", str(path))
-        os.replace(part, path)
-        return found
-    finally:
-        part.unlink(missing_ok=True)
+    return found
 
 
 def _content(path):

@@ -34,10 +34,10 @@ from waveglow_vq.training.text_to_codes.code_extraction import (
     code_path,
     encode_all,
     is_valid,
-    read_journal,
     recording_key,
 )
 from waveglow_vq.utils.files import user_path, write_json
+from waveglow_vq.utils.journal import Journal
 
 import torch
 
@@ -170,14 +170,14 @@ def extract_codes(
     corpus = _describe(codec)
     with _written(folder):
         _check_folder(folder, corpus, overwrite)
-        before, finished = read_report(folder / INDEX), read_journal(folder / JOURNAL)
+        before, finished = read_report(folder / INDEX), Journal(folder / JOURNAL).entries
         keys = {key: recording_key(entry, data_root) for key, entry in entries.items()}
         pending = {
             key: entry["wav"]
             for key, entry in entries.items()
             # Where the recording is gone, its codes are still its codes.
             if key not in finished
-            or keys[key] not in (None, finished[key])
+            or (keys[key] is not None and [keys[key]] != finished[key])
             or not is_valid(code_path(folder, key), corpus.checksum)
         }
         kept = len(entries) - len(pending)

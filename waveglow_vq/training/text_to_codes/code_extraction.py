@@ -6,8 +6,6 @@ Authors
 
 import contextlib
 import functools
-import hashlib
-import json
 import logging
 import os
 from pathlib import Path
@@ -17,6 +15,7 @@ from waveglow_vq.data.shards.format import ShardMember, sound_source
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.codes.code_file import SUFFIX, read_code_file, write_code_file
 from waveglow_vq.inference.codes.coding import load_codec
+from waveglow_vq.utils.journal import Journal, json_digest
 from waveglow_vq.utils.workers import run_tasks, worker_count
 
 from tqdm import tqdm
@@ -56,7 +55,7 @@ def recording_key(entry, data_root):
         return None
     relative = os.path.relpath(path, data_root)  # the corpus may move
     identity = [VERSION, relative, *place, status.st_size, status.st_mtime_ns]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
+    return json_digest(identity)[:24]
 
 
 def code_path(folder, key):
@@ -114,16 +113,14 @@ def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_s
     seconds, skipped = 0.0, {}
     # Closed at once when anything goes wrong here: the processes would work on through the rest.
     with (
-        open(folder / JOURNAL, "a", encoding="utf-8") as journal,
+        Journal(folder / JOURNAL) as journal,
         tqdm(desc="encoding", total=len(recordings), unit="clip", disable=None) as progress,
         contextlib.closing(results),
     ):
-        journal.write("\n")  # what comes before may be the begin of a line
         for key, (clip_seconds, problem) in zip(recordings, results, strict=True):
             if problem is None:
                 seconds += clip_seconds
-                journal.write(json.dumps([key, keys[key]]) + "\n")
-                journal.flush()
+                journal.add(key, keys[key])
             else:
                 skipped[key] = problem
                 logger.warning("a recording is skipped: %s", problem)
@@ -156,15 +153,3 @@ def _prepare_worker(codec_folder):
 
 def _encode_in_worker(task):
     return _encode(_codec, task)
-
-
-def read_journal(path):
-    """Id of each finished utterance: of which recording; the last line about it counts."""
-    finished = {}
-    with contextlib.suppress(OSError):
-        for line in path.read_text("utf-8", errors="replace").split("\n"):
-            # Cut off when a run was killed: that utterance is encoded again.
-            with contextlib.suppress(ValueError, TypeError):
-                key, recording = json.loads(line)
-                finished[key] = recording
-    return finished
