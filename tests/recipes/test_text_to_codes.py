@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
-from waveglow_vq.commands.models.average import average_run
 from waveglow_vq.inference import TextToSpeech
+from waveglow_vq.training.average_run import average_run
 from waveglow_vq.training.text_to_codes.text_brain import TextToCodesBrain
 
 import pytest

@@ -5,10 +5,11 @@ import shutil
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.audio.io import write_wav
-from waveglow_vq.commands.models.average import average_run, main
+from waveglow_vq.commands.models.average import main
 from waveglow_vq.errors import UserError
 from waveglow_vq.export.folder import export_model
 from waveglow_vq.inference import load_export
+from waveglow_vq.training.average_run import average_run
 from waveglow_vq.training.averaging import WeightAverage
 from waveglow_vq.training.checkpointing import KillSafeCheckpointer
 
