@@ -1,10 +1,11 @@
 import os
+import re
 import signal
 import subprocess
 import sys
 
 from waveglow_vq import __version__
-from waveglow_vq.__main__ import COMMANDS, _parser, main
+from waveglow_vq.__main__ import COMMANDS, GROUPS, _parser, main
 
 import pytest
 
@@ -45,6 +46,11 @@ def test_the_version(capsys):
     assert capsys.readouterr().out == f"waveglow-vq {__version__}\n"
 
 
+def test_a_command_is_listed_in_one_group():
+    listed = re.findall(r"^    (\S+)", _parser().format_help(), re.MULTILINE)
+    assert listed == list(COMMANDS) and len(set(listed)) == sum(map(len, GROUPS.values()))
+
+
 def test_without_a_command_there_is_help(capsys):
     with pytest.raises(SystemExit) as stop:
         main([])
@@ -62,6 +68,11 @@ def test_without_a_command_there_is_help(capsys):
         "speak ~/m ~ ~/o --attention=~/a.png",
         "encode-corpus ~/m ~/a.json ~/b.json ~/c --data_folder=~/d",
         "evaluate ~/r ~/e --json=~/s.json",
+        "diagnose-conversion ~/m --manifests ~/a --data_root ~/b --output=~/c",
+        "judge-speech ~/m ~/a.json --data_folder ~/b --output=~/c.json",
+        "average ~/r --last 2 --output=~/c",
+        "export-onnx ~/m ~/v.onnx",
+        "demo-corpus ~/c",
         "import-checkpoint ~/c ~/f",
         "info ~/m",
     ],
@@ -69,8 +80,8 @@ def test_without_a_command_there_is_help(capsys):
 def test_home_is_expanded_in_every_path(words, monkeypatch):
     monkeypatch.setenv("HOME", "/home/her")
     given = vars(_parser().parse_args(words.split()))
-    given |= {name: name for name in given.pop("manifests", [])}
-    found = list(map(str, given.values()))
+    lists = (value if isinstance(value, list) else [value] for value in given.values())
+    found = [str(value) for values in lists for value in values]
     assert [path for path in found if path.startswith("~")] == ["~"] * (" ~ " in words)
     assert sum(path.startswith("/home/her/") for path in found) == words.count("~/")
 

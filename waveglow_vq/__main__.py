@@ -8,24 +8,38 @@ import argparse
 import sys
 
 from waveglow_vq import __version__
-from waveglow_vq.commands.corpora import encode_corpus, recipes
-from waveglow_vq.commands.judging import evaluate
-from waveglow_vq.commands.models import import_checkpoint, info
+from waveglow_vq.commands.corpora import demo_corpus, encode_corpus, recipes
+from waveglow_vq.commands.judging import diagnose_conversion, evaluate, judge_speech
+from waveglow_vq.commands.models import average, export_onnx, import_checkpoint, info
 from waveglow_vq.commands.sound import convert, decode, encode, speak, vocode
 from waveglow_vq.errors import cli_errors
 
-COMMANDS = {
-    "vocode": vocode,
-    "encode": encode,
-    "decode": decode,
-    "encode-corpus": encode_corpus,
-    "convert": convert,
-    "speak": speak,
-    "evaluate": evaluate,
-    "import-checkpoint": import_checkpoint,
-    "info": info,
-    "recipes": recipes,
+GROUPS = {
+    "speech": {
+        "vocode": vocode,
+        "encode": encode,
+        "decode": decode,
+        "convert": convert,
+        "speak": speak,
+    },
+    "evaluation": {
+        "evaluate": evaluate,
+        "diagnose-conversion": diagnose_conversion,
+        "judge-speech": judge_speech,
+    },
+    "models": {
+        "info": info,
+        "import-checkpoint": import_checkpoint,
+        "average": average,
+        "export-onnx": export_onnx,
+    },
+    "training": {
+        "recipes": recipes,
+        "demo-corpus": demo_corpus,
+        "encode-corpus": encode_corpus,
+    },
 }
+COMMANDS = {name: module for group in GROUPS.values() for name, module in group.items()}
 _EPILOG = """\
 example:
   waveglow-vq vocode results/mel_small/1234/export speech.wav resynthesized.wav
@@ -79,25 +93,45 @@ def _help(prog):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="waveglow-vq",
-        description="Vocode, code, convert and synthesize speech with trained models.",
+        usage="%(prog)s [-h] [--version] COMMAND ...",
+        description="Vocode, code, convert and synthesize speech, and train and judge the models.",
         epilog=_EPILOG,
         formatter_class=_help,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"waveglow-vq {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(
+        prog="waveglow-vq",
+        dest="command",
+        title="commands",
+        description=_list_commands(),
+        help=argparse.SUPPRESS,
+    )
     for name, module in COMMANDS.items():
-        summary, _, rest = module.__doc__.partition("\n\n")
         command = commands.add_parser(
             name,
-            help=summary[0].lower() + summary[1:].rstrip("."),
-            description=summary,
+            description=_summary(module),
             epilog=f"examples:\n{module.EXAMPLES}",
             formatter_class=_help,
             allow_abbrev=False,
         )
         module.add_arguments(command)
     return parser
+
+
+def _list_commands():
+    """All commands by group; argparse lists them without groups."""
+    lines = []
+    for group, modules in GROUPS.items():
+        lines.append(f"{group}:")
+        for name, module in modules.items():
+            summary = _summary(module)
+            lines.append(f"  {name:<21}{summary[0].lower()}{summary[1:].rstrip('.')}")
+    return "\n".join(lines)
+
+
+def _summary(module):
+    return module.__doc__.partition("\n\n")[0]
 
 
 if __name__ == "__main__":

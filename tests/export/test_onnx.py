@@ -6,7 +6,7 @@ import waveglow_vq
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.export import onnx as module
-from waveglow_vq.export.onnx import export_onnx, main
+from waveglow_vq.export.onnx import export_onnx
 from waveglow_vq.export.onnx_graph import VocoderGraph
 from waveglow_vq.inference import SpeechCodec, VoiceConverter, WaveGlowVocoder
 from waveglow_vq.inference.codes.code_file import model_checksum
@@ -181,26 +181,6 @@ def test_impossible_calls(vocoder, codec_folder, tmp_path):
     with pytest.raises(UserError, match="conditioner.network.end.bias holds NaN"):
         export_onnx(damaged, path)
     assert not path.exists()
-
-
-@pytest.mark.usefixtures("quick")
-def test_command_line(vocoder_folder, codec_folder, written, tmp_path, capsys):
-    path = tmp_path / "vocoder.onnx"
-    main([str(vocoder_folder), str(path)])
-    assert "MB; onnxruntime differs from torch by" in capsys.readouterr().out
-    content = path.read_bytes()
-    for arguments, message in (
-        ([vocoder_folder, path], "exists; give another name, or --force to replace it"),
-        ([codec_folder, tmp_path / "codec.onnx"], "the model has codes"),
-        ([tmp_path / "nothing", tmp_path / "n.onnx"], "does not exist"),
-    ):
-        with pytest.raises(SystemExit) as stop:
-            main(list(map(str, arguments)))
-        assert stop.value.code == 2
-        assert message in capsys.readouterr().err
-    path.write_text("another")
-    main([str(vocoder_folder), str(path), "--force"])
-    assert path.read_bytes() == content
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """A small speech corpus, generated here: no download, the same bits each time.
 
-    python -m waveglow_vq.demo.corpus demo_data --utterances 64
+    waveglow-vq demo-corpus demo_data --utterances 64
 
 writes `demo_data/metadata.csv` (id|text|normalized text) and `demo_data/wavs/DM001-0001.wav`, ...
 (22050 Hz, mono, 16 bit), as LJSpeech has it. DM001 is the first synthetic speaker; with
@@ -10,17 +10,15 @@ say the same sentences, under the same numbers, so that a converted clip can be 
 target's own. The corpus shows that everything works; how good a model is, only recordings tell.
 """
 
-import argparse
 import hashlib
 import json
 import re
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.demo.espeak import SAMPLE_RATE, synthesize
 from waveglow_vq.demo.sentences import MAX_TEXTS, demo_texts
-from waveglow_vq.errors import UserError, cli_errors
+from waveglow_vq.errors import UserError
 
 import numpy as np
 import soundfile
@@ -289,38 +287,3 @@ def _is_intact(output_folder, record):
 
 def _sha256(file):
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-@cli_errors()
-def main(arguments=None):
-    """The command line of this module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m waveglow_vq.demo.corpus",
-        description="Generates a small speech corpus in the layout of LJSpeech or of VCTK.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("output_folder", help="where the corpus goes")
-    parser.add_argument(
-        "--utterances",
-        type=int,
-        default=64,
-        help=f"utterances per speaker (default: %(default)s, at most {MAX_TEXTS})",
-    )
-    parser.add_argument(
-        "--speakers", type=int, default=1, help="synthetic speakers (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--layout",
-        choices=LAYOUTS,
-        default=LAYOUTS[0],
-        help="the corpus whose layout it takes (default: %(default)s)",
-    )
-    options = parser.parse_args(arguments)
-    folder = generate_demo_corpus(
-        options.output_folder, options.utterances, options.speakers, options.layout
-    )
-    print(f"{folder}: {options.speakers * options.utterances} clips")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -78,7 +78,7 @@ def run_demo(script, options, corpus_options, training, reporting):
     options : argparse.Namespace
         As from :func:`demo_options`.
     corpus_options : list
-        Further arguments of waveglow_vq.demo.corpus.
+        Further arguments of ``waveglow-vq demo-corpus``.
     training : dict
         Options of train.py; ``--train_option`` goes before them.
     reporting : str
@@ -99,10 +99,10 @@ def run_demo(script, options, corpus_options, training, reporting):
 
 
 def generate(corpus, utterances, corpus_options=()):
-    """Generates a corpus with waveglow_vq.demo.corpus."""
+    """Generates a corpus with ``waveglow-vq demo-corpus``."""
     call(
         "generating a corpus",
-        ["-m", "waveglow_vq.demo.corpus", corpus, "--utterances", utterances, *corpus_options],
+        ["-m", "waveglow_vq", "demo-corpus", corpus, "--utterances", utterances, *corpus_options],
     )
 
 

@@ -8,7 +8,6 @@ for two waveforms, ``score_pair``.
 
 import contextlib
 import math
-import sys
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.audio.headers.kinds import how_to_convert, sound_suffixes
@@ -343,20 +342,3 @@ def _mean(values):
 
 def _cell(value):
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def main(arguments=None):
-    """``waveglow-vq evaluate``.
-
-    Arguments
-    ---------
-    arguments : list of str or None
-        The command line; ``None`` takes it from ``sys.argv``.
-    """
-    from waveglow_vq.__main__ import main as command_line
-
-    return command_line(["evaluate", *(sys.argv[1:] if arguments is None else arguments)])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
-"""The vocoder as an ONNX file, checked against torch; docs/onnx.md shows its use.
-
-    python -m waveglow_vq.export.onnx EXPORT_FOLDER vocoder.onnx
+"""The vocoder as an ONNX file, checked against torch; ``waveglow-vq export-onnx`` writes it, and
+docs/onnx.md shows its use.
 
 The packages onnx, onnxscript and onnxruntime are optional; no other module needs them.
 
@@ -8,7 +7,6 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import argparse
 import contextlib
 import copy
 import json
@@ -20,10 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import waveglow_vq
-from waveglow_vq.errors import UserError, cli_errors
+from waveglow_vq.errors import UserError
 from waveglow_vq.export.onnx_graph import VocoderGraph, export_program, model_of
 from waveglow_vq.inference.codes.code_file import model_checksum
-from waveglow_vq.inference.exported_model import load_export
 from waveglow_vq.utils.files import user_path
 
 import torch
@@ -89,7 +86,7 @@ def export_onnx(vocoder, path, opset=OPSET):
         If a package is missing, the model has codes or holds NaN, the folder does not exist, the
         opset is not supported, or onnxruntime computes something else than torch.
     """
-    onnx = _packages()
+    onnx = require_packages()
     path = user_path(path)
     if not path.parent.is_dir():
         raise UserError(f"{path.parent} does not exist or is not a folder; create it first")
@@ -120,7 +117,7 @@ def export_onnx(vocoder, path, opset=OPSET):
     return OnnxExport(path, size, difference)
 
 
-def _packages():
+def require_packages():
     """The package onnx, if all that is needed is there."""
     try:
         import onnx
@@ -248,40 +245,3 @@ def _check(path, model):
                 "try another opset, or another version of onnxruntime"
             )
     return largest
-
-
-@cli_errors()
-def main(arguments=None):
-    """The command line; prints what was written and how near it is to torch.
-
-    Arguments
-    ---------
-    arguments : list of str
-        In place of those of the command line.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m waveglow_vq.export.onnx",
-        description="Write an exported vocoder as ONNX and check it with onnxruntime.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("model", help="what training exported")
-    parser.add_argument("output", help="the file to write")
-    parser.add_argument(
-        "--opset", type=int, default=OPSET, help=f"version of the operators (default: {OPSET})"
-    )
-    parser.add_argument("--force", action="store_true", help="replace the file if it exists")
-    options = parser.parse_args(arguments)
-
-    if user_path(options.output).is_file() and not options.force:
-        raise UserError(f"{options.output} exists; give another name, or --force to replace it")
-    _packages()
-    vocoder = load_export(options.model, run_opts={"device": "cpu"})
-    written = export_onnx(vocoder, options.output, options.opset)
-    print(
-        f"{written.path}: {written.size / 1e6:.1f} MB; onnxruntime differs from torch by "
-        f"{written.difference:.1e} of full scale"
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,25 +1,81 @@
 import json
 
+import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.audio.io import write_wav
-from waveglow_vq.evaluation.score import main
 from waveglow_vq.evaluation.time_alignment import MAX_SHIFT_SAMPLES
 
-from tests.inference.exports import voiced_speech_like
+import pytest
+import soundfile
+import torch
+
+from tests.evaluation.signals import RATE, speech_like
 
 
-def test_prints_a_table_and_writes_json(clips, tmp_path, run, refused, capsys):
-    other, figures = tmp_path / "other", tmp_path / "figures.json"
-    for name in ("one.wav", "more/two.wav"):
-        write_wav(other / name, 0.5 * voiced_speech_like(3000), 22050)
-    status, out, error = run("evaluate", clips, other, "--level_match", "--json", figures)
-    assert status == 0 and error == f"{clips}: left out: 1 file .txt\n"
-    assert [line.split()[0] for line in out.splitlines()[:4]] == ["file", "more/two", "one", "mean"]
-    assert set(json.loads(figures.read_text())["files"]) == {"one", "more/two"}
-    assert "figures.json exists" in refused("evaluate", clips, other, "--json", figures)
-    assert run("evaluate", clips, other, "--json", figures, "--force")[0] == 0
-    # The module does the same.
-    assert main([str(clips), str(other), "--level_match"]) == 0
-    assert capsys.readouterr().out == out
+@pytest.fixture
+def folders(tmp_path):
+    """A folder of two recordings, one of them in a subfolder, and a function that makes others."""
+
+    def make(name, change):
+        for number, path in enumerate(["a.wav", "sub/b.wav"]):
+            write_wav(tmp_path / name / path, change(speech_like(0.3, seed=number)), RATE)
+        return tmp_path / name
+
+    return make("recordings", lambda wav: wav), make
+
+
+def test_prints_a_table_and_writes_json(folders, tmp_path, run, refused):
+    recordings, make = folders
+    moved = make("moved", lambda wav: 0.5 * torch.cat([torch.zeros(37), wav]))
+    figures = tmp_path / "results" / "scores.json"
+    command = ["evaluate", recordings, moved, "--align", "--level_match", "--json", figures]
+    status, out, error = run(*command)
+    assert (status, error) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split()[0] == "file" and lines[0].split()[-2:] == ["delay", "gain"]
+    assert [line.split()[0] for line in lines[1:4]] == ["a", "sub/b", "mean"]
+    assert lines[1].split()[-2] == "37"
+    results = json.loads(figures.read_text())
+    assert results["files"]["a"]["delay_samples"] == 37
+    # Rounding to 16 bits at half the level is all that is left.
+    assert results["mean"]["spectral_convergence"] < 1e-3
+    assert "scores.json exists" in refused(*command)
+    assert run(*command, "--force")[0] == 0
+
+
+def test_one_bad_file_does_not_end_the_folder(tmp_path, run):
+    recordings, other, wav = tmp_path / "recordings", tmp_path / "other", speech_like(0.1)
+    for path in (recordings / "sub" / "b.wav", other / "a.wav", other / "sub" / "c.wav"):
+        write_wav(path, wav, RATE)
+    (recordings / "a.wav").write_bytes(b"no sound")
+    soundfile.write(other / "sub" / "b.flac", wav.numpy(), RATE)
+    (other / "talk.m4a").touch()
+    status, out, error = run("evaluate", recordings, other)
+    assert status == 1
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["sub/b", "mean"]
+    assert "left out: 1 file .m4a; ffmpeg -i talk.m4a talk.wav" in error
+    assert f"error: {recordings / 'a.wav'} cannot be read" in error
+    assert "1 of 2 files could not be scored" in error
+
+
+def test_undefined_measures_are_null_in_json(folders, tmp_path, run):
+    recordings, make = folders
+    figures = tmp_path / "scores.json"
+    run("evaluate", recordings, make("silent", torch.zeros_like), "--json", figures)
+    assert "NaN" not in figures.read_text()
+    assert json.loads(figures.read_text())["mean"]["log_f0_rmse"] is None
+
+
+@pytest.mark.parametrize(
+    "options,sentence",
+    [
+        (["--max_shift", "-1"], "--max_shift is -1"),
+        (["--sample_rate", "0"], "--sample_rate is 0"),
+        (["--json", "/dev/null/scores.json"], "--json /dev/null/scores.json cannot be written"),
+    ],
+)
+def test_bad_options(folders, run, options, sentence):
+    status, _, error = run("evaluate", folders[0], folders[0], *options)
+    assert status == 2 and f"error: {sentence}" in error
 
 
 def test_help_says_the_default(run):

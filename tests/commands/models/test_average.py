@@ -5,7 +5,6 @@ import shutil
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.audio.io import write_wav
-from waveglow_vq.commands.models.average import main
 from waveglow_vq.errors import UserError
 from waveglow_vq.export.folder import export_model
 from waveglow_vq.inference import load_export
@@ -46,7 +45,7 @@ def write_run(folder, preset, averaged=False, **overrides):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def a_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     return folder, write_run(folder, "mel", averaged=True)
 
@@ -67,15 +66,15 @@ def check_weights(export_folder, begun, epochs, offset=0.0):
         (["--last", "9"], [4, 3, 2, 1], 0.0),
     ],
 )
-def test_averages_and_exports(run, tmp_path, capsys, options, epochs, offset):
-    folder, begun = run
+def test_averages_and_exports(a_run, tmp_path, run, options, epochs, offset):
+    folder, begun = a_run
     before = sorted(folder.rglob("*"))
-    main([str(folder), *options, "--output", str(tmp_path / "export")])
+    status, printed, _ = run("average", folder, *options, "--output", tmp_path / "export")
+    assert status == 0
     check_weights(tmp_path / "export", begun, epochs, offset)
     assert type(load_export(tmp_path / "export", run_opts={"device": "cpu"})).__name__ == (
         "WaveGlowVocoder"
     )
-    printed = capsys.readouterr().out
     lines = [line.split()[:4] for line in printed.splitlines() if line.startswith("  epoch")]
     assert lines == [["epoch", str(n), "valid_loss", f"{LOSSES[n]:.4f}"] for n in epochs]
     assert ("has kept 4 checkpoints, not 9" in printed) == ("9" in options)
@@ -142,16 +141,16 @@ def test_an_encoder_of_speakers_hears_the_training_data_again(tmp_path):
     assert not torch.allclose(vector, torch.zeros(()), atol=1e-3)
 
 
-def test_what_cannot_be_averaged(tmp_path, run, capsys):
+def test_what_cannot_be_averaged(tmp_path, a_run, run, refused):
     output = tmp_path / "export"
     with pytest.raises(UserError, match="not the output folder of a run"):
         average_run(tmp_path / "nowhere", 2, output)
     with pytest.raises(UserError, match="at least 1"):
-        average_run(run[0], 0, output)
+        average_run(a_run[0], 0, output)
     folder = tmp_path / "run"
-    shutil.copytree(run[0], folder)
-    with pytest.raises(SystemExit):
-        main([str(folder), "--last", "2", "--best", "2", "--output", str(output)])
+    shutil.copytree(a_run[0], folder)
+    command = ["average", folder, "--last", "2", "--output", output]
+    assert run(*command, "--best", "2")[0] == 2
     saved = sorted((folder / "save").iterdir())
     (saved[3] / "averaged.ckpt").write_bytes(b"")
     with pytest.raises(UserError, match=re.escape(f"{saved[3]}/averaged.ckpt cannot be read")):
@@ -166,9 +165,7 @@ def test_what_cannot_be_averaged(tmp_path, run, capsys):
     shutil.rmtree(folder / "save")
     text = text.replace(os.fspath(tmp_path), os.fspath(tmp_path / "gone"))
     (folder / "hyperparams.yaml").write_text(text, "utf-8")
-    with pytest.raises(SystemExit):
-        main([str(folder), "--last", "2", "--output", str(output)])
-    assert "holds no checkpoints" in capsys.readouterr().err
+    assert "holds no checkpoints" in refused(*command)
     (folder / "save").mkdir()
     with pytest.raises(UserError, match="no checkpoints to average"):
         average_run(folder, 2, output)

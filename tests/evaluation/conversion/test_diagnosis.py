@@ -3,19 +3,13 @@ import json
 from waveglow_vq.data.segments import read_utterance
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.conversion import diagnosis as module
-from waveglow_vq.evaluation.conversion.diagnosis import (
-    diagnose_conversion,
-    main,
-    speaker_likelihoods,
-)
+from waveglow_vq.evaluation.conversion.diagnosis import diagnose_conversion, speaker_likelihoods
 from waveglow_vq.evaluation.judges import ASRScorer, SpeakerScorer
 from waveglow_vq.evaluation.utterances import read_manifests
-from waveglow_vq.inference import VoiceConverter
 from waveglow_vq.inference.conversion.whole_utterances import utterance_pitch
 
 import pytest
 import torch
-from speechbrain.dataio.encoder import CategoricalEncoder
 
 from tests.evaluation.tiny_corpus import LABELS, tiny_model, write_corpus
 
@@ -245,30 +239,3 @@ def test_with_the_real_judges(corpus, tmp_path):
     assert summary["similarity"]["reconstruction_to_source"] < 0.8
     assert summary["words"]["conversions"]["words"] == 6
     assert results["notes"] == []
-
-
-def test_command(corpus, tmp_path, monkeypatch, capsys):
-    audio, manifests = corpus
-    model, features = tiny_model()
-    labels = CategoricalEncoder()
-    labels.update_from_iterable(LABELS)
-    export = VoiceConverter(
-        modules={"model": model, "features": features},
-        hparams={"speakers": labels, "sampling_sigma": 0.5},
-    )
-    monkeypatch.setattr(VoiceConverter, "from_hparams", lambda *a, **k: export)
-    options = [
-        "some_export", "--manifests", str(manifests), "--data_root", str(audio),
-        "--output", str(tmp_path), "--min_train_clips", "3", "--max_utterances", "2",
-        "--max_likelihoods", "1", "--judges", "none", "--max_wrong", "all", "--seed", "7",
-    ]  # fmt: skip
-    main(options)
-    printed = capsys.readouterr().out
-    assert (tmp_path / "diagnostics.txt").read_text("utf-8").strip() in printed
-    settings = json.loads((tmp_path / "diagnostics.json").read_text())["settings"]
-    assert settings["sigma"] == 0.5 and settings["seed"] == 7 and settings["max_wrong"] is None
-    assert settings["max_utterances"] == 2 and settings["use_judges"] is False
-    with pytest.raises(SystemExit) as exit_info:
-        main([*options, "--mode", "latent_swap", "--min_train_clips", "99"])
-    assert exit_info.value.code == 2
-    assert "error: min_train_clips" in capsys.readouterr().err

@@ -159,13 +159,8 @@ def test_changes_of_the_search():
             changed_search(default, changes)
 
 
-def test_what_needs_flows_refuses_it(speech_folders, tmp_path, capsys):
-    from waveglow_vq.evaluation.conversion.diagnosis import main
+def test_what_needs_flows_refuses_it(speech_folders):
     from waveglow_vq.export.onnx_graph import model_of
 
-    options = ["--manifests", str(tmp_path), "--data_root", str(tmp_path)]
-    with pytest.raises(SystemExit):
-        main([str(speech_folders("plain")), *options, "--output", str(tmp_path / "out")])
-    assert "for TextToSpeech, not for VoiceConverter" in capsys.readouterr().err
     with pytest.raises(UserError, match="the model has codes"):
         model_of(load_export(speech_folders("plain"), run_opts=CPU))

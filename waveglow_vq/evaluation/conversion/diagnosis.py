@@ -1,18 +1,12 @@
-"""Does conversion convert? Figures that cannot be fooled, in one command.
+"""Does conversion convert? Figures that cannot be fooled.
 
-    python -m waveglow_vq.evaluation.conversion.diagnosis EXPORT --manifests FOLDER --data_root
-    AUDIO_FOLDER
-        --output FOLDER
-
-writes ``diagnostics.json`` (everything), ``diagnostics.txt`` (a table to read), a heat map of the
-similarity of conversions to their targets, and some of the sound files. A recipe calls
-:func:`diagnose_conversion` with the model in memory.
+``waveglow-vq diagnose-conversion`` diagnoses an export; a recipe calls :func:`diagnose_conversion`
+with the model in memory.
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
-import argparse
 import contextlib
 import copy
 import json
@@ -22,7 +16,7 @@ from pathlib import Path
 from waveglow_vq.data.segments import read_utterance
 from waveglow_vq.data.shards.format import sound_source
 from waveglow_vq.data.speakers import read_speakers
-from waveglow_vq.errors import UserError, cli_errors
+from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.conversion.matrix import (
     conversion_matrix,
     similarity_by_pair,
@@ -33,7 +27,6 @@ from waveglow_vq.evaluation.conversion.speaker_leakage import code_leak
 from waveglow_vq.evaluation.judges import ASRScorer, SpeakerScorer, left_out
 from waveglow_vq.evaluation.plots import conversion_heat_map
 from waveglow_vq.evaluation.utterances import choose, choose_sources, read_manifests
-from waveglow_vq.evaluation.verdicts import print_report
 from waveglow_vq.inference.conversion.whole_utterances import check_mode, utterance_pitch
 from waveglow_vq.lobes.flows.waveglow import negative_log_likelihood
 from waveglow_vq.signals import held_signals
@@ -42,7 +35,6 @@ import torch
 from tqdm import tqdm
 
 REQUIRED = "required"
-_JUDGES = {"installed": True, "required": REQUIRED, "none": False}
 # What the results depend on, beside model and corpus.
 _SETTINGS = (
     "mode", "sigma", "min_train_clips", "max_targets", "max_sources", "max_utterances",
@@ -345,80 +337,3 @@ def _evaluation(model):
         yield
     finally:
         model.train(training)
-
-
-def _number(word):
-    return None if word == "all" else int(word)
-
-
-def _parse(arguments):
-    parser = argparse.ArgumentParser(
-        prog="python -m waveglow_vq.evaluation.conversion.diagnosis",
-        description="Diagnoses the voice conversion of an exported model.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("export", help="what training exported")
-    parser.add_argument("--manifests", required=True, help="folder of the prepared manifests")
-    parser.add_argument("--data_root", required=True, help="folder of the prepared sound files")
-    parser.add_argument("--output", required=True, help="folder for the results")
-    parser.add_argument("--mode", choices=("codes", "latent_swap"), help="default: as the model")
-    parser.add_argument("--sigma", type=float, help="of the noise (default: the export's)")
-    for name, default, words in (
-        ("min_train_clips", 8, "training clips that a target has to have"),
-        ("max_targets", 12, "target speakers"),
-        ("max_sources", None, "source speakers, of those trained on and of others each"),
-        ("max_utterances", 24, "utterances that are converted, spread over speakers"),
-        ("max_likelihoods", 100, "test utterances whose likelihoods are compared"),
-        ("max_wrong", 20, "wrong speakers tried for each of these"),
-        ("max_probed", 1000, "utterances for probes, information and bitrates"),
-        ("word_targets", 3, "conversions of each source that the word judge hears"),
-        ("samples", 3, "sources of which sound files are written"),
-        ("batch_size", None, "speakers computed together"),
-        ("seed", 0, "of all that is drawn"),
-    ):
-        limit = name.startswith("max_") or name == "word_targets"
-        shown = ("all" if limit else "as the device") if default is None else default
-        words += f" (a number or all; default: {shown})" if limit else f" (default: {shown})"
-        parser.add_argument(
-            f"--{name}", type=_number if limit else int, default=default, metavar="N", help=words
-        )
-    parser.add_argument(
-        "--judges",
-        choices=_JUDGES,
-        default="installed",
-        help="speaker encoder and recognizer of make judges (default: %(default)s)",
-    )
-    parser.add_argument("--no_words", action="store_true", help="without the recognizer: quicker")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU if there is one)")
-    return parser.parse_args(arguments)
-
-
-@cli_errors()
-def main(arguments=None):
-    """The command: prints the table and says where everything is.
-
-    Arguments
-    ---------
-    arguments : list of str or None
-        The command line; ``None`` takes it from ``sys.argv``.
-    """
-    from waveglow_vq.inference import VoiceConverter
-
-    options = vars(_parse(arguments))
-    device = options.pop("device")
-    folder = options.pop("export")
-    run_opts = {"device": device} if device else None
-    export = VoiceConverter.from_hparams(folder, run_opts=run_opts)
-    options["use_judges"] = _JUDGES[options.pop("judges")]
-    options["use_word_judge"] = not options.pop("no_words")
-    if options["sigma"] is None:
-        options["sigma"] = export.sampling_sigma
-    results = diagnose_conversion(
-        export.mods.model, export.mods.features, export.speakers, **options
-    )
-    print_report(format_report(results))
-    print(f"\n{options['output']}: diagnostics.json, diagnostics.txt, samples/")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,6 @@
 """Does it say what is written? Speech from text, judged beside recordings of the same sentences.
 
-    python -m waveglow_vq.evaluation.text_to_speech.judgement EXPORT MANIFEST --data_folder FOLDER
-        --output report.json
-
-prints a table, writes everything to ``report.json``, and pictures of alignments and some sound
-files to the folder ``report`` beside it. On a manifest of the training utterances it tells whether
-the model fits what it was trained on.
-
-What the figures are, for one utterance:
+``waveglow-vq judge-speech`` judges an export. What the figures are, for one utterance:
 
 - *distortion*: mel-cepstral distortion in dB along the best time alignment
   (:func:`~waveglow_vq.evaluation.metrics.mel_cepstral_distortion`) of the recording to the speech
@@ -39,15 +32,12 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import argparse
 import copy
 import functools
 from pathlib import Path
 
 from waveglow_vq.audio.io import write_wav
-from waveglow_vq.commands.arguments import search_arguments, search_changes
 from waveglow_vq.data.shards.format import sound_source
-from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.evaluation.judges import ASRScorer, left_out
 from waveglow_vq.evaluation.plots import attention_picture
 from waveglow_vq.evaluation.text_to_speech.attention import longest_repetition, loop_signs
@@ -63,10 +53,8 @@ from waveglow_vq.evaluation.text_to_speech.figures import (
     teacher_forced,
     word_errors,
 )
-from waveglow_vq.evaluation.text_to_speech.report import checked_bars, format_report, summarize
+from waveglow_vq.evaluation.text_to_speech.report import summarize
 from waveglow_vq.evaluation.utterances import choose
-from waveglow_vq.evaluation.verdicts import print_report
-from waveglow_vq.utils.files import write_json
 
 import torch
 from tqdm import tqdm
@@ -202,78 +190,3 @@ def _illustrate(folder, sentence, spoken, wavs, tts, picture, sound):
     if sound:
         for kind, wav in wavs.items():
             write_wav(folder / f"{name}_{kind}.wav", wav, tts.sample_rate)
-
-
-def _parse(arguments):
-    parser = argparse.ArgumentParser(
-        prog="python -m waveglow_vq.evaluation.text_to_speech.judgement",
-        description="Judges the speech of an exported text-to-speech model.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("export", help="what training exported")
-    parser.add_argument("manifest", help="of a prepared corpus: test.json, or train.json")
-    parser.add_argument("--data_folder", required=True, help="folder of the prepared sound files")
-    parser.add_argument("--output", required=True, help="report to write, such as report.json")
-    for name, default, words in (
-        ("utterances", 50, "utterances that are judged"),
-        ("others", 10, "other recordings that each is compared with"),
-        ("pictures", 5, "utterances of which the alignment is drawn"),
-        ("samples", 5, "utterances of which sound files are written"),
-        ("seed", 0, "of all that is drawn"),
-    ):
-        words += " (default: %(default)s)"
-        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=words)
-    search_arguments(parser)
-    parser.add_argument("--sigma", type=float, help="of the noise (default: the codec's)")
-    parser.add_argument("--no_words", action="store_true", help="without the recognizer: quicker")
-    parser.add_argument(
-        "--bars", nargs="+", default=[], metavar="NAME=VALUE",
-        help="values of the summary that are shown beside those found, such as mcd_ratio=1.3",
-    )  # fmt: skip
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU if there is one)")
-    return parser.parse_args(arguments)
-
-
-@cli_errors()
-def main(arguments=None):
-    """The command: prints the table and says where everything is.
-
-    Arguments
-    ---------
-    arguments : list of str or None
-        The command line; ``None`` takes it from ``sys.argv``.
-    """
-    from waveglow_vq.inference.text_to_speech import TextToSpeech
-
-    options = _parse(arguments)
-    bars = checked_bars(options.bars)
-    path = Path(options.output)
-    if path.suffix != ".json":
-        raise UserError(f"--output: the name of a .json file is wanted, not {path}")
-    for name in ("utterances", "others"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name}: {getattr(options, name)}; at least 1 is needed")
-    run_opts = {"device": options.device} if options.device else None
-    tts = TextToSpeech.from_hparams(options.export, run_opts=run_opts)
-    results = judge_text_to_speech(
-        tts,
-        options.manifest,
-        options.data_folder,
-        options.utterances,
-        options.others,
-        not options.no_words,
-        search_changes(options),
-        options.sigma,
-        options.seed,
-        path.with_suffix(""),
-        options.pictures,
-        options.samples,
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, results)
-    print_report(format_report(results, bars))
-    print(f"\n{path}, {path.with_suffix('')}: the report, pictures and sound files")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,87 @@
+"""Diagnose the voice conversion of a model of several speakers.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from waveglow_vq.commands.arguments import compute_arguments, path
+from waveglow_vq.commands.common import load_model
+
+EXAMPLES = """\
+  waveglow-vq diagnose-conversion EXPORT_FOLDER --manifests manifests/ --data_root wavs/ \\
+      --output diagnosis/
+
+Writes diagnostics.json (all figures), diagnostics.txt (the table that is printed), a heat map of
+how similar conversions are to their targets, and some of the audio files.
+"""
+_JUDGES = {"installed": True, "required": "required", "none": False}
+
+
+def add_arguments(parser):
+    """Adds what the command takes to its parser."""
+    parser.usage = "%(prog)s MODEL --manifests DIR --data_root DIR --output DIR [options]"
+    parser.add_argument("model", type=path, metavar="MODEL", help="export folder")
+    for name, words in (
+        ("manifests", "folder of the prepared manifests"),
+        ("data_root", "folder of the prepared audio files"),
+        ("output", "folder for the results"),
+    ):
+        parser.add_argument(f"--{name}", type=path, required=True, metavar="DIR", help=words)
+    parser.add_argument("--mode", choices=("codes", "latent_swap"), help="default: as the model")
+    parser.add_argument("--sigma", type=float, help="of the noise (default: the export's)")
+    for name, default, words in (
+        ("min_train_clips", 8, "training clips that a target has to have"),
+        ("max_targets", 12, "target speakers"),
+        ("max_sources", None, "source speakers, of those trained on and of others each"),
+        ("max_utterances", 24, "utterances that are converted, spread over speakers"),
+        ("max_likelihoods", 100, "test utterances whose likelihoods are compared"),
+        ("max_wrong", 20, "wrong speakers tried for each of these"),
+        ("max_probed", 1000, "utterances for probes, information and bitrates"),
+        ("word_targets", 3, "conversions of each source that the word judge hears"),
+        ("samples", 3, "sources of which audio files are written"),
+        ("batch_size", None, "speakers computed together"),
+        ("seed", 0, "of all that is drawn"),
+    ):
+        limit = name.startswith("max_") or name == "word_targets"
+        shown = ("all" if limit else "as the device") if default is None else default
+        words += f" (a number or all; default: {shown})" if limit else f" (default: {shown})"
+        parser.add_argument(
+            f"--{name}", type=_number if limit else int, default=default, metavar="N", help=words
+        )
+    parser.add_argument(
+        "--judges",
+        choices=_JUDGES,
+        default="installed",
+        help="speaker encoder and recognizer of make judges (default: %(default)s)",
+    )
+    parser.add_argument("--no_words", action="store_true", help="without the recognizer: quicker")
+    compute_arguments(parser)
+
+
+def _number(word):
+    return None if word == "all" else int(word)
+
+
+def run(options):
+    """Prints the table and says where everything is; returns the exit status."""
+    from waveglow_vq.evaluation.conversion.diagnosis import diagnose_conversion
+    from waveglow_vq.evaluation.conversion.report import format_report
+    from waveglow_vq.evaluation.verdicts import print_report
+
+    export = load_model(options, "diagnose-conversion", ("VoiceConverter",))
+    chosen = vars(options).copy()
+    for name in ("command", "model", "device", "threads", "judges", "no_words"):
+        del chosen[name]
+    if options.sigma is None:
+        chosen["sigma"] = export.sampling_sigma
+    results = diagnose_conversion(
+        export.mods.model,
+        export.mods.features,
+        export.speakers,
+        use_judges=_JUDGES[options.judges],
+        use_word_judge=not options.no_words,
+        **chosen,
+    )
+    print_report(format_report(results))
+    print(f"\n{options.output}: diagnostics.json, diagnostics.txt, samples/")
+    return 0
