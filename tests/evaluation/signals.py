@@ -30,3 +30,9 @@ def pulse_train(f0_hz, seconds, rate=RATE):
     time = torch.arange(int(seconds * rate), dtype=torch.float64) / rate
     harmonics = torch.arange(1, int(4000 / f0_hz) + 1, dtype=torch.float64)
     return (torch.cos(2 * math.pi * f0_hz * harmonics[:, None] * time).mean(0)).float()
+
+
+def noise_like(wav, snr_db, seed=0):
+    """White noise below a signal by ``snr_db``, [N]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(len(wav), generator=generator) * wav.std() * 10 ** (-snr_db / 20)

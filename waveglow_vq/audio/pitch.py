@@ -1,4 +1,4 @@
-"""Fundamental frequency of speech, and how well a reconstruction keeps it.
+"""The fundamental frequency of speech.
 
 The tracker follows Talkin, "A robust algorithm for pitch tracking (RAPT)", 1995: normalized
 cross-correlation finds a few candidate periods per frame, dynamic programming links them.
@@ -83,97 +83,6 @@ def track_f0(wav, sample_rate=22050, hop_length=256, f0_min=F0_MIN_HZ, f0_max=F0
     voiced = path >= 0
     f0[voiced] = sample_rate / lags.numpy()[voiced, path[voiced]]
     return F0Track(torch.from_numpy(f0).float(), torch.from_numpy(voiced))
-
-
-def compare_f0(reference, estimate, sample_rate=22050, hop_length=256):
-    """Error of pitch and of voicing of a reconstruction.
-
-        log_f0_rmse   = sqrt( mean (ln f0 - ln f0^)^2 )   over frames voiced in both
-        voicing_error = share of frames in which the voicing decisions differ
-
-    A log-F0 RMSE of 0.0578 is one semitone (multiply by 1200 / ln 2 for cents).
-
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N]; the longer is cut to the shorter.
-    sample_rate : int
-        In Hz.
-    hop_length : int
-        Distance between frames in samples.
-
-    Returns
-    -------
-    dict
-        ``log_f0_rmse`` (NaN if no frame is voiced in both) and ``voicing_error``, floats.
-
-    Example
-    -------
-    >>> time = torch.arange(11025) / 22050
-    >>> tone, higher = (
-    ...     sum((2 * math.pi * f * k * time).sin() / k for k in range(1, 8)) for f in (150, 180)
-    ... )
-    >>> errors = compare_f0(tone, higher)
-    >>> round(errors["log_f0_rmse"], 2) == round(math.log(180 / 150), 2)
-    True
-    >>> compare_f0(tone, tone)
-    {'log_f0_rmse': 0.0, 'voicing_error': 0.0}
-    """
-    common = min(len(reference), len(estimate))
-    target = track_f0(reference[:common], sample_rate, hop_length)
-    output = track_f0(estimate[:common], sample_rate, hop_length)
-    both = target.voiced & output.voiced
-    difference = target.f0[both].double().log() - output.f0[both].double().log()
-    return {
-        "log_f0_rmse": float(difference.square().mean().sqrt()) if both.any() else math.nan,
-        "voicing_error": float((target.voiced != output.voiced).double().mean()),
-    }
-
-
-def log_f0_rmse(reference, estimate, sample_rate=22050):
-    """The pitch error of ``compare_f0`` alone.
-
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N].
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    float
-        RMS difference of ln F0 over frames voiced in both; NaN if there are none.
-
-    Example
-    -------
-    >>> math.isnan(log_f0_rmse(torch.zeros(4096), torch.zeros(4096)))
-    True
-    """
-    return compare_f0(reference, estimate, sample_rate)["log_f0_rmse"]
-
-
-def voicing_error(reference, estimate, sample_rate=22050):
-    """The voicing error of ``compare_f0`` alone.
-
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N].
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    float
-        Share of frames, 0 to 1.
-
-    Example
-    -------
-    >>> voicing_error(torch.zeros(4096), torch.zeros(4096))
-    0.0
-    """
-    return compare_f0(reference, estimate, sample_rate)["voicing_error"]
 
 
 def _correlation(wav, sample_rate, hop_length, frames, f0_min, f0_max):

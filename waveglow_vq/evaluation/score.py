@@ -12,10 +12,10 @@ import math
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.audio.headers.kinds import how_to_convert, sound_suffixes
 from waveglow_vq.audio.io import read_wav_and_rate, resample
-from waveglow_vq.audio.pitch import compare_f0
 from waveglow_vq.audio.sound_files import audio_info
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation import time_alignment
+from waveglow_vq.evaluation.f0_accuracy import compare_f0
 from waveglow_vq.evaluation.metrics import (
     MIN_SAMPLES,
     log_mel_l1,
