@@ -53,23 +53,27 @@ class MultiSpeakerBrain(WaveGlowBrain):
 
     def _diagnose(self):
         from waveglow_vq.evaluation.conversion.diagnosis import diagnose_conversion
+        from waveglow_vq.evaluation.conversion.diagnosis_options import DiagnosisOptions
 
         if not if_main_process():
             return
+        hparams = self.hparams
         diagnose_conversion(
             self.evaluated,
             self.features,
             self.speakers.labels,
-            self.hparams.manifest_folder,
-            self.hparams.audio_folder,
-            Path(self.hparams.output_folder) / "diagnostics",
-            max_utterances=self.hparams.diagnose_utterances,
-            max_targets=self.hparams.diagnose_targets,
-            min_train_clips=self.hparams.diagnose_min_clips,
-            max_wrong=self.hparams.diagnose_wrong,
-            use_judges=self.hparams.use_judges,
-            sigma=self.hparams.sampling_sigma,
-            seed=self.hparams.seed,
+            hparams.manifest_folder,
+            hparams.audio_folder,
+            Path(hparams.output_folder) / "diagnostics",
+            DiagnosisOptions(
+                max_utterances=hparams.diagnose_utterances,
+                max_targets=hparams.diagnose_targets,
+                min_train_clips=hparams.diagnose_min_clips,
+                max_wrong=hparams.diagnose_wrong,
+                use_judges=hparams.use_judges,
+                sigma=hparams.sampling_sigma,
+                seed=hparams.seed,
+            ),
         )
 
 

@@ -1,12 +1,10 @@
 import json
 
-from waveglow_vq.data.segments import read_utterance
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.conversion import diagnosis as module
-from waveglow_vq.evaluation.conversion.diagnosis import diagnose_conversion, speaker_likelihoods
+from waveglow_vq.evaluation.conversion.diagnosis import diagnose_conversion
+from waveglow_vq.evaluation.conversion.diagnosis_options import DiagnosisOptions
 from waveglow_vq.evaluation.judges import ASRScorer, SpeakerScorer
-from waveglow_vq.evaluation.utterances import read_manifests
-from waveglow_vq.inference.conversion.whole_utterances import utterance_pitch
 
 import pytest
 import torch
@@ -17,8 +15,9 @@ pytest.importorskip("matplotlib", reason="needs pip install waveglow-vq[metrics]
 
 QUICK = {
     "min_train_clips": 3, "max_utterances": 3, "max_likelihoods": 2, "samples": 1,
-    "use_judges": False, "progress": False,
+    "use_judges": False,
 }  # fmt: skip
+QUIET = DiagnosisOptions(**QUICK), False
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +25,11 @@ def corpus(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-@pytest.fixture(scope="module")
-def test_set(corpus):
-    audio, manifests = corpus
-    return read_manifests(manifests, audio, LABELS)["test"]
-
-
 def diagnose(corpus, output, kind="mel_vq", **options):
     audio, manifests = corpus
+    options = DiagnosisOptions(**QUICK | options)
     return diagnose_conversion(
-        *tiny_model(kind), LABELS, manifests, audio, output, **(QUICK | options)
+        *tiny_model(kind), LABELS, manifests, audio, output, options, progress=False
     )
 
 
@@ -57,57 +51,6 @@ class AbsentJudge:
 
     def __init__(self):
         raise UserError("the judge needs a package: install the judges with make judges")
-
-
-@pytest.mark.parametrize("kind", ["mel_vq", "wav_vq", "mel"])
-def test_likelihoods_are_those_of_the_model(test_set, kind):
-    model, features = tiny_model(kind)
-    utterance = test_set[0]
-    found = speaker_likelihoods(model, features, [utterance], LABELS, batch_size=2)
-    noise = torch.Generator().manual_seed(module.zlib.crc32(utterance.name.encode()))
-    item = read_utterance(utterance.path, features, noise)
-    wav, mel = item["wav"][None], item["mel"].T[None]
-    pitch = utterance_pitch(model, features, wav, torch.tensor([wav.shape[1]]))[0]
-    with torch.no_grad():
-        nll = {
-            label: float(model(wav, mel, speaker=torch.tensor([i]), pitch=pitch).terms["nll"])
-            for i, label in enumerate(LABELS)
-        }
-    wrong = [nll[label] for label in LABELS if label != utterance.speaker]
-    expected = sum(wrong) / 2 - nll[utterance.speaker]
-    assert abs(expected) > 1e-4
-    assert found["differences"] == {utterance.name: pytest.approx(expected, abs=1e-5)}
-    assert found["share_positive"] == float(expected > 0)
-    assert found["share_best"] == float(min(wrong) > nll[utterance.speaker])
-    assert (found["utterances"], found["wrong_speakers"]) == (1, 2)
-
-
-def test_likelihoods_of_a_model_that_ignores_the_speaker(test_set):
-    model, features = tiny_model()
-    with torch.no_grad():
-        model.speakers.table.weight[:] = 0.3
-        model.speakers.log_f0[:] = model.speakers.log_f0[0]
-    found = speaker_likelihoods(model, features, test_set, LABELS)
-    assert found["mean_difference"] == pytest.approx(0.0, abs=1e-6)
-    assert found["share_best"] == 0.0
-
-
-def test_likelihoods_with_two_speakers_turn_around_when_they_are_exchanged(test_set):
-    model, features = tiny_model()
-    utterance = next(u for u in test_set if u.speaker == LABELS[0])
-    one = speaker_likelihoods(model, features, [utterance], LABELS[:2])
-    other = speaker_likelihoods(model, features, [utterance], LABELS[1::-1])
-    assert one["mean_difference"] == pytest.approx(-other["mean_difference"], abs=1e-6)
-    assert {one["share_best"], other["share_best"]} == {0.0, 1.0}
-
-
-def test_likelihoods_try_at_most_so_many_wrong_speakers(test_set):
-    model, features = tiny_model()
-    few = speaker_likelihoods(model, features, test_set[:2], LABELS, max_wrong=1)
-    assert few["wrong_speakers"] == 1
-    assert few == speaker_likelihoods(model, features, test_set[:2], LABELS, max_wrong=1)
-    assert speaker_likelihoods(model, features, test_set[:2], LABELS[:1]) == {}
-    assert speaker_likelihoods(model, features, [], LABELS) == {}
 
 
 def strict(text):
@@ -171,7 +114,7 @@ def test_model_is_left_in_its_mode_and_as_it_was(corpus, tmp_path):
     model, features = tiny_model()
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    diagnose_conversion(model, features, LABELS, manifests, audio, tmp_path, **QUICK)
+    diagnose_conversion(model, features, LABELS, manifests, audio, tmp_path, *QUIET)
     assert model.training and model.conditioner.training
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -190,7 +133,7 @@ def test_model_without_speakers(corpus, tmp_path):
     audio, manifests = corpus
     with pytest.raises(UserError, match="trained without speakers.*global_condition: speaker"):
         diagnose_conversion(
-            *tiny_model(speakers=False), [], manifests, audio, tmp_path / "out", **QUICK
+            *tiny_model(speakers=False), [], manifests, audio, tmp_path / "out", *QUIET
         )
     assert not (tmp_path / "out").exists()
 
@@ -213,9 +156,9 @@ def test_impossible_wishes(corpus, tmp_path, options, sentence):
 def test_foreign_manifests(corpus, tmp_path):
     audio, manifests = corpus
     with pytest.raises(UserError, match="speakers.json names near, whom the model does not know"):
-        diagnose_conversion(*tiny_model(), ["high", "low"], manifests, audio, tmp_path, **QUICK)
+        diagnose_conversion(*tiny_model(), ["high", "low"], manifests, audio, tmp_path, *QUIET)
     with pytest.raises(UserError, match="train.json cannot be read"):
-        diagnose_conversion(*tiny_model(), LABELS, tmp_path, audio, tmp_path, **QUICK)
+        diagnose_conversion(*tiny_model(), LABELS, tmp_path, audio, tmp_path, *QUIET)
 
 
 def test_judges_can_be_required(corpus, tmp_path, monkeypatch):

@@ -3,12 +3,14 @@ import math
 from waveglow_vq.audio.io import read_wav
 from waveglow_vq.audio.pitch import track_f0
 from waveglow_vq.evaluation.conversion import matrix as module
+from waveglow_vq.evaluation.conversion.diagnosis_options import DiagnosisOptions
 from waveglow_vq.evaluation.conversion.matrix import (
+    Judges,
+    Recordings,
     conversion_matrix,
     f0_moved,
-    similarity_by_pair,
-    summarize,
 )
+from waveglow_vq.evaluation.conversion.summary import summarize
 from waveglow_vq.evaluation.judges import ErrorCounts
 from waveglow_vq.evaluation.utterances import read_manifests
 
@@ -50,12 +52,16 @@ class LoudnessJudge:
         return ErrorCounts(int(wav.square().mean().sqrt() < 0.01), len(text.split()), 0, 13)
 
 
-def matrix(found, sources=None, targets=LABELS, model=None, **options):
-    model, features = model or tiny_model()
+def matrix(found, sources=None, targets=LABELS, model=None, judges=None, folder=None, **options):
     sources = found["test"] + found["unseen"] if sources is None else sources
-    recordings = [u for name in ("train", "valid", "test", "unseen") for u in found[name]]
+    everything = [u for name in ("train", "valid", "test", "unseen") for u in found[name]]
     return conversion_matrix(
-        model, features, sources, targets, LABELS, found["train"], recordings, **options
+        *(model or tiny_model()),
+        LABELS,
+        Recordings(sources, targets, found["train"], everything),
+        DiagnosisOptions(**{"mode": "codes", "batch_size": 8} | options),
+        judges or Judges(),
+        folder,
     )
 
 
@@ -74,7 +80,7 @@ def test_perfect_conversion(found, monkeypatch):
     monkeypatch.setattr(module, "convert_utterances", perfect)
     # Pitch tracked for all: the files beside the clips say what it would be without its glide.
     train = [utterance._replace(pitch=None) for utterance in found["train"]]
-    conversions, originals = matrix(found | {"train": train}, speaker_judge=PitchJudge())
+    conversions, originals = matrix(found | {"train": train}, judges=Judges(PitchJudge()))
     # 6 + 2 sources; those that are a target themselves have two others.
     assert len(originals) == 8 and len(conversions) == 6 * 2 + 2 * 3
     assert not any(row["target"] == row["speaker"] for row in conversions)
@@ -96,7 +102,7 @@ def test_perfect_conversion(found, monkeypatch):
 
 def test_conversion_that_does_nothing(found, monkeypatch):
     monkeypatch.setattr(module, "convert_utterances", lambda *args: args[2].clone())
-    conversions, originals = matrix(found, speaker_judge=PitchJudge())
+    conversions, originals = matrix(found, judges=Judges(PitchJudge()))
     summary = summarize(conversions, originals)["all"]
     similarity = summary["similarity"]
     assert similarity["share_nearer_to_target"] < 0.2
@@ -130,7 +136,7 @@ def test_words(found, monkeypatch):
     judge = LoudnessJudge()
     monkeypatch.setattr(module, "convert_utterances", lambda *args: 0.001 * args[2])
     sources = [found["test"][0], found["test"][1]._replace(text=""), found["unseen"][0]]
-    conversions, originals = matrix(found, sources, word_judge=judge, word_targets=1)
+    conversions, originals = matrix(found, sources, judges=Judges(words=judge), word_targets=1)
     # Two sources with a text: recording, reconstruction and one conversion each.
     assert judge.heard == 6
     assert sum(row["errors"] is not None for row in conversions) == 2
@@ -140,7 +146,7 @@ def test_words(found, monkeypatch):
     assert words["conversions"] == {
         "word_error": pytest.approx(1 / 3), "character_error": 0.0, "words": 6, "utterances": 2,
     }  # fmt: skip
-    conversions, originals = matrix(found, [sources[1]], word_judge=judge)
+    conversions, originals = matrix(found, [sources[1]], judges=Judges(words=judge))
     assert "words" not in summarize(conversions, originals)["all"]
 
 
@@ -153,11 +159,11 @@ def test_source_voice_is_that_of_other_recordings(found, monkeypatch):
 
     monkeypatch.setattr(module, "convert_utterances", lambda *args: args[2].clone())
     source = found["unseen"][0]
-    _, originals = matrix(found, [source], ["low"], speaker_judge=Judge())
+    _, originals = matrix(found, [source], ["low"], judges=Judges(Judge()))
     assert originals[0]["recording_to_source"] < 0.9999
     # Where it has no other recording, this one has to do.
     alone = found | {"unseen": [source]}
-    _, originals = matrix(alone, [source], ["low"], speaker_judge=Judge())
+    _, originals = matrix(alone, [source], ["low"], judges=Judges(Judge()))
     assert originals[0]["recording_to_source"] == pytest.approx(1.0)
 
 
@@ -207,7 +213,7 @@ def test_real_conversion_is_the_same_one_by_one_and_together(found, kind, tmp_pa
     folders = [tmp_path / "one", tmp_path / "many"]
     for folder, batch_size in zip(folders, (1, 3), strict=True):
         matrix(
-            found, found["test"][:1], model=model, batch_size=batch_size, samples_folder=folder,
+            found, found["test"][:1], model=model, batch_size=batch_size, folder=folder,
             **options,
         )  # fmt: skip
     files = sorted(path.relative_to(folders[0]) for path in folders[0].rglob("*.wav"))
@@ -241,41 +247,3 @@ def test_how_far_pitch_has_moved():
     assert f0_moved(None, high, high) is None and f0_moved(low, None, high) is None
     # A conversion that whispers has not moved.
     assert f0_moved(low, high, None) == 0.0
-
-
-def rows(similarities):
-    """One conversion each: (speaker, target, seen, to_target, to_source)."""
-    return [
-        {
-            "speaker": speaker, "target": target, "seen": seen, "utterance": f"{speaker}{number}",
-            "to_target": to_target, "to_source": to_source, "before": 0.1, "f0_moved": None,
-            "mcd": 2.0, "errors": None,
-        }
-        for number, (speaker, target, seen, to_target, to_source) in enumerate(similarities)
-    ]  # fmt: skip
-
-
-def test_pairs_are_means_of_their_conversions():
-    conversions = rows(
-        [
-            ("a", "b", True, 0.9, 0.2),
-            ("a", "b", True, 0.5, 0.6),
-            ("a", "c", True, 0.4, 0.7),
-            ("a", "c", True, 0.6, 0.55),
-            ("x", "b", False, 0.8, 0.3),
-        ]
-    )
-    summary = summarize(conversions, [])
-    similarity = summary["all"]["similarity"]
-    assert similarity["share_nearer_to_target"] == 0.6
-    assert similarity["share_of_pairs_nearer_to_target"] == pytest.approx(2 / 3)
-    assert similarity["to_target"] == pytest.approx(0.64)
-    assert summary["unseen"]["similarity"]["share_nearer_to_target"] == 1.0
-    assert summary["seen"]["speaker_pairs"] == 2 and "f0_moved" not in summary["seen"]
-    assert similarity_by_pair(conversions) == {
-        "sources": ["a", "x"],
-        "unseen": ["x"],
-        "targets": ["b", "c"],
-        "values": [[pytest.approx(0.7), pytest.approx(0.5)], [0.8, None]],
-    }
-    assert "unseen" not in summarize(conversions[:4], [])

@@ -65,22 +65,25 @@ def _number(word):
 def run(options):
     """Prints the table and says where everything is; returns the exit status."""
     from waveglow_vq.evaluation.conversion.diagnosis import diagnose_conversion
+    from waveglow_vq.evaluation.conversion.diagnosis_options import DiagnosisOptions
     from waveglow_vq.evaluation.conversion.report import format_report
     from waveglow_vq.evaluation.verdicts import print_report
 
     export = load_model(options, "diagnose-conversion", ("VoiceConverter",))
-    chosen = vars(options).copy()
-    for name in ("command", "model", "device", "threads", "judges", "no_words"):
-        del chosen[name]
+    chosen = {
+        name: value for name, value in vars(options).items() if name in DiagnosisOptions._fields
+    }
     if options.sigma is None:
         chosen["sigma"] = export.sampling_sigma
+    chosen |= {"use_judges": _JUDGES[options.judges], "use_word_judge": not options.no_words}
     results = diagnose_conversion(
         export.mods.model,
         export.mods.features,
         export.speakers,
-        use_judges=_JUDGES[options.judges],
-        use_word_judge=not options.no_words,
-        **chosen,
+        options.manifests,
+        options.data_root,
+        options.output,
+        DiagnosisOptions(**chosen),
     )
     print_report(format_report(results))
     print(f"\n{options.output}: diagnostics.json, diagnostics.txt, samples/")

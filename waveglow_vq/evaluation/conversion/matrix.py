@@ -7,9 +7,10 @@ Authors
 import copy
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 from waveglow_vq.audio.io import write_wav
-from waveglow_vq.evaluation.judges import centroid, cosine, error_rates
+from waveglow_vq.evaluation.judges import centroid, cosine
 from waveglow_vq.evaluation.metrics import mel_cepstral_distortion
 from waveglow_vq.evaluation.utterances import by_speaker, choose, log_f0_of, read_source
 from waveglow_vq.inference.conversion.whole_utterances import (
@@ -29,24 +30,34 @@ REFERENCE_CLIPS = 10
 MIN_VOICED_FRAMES = 5
 
 
+class Recordings(NamedTuple):
+    """What is converted to whom, and what stands for the voices.
+
+    Arguments
+    ---------
+    sources : list of Utterance
+        What is converted.
+    targets : list of str
+        Labels of speakers that the model knows.
+    train, all : list of Utterance
+        What stands for the voices of the targets, and of the speakers of the sources.
+    """
+
+    sources: list
+    targets: list
+    train: list
+    all: list
+
+
+class Judges(NamedTuple):
+    """A SpeakerScorer and an ASRScorer, each None where it is not to judge."""
+
+    speaker: object = None
+    words: object = None
+
+
 def conversion_matrix(
-    model,
-    features,
-    sources,
-    targets,
-    labels,
-    train,
-    recordings,
-    mode="codes",
-    sigma=1.0,
-    speaker_judge=None,
-    word_judge=None,
-    word_targets=3,
-    batch_size=8,
-    seed=0,
-    samples_folder=None,
-    samples=3,
-    progress=False,
+    model, features, labels, recordings, options, judges, samples_folder=None, progress=False
 ):
     """Converts every source utterance to every target other than its own speaker.
 
@@ -56,28 +67,16 @@ def conversion_matrix(
         A model with speakers, in evaluation mode.
     features : LogMel
         Its features.
-    sources : list of Utterance
-        What is converted.
-    targets : list of str
-        Labels of speakers that the model knows.
     labels : list of str
-        All of those, in the model's numbering.
-    train, recordings : list of Utterance
-        What stands for the voices of the targets, and of the speakers of the sources.
-    mode, sigma
-        See :func:`~waveglow_vq.inference.conversion.whole_utterances.convert_utterances`.
-    speaker_judge, word_judge : SpeakerScorer, ASRScorer
-        Or None.
-    word_targets : int
-        To how many targets' conversions of each source the word judge listens; all where None.
-    batch_size : int
-        Conversions that are computed together.
-    seed : int
-        Of the noise, and of what is drawn.
+        The speakers that the model knows, in its numbering.
+    recordings : Recordings
+        What is converted to whom.
+    options : DiagnosisOptions
+        Of these ``mode``, ``sigma``, ``word_targets``, ``samples``, ``batch_size`` and ``seed``.
+    judges : Judges
+        Who compares voices and words.
     samples_folder : str or Path
         Where the recording, the reconstruction and some conversions of a few sources are written.
-    samples : int
-        Of how many sources.
     progress : bool
         Show a progress bar on stderr.
 
@@ -94,15 +93,16 @@ def conversion_matrix(
         ``recording_errors`` and ``reconstruction_errors``.
     """
     features_here = copy.deepcopy(features).cpu()
-    voices = _Voices(speaker_judge, features_here, train, recordings, seed)
-    heard = choose(sources, samples, f"{seed} samples") if samples_folder else []
+    voices = _Voices(judges.speaker, features_here, recordings, options.seed)
+    word_judge, word_targets, seed = judges.words, options.word_targets, options.seed
+    sources = recordings.sources
+    heard = choose(sources, options.samples, f"{seed} samples") if samples_folder else []
     conversions, originals = [], []
-    bar = tqdm(sources, desc="converting", unit="utterance", disable=not progress)
-    for source in bar:
+    for source in tqdm(sources, desc="converting", unit="utterance", disable=not progress):
         wav = read_source(source, features_here)
-        others = [target for target in targets if target != source.speaker]
+        others = [target for target in recordings.targets if target != source.speaker]
         converted, reconstruction = _convert_all(
-            model, features, wav, source, others, labels, mode, sigma, seed, batch_size
+            model, features, wav, source, others, labels, options
         )
         listened = set()
         if word_judge is not None and source.text:
@@ -150,7 +150,7 @@ def conversion_matrix(
 
 
 @torch.no_grad()
-def _convert_all(model, features, wav, source, targets, labels, mode, sigma, seed, batch_size):
+def _convert_all(model, features, wav, source, targets, labels, options):
     """Conversions of ``wav`` to the targets, and its reconstruction by its own speaker."""
     device = next(model.parameters()).device
     wav = wav.to(device)[None]
@@ -177,17 +177,17 @@ def _convert_all(model, features, wav, source, targets, labels, mode, sigma, see
             None,
             vectors,
             statistics,
-            mode,
+            options.mode,
             own[0].expand(batch, -1),
             own[1].expand(batch, -1),
-            sigma,
-            seed,
+            options.sigma,
+            options.seed,
             None if pitch is None else pitch.expand(batch, -1, -1),
         ).cpu()
 
     parts = [
         convert(model.speakers(some), model.speakers.f0_statistics(some))
-        for some in ids.split(batch_size)
+        for some in ids.split(options.batch_size)
         if len(some)
     ]
     return (list(torch.cat(parts)) if parts else []), convert(*own)[0]
@@ -196,11 +196,11 @@ def _convert_all(model, features, wav, source, targets, labels, mode, sigma, see
 class _Voices:
     """What the speaker judge and the pitch tracker say of speakers, computed once for each."""
 
-    def __init__(self, judge, features, train, recordings, seed):
+    def __init__(self, judge, features, recordings, seed):
         self.judge = judge
         self.features = features
-        self.train = by_speaker(train)
-        self.recordings = by_speaker(recordings)
+        self.train = by_speaker(recordings.train)
+        self.recordings = by_speaker(recordings.all)
         self.seed = seed
         self.embeddings = {}
         self.centroids = {}
@@ -272,114 +272,6 @@ def f0_moved(source, target, conversion):
     if abs(target - source) < MIN_SEMITONES * math.log(2) / 12:
         return None
     return 0.0 if conversion is None else (conversion - source) / (target - source)
-
-
-def summarize(conversions, originals):
-    """Means over the conversions: all, of speakers trained on, and of others.
-
-    Arguments
-    ---------
-    conversions, originals : list of dict
-        From :func:`conversion_matrix`.
-
-    Returns
-    -------
-    dict
-        ``all``, ``seen`` and ``unseen``: each a dictionary of figures; a group without
-        conversions is left out, and so is what was not judged.
-    """
-    groups = {"all": (True, False), "seen": (True,), "unseen": (False,)}
-    summary = {}
-    for name, kinds in groups.items():
-        chosen = [row for row in conversions if row["seen"] in kinds]
-        if chosen:
-            summary[name] = _summary(chosen, [row for row in originals if row["seen"] in kinds])
-    return summary
-
-
-def _summary(conversions, originals):
-    pairs = {}
-    for row in conversions:
-        pairs.setdefault((row["speaker"], row["target"]), []).append(row)
-    result = {
-        "conversions": len(conversions),
-        "utterances": len(originals),
-        "speaker_pairs": len(pairs),
-        "mcd_to_reconstruction_db": _mean(conversions, "mcd"),
-        "reconstruction_mcd_db": _mean(originals, "reconstruction_mcd"),
-    }
-    if conversions[0]["to_target"] is not None:
-        nearer = [row["to_target"] > row["to_source"] for row in conversions]
-        pairs_nearer = [
-            _mean(rows, "to_target") > _mean(rows, "to_source") for rows in pairs.values()
-        ]
-        result["similarity"] = {
-            "to_target": _mean(conversions, "to_target"),
-            "to_source": _mean(conversions, "to_source"),
-            "share_nearer_to_target": sum(nearer) / len(nearer),
-            "share_of_pairs_nearer_to_target": sum(pairs_nearer) / len(pairs_nearer),
-            "recording_to_target": _mean(conversions, "before"),
-            "recording_to_source": _mean(originals, "recording_to_source"),
-            "reconstruction_to_source": _mean(originals, "reconstruction_to_source"),
-        }
-    moved = torch.tensor([r["f0_moved"] for r in conversions if r["f0_moved"] is not None])
-    if len(moved):
-        low, median, high = moved.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
-        result["f0_moved"] = {
-            "median": median,
-            "quartiles": [low, high],
-            "conversions": len(moved),
-            "min_semitones": MIN_SEMITONES,
-        }
-    words = {
-        "recordings": error_rates(_counts(originals, "recording_errors")),
-        "reconstructions": error_rates(_counts(originals, "reconstruction_errors")),
-        "conversions": error_rates(_counts(conversions, "errors")),
-    }
-    if all(words.values()):
-        result["words"] = words
-    return result
-
-
-def similarity_by_pair(conversions, key="to_target"):
-    """Mean cosine for each source speaker and target.
-
-    Arguments
-    ---------
-    conversions : list of dict
-        From :func:`conversion_matrix`, judged by a speaker judge.
-    key : str
-        ``to_target`` or ``to_source``.
-
-    Returns
-    -------
-    dict
-        ``sources`` (speakers trained on first), ``unseen`` (those that were not), ``targets``, and
-        ``values``, rows of sources and columns of targets; None where both are one.
-    """
-    seen = {row["speaker"]: row["seen"] for row in conversions}
-    sources = sorted(seen, key=lambda speaker: (not seen[speaker], speaker))
-    targets = sorted({row["target"] for row in conversions})
-    cells = {}
-    for row in conversions:
-        cells.setdefault((row["speaker"], row["target"]), []).append(row)
-    return {
-        "sources": sources,
-        "unseen": [speaker for speaker in sources if not seen[speaker]],
-        "targets": targets,
-        "values": [
-            [_mean(cells[s, t], key) if (s, t) in cells else None for t in targets] for s in sources
-        ],
-    }
-
-
-def _counts(rows, key):
-    return [row[key] for row in rows if row[key] is not None]
-
-
-def _mean(rows, key):
-    values = _counts(rows, key)
-    return sum(values) / len(values) if values else None
 
 
 def _voiced(wav, features):

@@ -1,0 +1,118 @@
+"""Conversions of :func:`~waveglow_vq.evaluation.conversion.matrix.conversion_matrix`, summarized.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+from waveglow_vq.evaluation.conversion.matrix import MIN_SEMITONES
+from waveglow_vq.evaluation.judges import error_rates
+
+import torch
+
+
+def summarize(conversions, originals):
+    """Means over the conversions: all, of speakers trained on, and of others.
+
+    Arguments
+    ---------
+    conversions, originals : list of dict
+        From the matrix.
+
+    Returns
+    -------
+    dict
+        ``all``, ``seen`` and ``unseen``: each a dictionary of figures; a group without
+        conversions is left out, and so is what was not judged.
+    """
+    groups = {"all": (True, False), "seen": (True,), "unseen": (False,)}
+    summary = {}
+    for name, kinds in groups.items():
+        chosen = [row for row in conversions if row["seen"] in kinds]
+        if chosen:
+            summary[name] = _summary(chosen, [row for row in originals if row["seen"] in kinds])
+    return summary
+
+
+def _summary(conversions, originals):
+    pairs = {}
+    for row in conversions:
+        pairs.setdefault((row["speaker"], row["target"]), []).append(row)
+    result = {
+        "conversions": len(conversions),
+        "utterances": len(originals),
+        "speaker_pairs": len(pairs),
+        "mcd_to_reconstruction_db": _mean(conversions, "mcd"),
+        "reconstruction_mcd_db": _mean(originals, "reconstruction_mcd"),
+    }
+    if conversions[0]["to_target"] is not None:
+        nearer = [row["to_target"] > row["to_source"] for row in conversions]
+        pairs_nearer = [
+            _mean(rows, "to_target") > _mean(rows, "to_source") for rows in pairs.values()
+        ]
+        result["similarity"] = {
+            "to_target": _mean(conversions, "to_target"),
+            "to_source": _mean(conversions, "to_source"),
+            "share_nearer_to_target": sum(nearer) / len(nearer),
+            "share_of_pairs_nearer_to_target": sum(pairs_nearer) / len(pairs_nearer),
+            "recording_to_target": _mean(conversions, "before"),
+            "recording_to_source": _mean(originals, "recording_to_source"),
+            "reconstruction_to_source": _mean(originals, "reconstruction_to_source"),
+        }
+    moved = torch.tensor([r["f0_moved"] for r in conversions if r["f0_moved"] is not None])
+    if len(moved):
+        low, median, high = moved.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
+        result["f0_moved"] = {
+            "median": median,
+            "quartiles": [low, high],
+            "conversions": len(moved),
+            "min_semitones": MIN_SEMITONES,
+        }
+    words = {
+        "recordings": error_rates(_counts(originals, "recording_errors")),
+        "reconstructions": error_rates(_counts(originals, "reconstruction_errors")),
+        "conversions": error_rates(_counts(conversions, "errors")),
+    }
+    if all(words.values()):
+        result["words"] = words
+    return result
+
+
+def similarity_by_pair(conversions, key="to_target"):
+    """Mean cosine for each source speaker and target.
+
+    Arguments
+    ---------
+    conversions : list of dict
+        From the matrix, judged by a speaker judge.
+    key : str
+        ``to_target`` or ``to_source``.
+
+    Returns
+    -------
+    dict
+        ``sources`` (speakers trained on first), ``unseen`` (those that were not), ``targets``, and
+        ``values``, rows of sources and columns of targets; None where both are one.
+    """
+    seen = {row["speaker"]: row["seen"] for row in conversions}
+    sources = sorted(seen, key=lambda speaker: (not seen[speaker], speaker))
+    targets = sorted({row["target"] for row in conversions})
+    cells = {}
+    for row in conversions:
+        cells.setdefault((row["speaker"], row["target"]), []).append(row)
+    return {
+        "sources": sources,
+        "unseen": [speaker for speaker in sources if not seen[speaker]],
+        "targets": targets,
+        "values": [
+            [_mean(cells[s, t], key) if (s, t) in cells else None for t in targets] for s in sources
+        ],
+    }
+
+
+def _counts(rows, key):
+    return [row[key] for row in rows if row[key] is not None]
+
+
+def _mean(rows, key):
+    values = _counts(rows, key)
+    return sum(values) / len(values) if values else None
