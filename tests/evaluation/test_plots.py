@@ -79,27 +79,6 @@ def test_comparison_refuses_nonsense(tmp_path):
         )
 
 
-@pytest.mark.parametrize(
-    "counts,words",
-    [
-        ([7, 7, 7, 7], "4 of 4 used, perplexity 4.0 (100 %)"),
-        ([9, 0, 0, 0], "1 of 4 used, perplexity 1.0 (25 %)"),
-        ([0, 5, 0, 5], "2 of 4 used, perplexity 2.0 (50 %)"),
-        ([0, 0, 0, 0], "0 of 4 used, perplexity 0.0 (0 %)"),
-    ],
-)
-def test_code_usage_states_the_perplexity(tmp_path, figures, counts, words):
-    path = plots.code_usage(tmp_path / "codes.png", torch.tensor(counts))
-    assert path.stat().st_size > 1000
-    assert words in figures[0].axes[0].get_title()
-
-
-def test_codes_are_sorted(tmp_path, figures):
-    plots.code_usage(tmp_path / "codes.png", [1, 6, 0, 3])
-    heights = figures[0].axes[0].patches[0].get_data().values
-    assert heights.tolist() == pytest.approx([60, 30, 10, 0])
-
-
 def test_heat_map_shows_every_pair_and_leaves_the_diagonal_blank(tmp_path, figures):
     values = [[None, 0.9], [0.25, float("nan")], [0.5, 0.75]]
     path = plots.conversion_heat_map(
@@ -156,7 +135,7 @@ def test_pyplot_is_not_touched(tmp_path):
     import matplotlib
 
     before = matplotlib.rcParams["backend"] if "matplotlib.pyplot" in sys.modules else None
-    plots.code_usage(tmp_path / "codes.png", [1, 2])
+    plots.conversion_heat_map(tmp_path / "a.png", [[1.0]], ["a"], ["b"])
     if before is None:
         assert "matplotlib.pyplot" not in sys.modules
     else:
@@ -166,4 +145,4 @@ def test_pyplot_is_not_touched(tmp_path):
 def test_missing_matplotlib_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UserError, match="matplotlib: pip install"):
-        plots.code_usage(tmp_path / "codes.png", [1, 2])
+        plots.conversion_heat_map(tmp_path / "a.png", [[1.0]], ["a"], ["b"])

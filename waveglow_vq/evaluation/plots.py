@@ -1,7 +1,9 @@
-"""Pictures: spectrograms one above the other, use of a codebook, conversions by pair, attention.
+"""Pictures: spectrograms one above the other, conversions by pair, attention.
 
 Draws with matplotlib's objects and its file-only canvas: no window, no global state, safe in a
-training process. matplotlib comes with the ``train``, ``metrics`` and ``demo`` extras.
+training process. matplotlib comes with the ``train``, ``metrics`` and ``demo`` extras; without it,
+each function raises a UserError that says so. The extension of ``path`` chooses the format (png,
+pdf, svg), and ``path`` is what they return.
 """
 
 import math
@@ -24,7 +26,7 @@ def spectrogram_comparison(path, signals, features, scale="mel", title=None):
     Arguments
     ---------
     path : str or Path
-        The picture to write; its extension chooses the format (png, pdf, svg).
+        The picture to write.
     signals : dict
         Caption: waveform [N], or log-mel [n_mels, frames] where ``scale`` is ``"mel"``.
     features : LogMel
@@ -38,12 +40,6 @@ def spectrogram_comparison(path, signals, features, scale="mel", title=None):
     Returns
     -------
     Path
-        ``path``.
-
-    Raises
-    ------
-    UserError
-        If matplotlib is missing.
 
     Example
     -------
@@ -94,64 +90,6 @@ def spectrogram_comparison(path, signals, features, scale="mel", title=None):
     return _save(figure, path)
 
 
-def code_usage(path, counts, title="Use of the codes"):
-    """Draws how often each code was chosen, from the most to the least frequent.
-
-    The title carries the perplexity exp(-sum_k p_k ln p_k), the number of equally used codes
-    that would be as hard to guess, and how many codes were chosen at all.
-
-    Arguments
-    ---------
-    path : str or Path
-        The picture to write.
-    counts : torch.Tensor or array
-        How often each code was chosen, [codes].
-    title : str
-        First words above the picture.
-
-    Returns
-    -------
-    Path
-        ``path``.
-
-    Raises
-    ------
-    UserError
-        If matplotlib is missing.
-
-    Example
-    -------
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "codes.png")
-    >>> code_usage(path, torch.tensor([5, 0, 3, 9])).name
-    'codes.png'
-    """
-    counts = np.asarray(torch.as_tensor(counts).detach().cpu().double())
-    if counts.ndim != 1 or len(counts) == 0:
-        raise ValueError(f"counts has to be [codes], got {counts.shape}")
-    total = counts.sum()
-    share = np.sort(counts / max(total, 1.0))[::-1]
-    used = share[share > 0]
-    perplexity = float(np.exp(-(used * np.log(used)).sum())) if total > 0 else 0.0
-    figure = _new_figure(width=7.5, height=3.4)
-    axes = figure.subplots()
-    edges = np.arange(len(share) + 1) + 0.5
-    axes.stairs(100 * share, edges, fill=True, color="#3b528b")
-    axes.axhline(100 / len(share), color="#d95f02", linewidth=1, linestyle="--", label="even use")
-    axes.set_xlim(0.5, len(share) + 0.5)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("code, by rank")
-    axes.set_ylabel("share of frames [%]")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    axes.set_title(
-        f"{title}: {len(used)} of {len(share)} used, perplexity {perplexity:.1f} "
-        f"({100 * perplexity / len(share):.0f} %)",
-        fontsize=10,
-    )
-    return _save(figure, path)
-
-
 def conversion_heat_map(
     path,
     values,
@@ -179,12 +117,6 @@ def conversion_heat_map(
     Returns
     -------
     Path
-        ``path``.
-
-    Raises
-    ------
-    UserError
-        If matplotlib is missing.
 
     Example
     -------
@@ -244,12 +176,6 @@ def attention_picture(path, attention, pieces, code_rate, title=None):
     Returns
     -------
     Path
-        ``path``.
-
-    Raises
-    ------
-    UserError
-        If matplotlib is missing.
 
     Example
     -------

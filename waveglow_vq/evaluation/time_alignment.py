@@ -55,8 +55,8 @@ def align(reference, estimate, max_shift_samples=MAX_SHIFT_SAMPLES):
     def mismatch(delay):
         return _mismatch(*_cut(reference, estimate, delay))
 
-    exact = waveform_delay(reference, estimate, max_shift)
-    coarse = spectrogram_delay(reference, estimate, max_shift)
+    exact = _waveform_delay(reference, estimate, max_shift)
+    coarse = _spectrogram_delay(reference, estimate, max_shift)
     delay = min(0, exact, key=mismatch)
     refined = _refine(coarse, mismatch, max_shift)
     # The waveform's delay is exact to the sample where it holds: it wins near ties.
@@ -65,56 +65,15 @@ def align(reference, estimate, max_shift_samples=MAX_SHIFT_SAMPLES):
     return *_cut(reference, estimate, delay), delay
 
 
-def waveform_delay(reference, estimate, max_shift_samples):
-    """Integer delay at the greatest absolute cross-correlation of the waveforms.
-
-        argmax_d | sum_n reference[n] estimate[n + d] |,   |d| <= max_shift_samples
-
-    (absolute, because an inverted waveform sounds the same).
-
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N] and [M].
-    max_shift_samples : int
-        The greatest delay looked for.
-
-    Returns
-    -------
-    int
-
-    Example
-    -------
-    >>> wav = torch.randn(8192, generator=torch.Generator().manual_seed(0))
-    >>> waveform_delay(wav, -wav[100:], 500)
-    -100
-    """
-    return _delay_of_peak(reference[None], estimate[None], max_shift_samples, absolute=True)
+def _waveform_delay(reference, estimate, max_shift):
+    """Delay at the greatest absolute cross-correlation of the waveforms: an inverted waveform
+    sounds the same."""
+    return _delay_of_peak(reference[None], estimate[None], max_shift, absolute=True)
 
 
-def spectrogram_delay(reference, estimate, max_shift_samples):
-    """Delay at the greatest cross-correlation of log-magnitude spectrograms.
-
-    Blind to phase, and only as fine as 64 samples.
-
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N] and [M].
-    max_shift_samples : int
-        The greatest delay looked for.
-
-    Returns
-    -------
-    int
-        A multiple of 64.
-
-    Example
-    -------
-    >>> wav = torch.randn(8192, generator=torch.Generator().manual_seed(0))
-    >>> spectrogram_delay(wav, torch.cat([torch.zeros(640), wav]), 2048)
-    640
-    """
+def _spectrogram_delay(reference, estimate, max_shift):
+    """Delay at the greatest cross-correlation of log-magnitude spectrograms: blind to phase, and a
+    multiple of 64 samples."""
     spectra = []
     for wav in (reference, estimate):
         magnitude = stft_magnitude(wav, 512, _COARSE_HOP, 512)
@@ -122,25 +81,17 @@ def spectrogram_delay(reference, estimate, max_shift_samples):
         floor = 1e-3 * magnitude.square().mean().sqrt().clamp_min(1e-8)
         log_magnitude = magnitude.clamp_min(floor).log()
         spectra.append(log_magnitude - log_magnitude.mean())
-    frames = max_shift_samples // _COARSE_HOP
+    frames = max_shift // _COARSE_HOP
     return _COARSE_HOP * _delay_of_peak(*spectra, frames, absolute=False)
 
 
-def match_level(reference, estimate, method="rms"):
-    """Scales the estimate to the level of the reference.
-
-        rms:            gain = rms(reference) / rms(estimate)
-        least_squares:  gain = <reference, estimate> / <estimate, estimate>
-
-    The least-squares gain suits estimates that follow the waveform; it tends to zero where
-    phase is free, as with vocoders, hence the default.
+def match_level(reference, estimate):
+    """Scales the estimate to the root mean square of the reference.
 
     Arguments
     ---------
     reference, estimate : torch.Tensor
         Samples [N], aligned.
-    method : str
-        ``"rms"`` or ``"least_squares"``.
 
     Returns
     -------
@@ -158,17 +109,8 @@ def match_level(reference, estimate, method="rms"):
     """
     common = min(len(reference), len(estimate))
     # float64 sums: a copy has to get a gain of exactly one.
-    target, output = reference[:common].double(), estimate[:common].double()
-    if method == "rms":
-        upper, lower = target.square().sum().item(), output.square().sum().item()
-        gain = math.sqrt(upper / lower) if lower > 0 else 1.0
-    elif method == "least_squares":
-        upper, lower = (target @ output).item(), (output @ output).item()
-        gain = upper / lower if lower > 0 else 1.0
-    else:
-        raise ValueError(f"method is {method!r}: choose 'rms' or 'least_squares'")
-    if gain == 0:
-        gain = 1.0
+    target, output = (wav[:common].double().square().sum().item() for wav in (reference, estimate))
+    gain = math.sqrt(target / output) if target > 0 and output > 0 else 1.0
     return estimate * gain, gain
 
 
