@@ -4,7 +4,7 @@ import math
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.utterances import (
-    Utterance,
+    RecordedUtterance,
     by_speaker,
     choose,
     choose_sources,
@@ -65,7 +65,7 @@ def test_bad_manifests(corpus, tmp_path):
 
 def utterances(counts, text="", seen=True):
     return [
-        Utterance(f"{speaker}{number}", speaker, "", text, None, seen)
+        RecordedUtterance(f"{speaker}{number}", speaker, "", text, None, seen)
         for speaker, count in counts.items()
         for number in range(count)
     ]

@@ -18,7 +18,7 @@ from waveglow_vq.inference.conversion.whole_utterances import track_log_f0
 MANIFESTS = ("train", "valid", "test", "unseen")
 
 
-class Utterance(NamedTuple):
+class RecordedUtterance(NamedTuple):
     """A recording of a manifest.
 
     Arguments
@@ -77,7 +77,7 @@ def read_manifests(folder, data_root, labels):
 
 
 def _utterance(key, entry, known):
-    return Utterance(
+    return RecordedUtterance(
         key,
         entry["speaker"],
         entry["wav"],
@@ -106,7 +106,7 @@ def choose(items, count, seed):
 
 
 def by_speaker(utterances):
-    """Utterances of each speaker, ``{label: [Utterance]}``, labels sorted."""
+    """Utterances of each speaker, ``{label: [RecordedUtterance]}``, labels sorted."""
     found = {}
     for utterance in sorted(utterances, key=lambda u: (u.speaker, u.name)):
         found.setdefault(utterance.speaker, []).append(utterance)
@@ -120,7 +120,7 @@ def choose_sources(utterances, max_speakers, max_utterances, seed):
 
     Arguments
     ---------
-    utterances : list of Utterance
+    utterances : list of RecordedUtterance
         What there is.
     max_speakers, max_utterances : int
         None: all.
@@ -129,7 +129,7 @@ def choose_sources(utterances, max_speakers, max_utterances, seed):
 
     Returns
     -------
-    list of Utterance
+    list of RecordedUtterance
         Those of speakers that were trained on first.
     """
     queues = []

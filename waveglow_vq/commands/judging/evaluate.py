@@ -4,13 +4,13 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import json
 import math
 import sys
 
 from waveglow_vq.commands.arguments import path
-from waveglow_vq.commands.common import check_outputs, written_whole
+from waveglow_vq.commands.file_plan import check_outputs
 from waveglow_vq.errors import UserError, report_error, say
+from waveglow_vq.utils.files import write_json
 
 EXAMPLES = """\
   waveglow-vq evaluate recordings/ reconstructions/
@@ -71,8 +71,10 @@ def run(options):
     )
     print_report(format_table(results))
     if options.json is not None:
-        with written_whole(options.json, "--json") as part:
-            part.write_text(json.dumps(_without_nan(results), indent=2) + "\n", encoding="utf-8")
+        try:
+            write_json(options.json, _without_nan(results))
+        except OSError as error:
+            raise UserError(f"--json {options.json} cannot be written: {error.strerror}") from error
     for sentence in results["left_out"]:
         say(sentence)
     for sentence in results["failed"].values():

@@ -14,6 +14,7 @@ from waveglow_vq.commands.arguments import (
 )
 from waveglow_vq.commands.common import load_model
 from waveglow_vq.errors import UserError
+from waveglow_vq.utils.files import write_json
 
 EXAMPLES = """\
   waveglow-vq judge-speech EXPORT_FOLDER manifests/test.json --data_folder wavs/ \\
@@ -65,7 +66,6 @@ def run(options):
     from waveglow_vq.evaluation.text_to_speech.judgement import judge_text_to_speech
     from waveglow_vq.evaluation.text_to_speech.report import checked_bars, format_report
     from waveglow_vq.evaluation.verdicts import print_report
-    from waveglow_vq.utils.files import write_json
 
     bars = checked_bars(options.bars)
     report = Path(options.output)

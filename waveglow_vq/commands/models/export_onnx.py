@@ -5,7 +5,7 @@ Authors
 """
 
 from waveglow_vq.commands.arguments import path
-from waveglow_vq.commands.common import check_outputs
+from waveglow_vq.commands.file_plan import check_outputs
 
 EXAMPLES = """\
   waveglow-vq export-onnx EXPORT_FOLDER vocoder.onnx

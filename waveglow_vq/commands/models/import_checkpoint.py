@@ -5,7 +5,8 @@ Authors
 """
 
 from waveglow_vq.commands.arguments import path
-from waveglow_vq.commands.common import check_outputs, print_report
+from waveglow_vq.commands.common import print_facts
+from waveglow_vq.commands.file_plan import check_outputs
 
 EXAMPLES = """\
   waveglow-vq import-checkpoint waveglow_256channels.pt waveglow_256
@@ -33,5 +34,5 @@ def run(options):
     from waveglow_vq.checkpoints import import_checkpoint
 
     report = import_checkpoint(options.checkpoint, options.folder, sigma=options.sigma)
-    print_report(report, options.json)
+    print_facts(report, options.json)
     return 0

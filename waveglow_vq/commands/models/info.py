@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from waveglow_vq.commands.arguments import path as expanded
-from waveglow_vq.commands.common import print_report
+from waveglow_vq.commands.common import print_facts
 from waveglow_vq.errors import UserError
 
 EXAMPLES = """\
@@ -46,7 +46,7 @@ def run(options):
             from waveglow_vq.checkpoints import describe_checkpoint
 
             report = {"checkpoint": str(path)} | describe_checkpoint(path)
-    print_report(report if options.json else _rounded(report), options.json)
+    print_facts(report if options.json else _rounded(report), options.json)
     return 0
 
 

@@ -10,7 +10,9 @@ from waveglow_vq.commands.arguments import (
     overlap_argument,
     sampling_arguments,
 )
-from waveglow_vq.commands.common import load_model, plan_files, process, write_blocks
+from waveglow_vq.commands.common import load_model
+from waveglow_vq.commands.file_plan import plan_files
+from waveglow_vq.commands.file_processing import process, write_blocks
 from waveglow_vq.errors import UserError
 
 EXAMPLES = """\

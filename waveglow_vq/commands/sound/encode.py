@@ -6,12 +6,9 @@ Authors
 
 from waveglow_vq.audio.headers.kinds import sound_suffixes
 from waveglow_vq.commands.arguments import compute_arguments, file_arguments
-from waveglow_vq.commands.common import (
-    load_model,
-    plan_files,
-    process,
-    sound_seconds,
-)
+from waveglow_vq.commands.common import load_model
+from waveglow_vq.commands.file_plan import plan_files
+from waveglow_vq.commands.file_processing import process, sound_seconds
 
 EXAMPLES = """\
   waveglow-vq encode EXPORT_FOLDER speech.wav speech.wvq

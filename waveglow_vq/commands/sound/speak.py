@@ -14,14 +14,9 @@ from waveglow_vq.commands.arguments import (
     search_arguments,
     search_changes,
 )
-from waveglow_vq.commands.common import (
-    Plan,
-    check_outputs,
-    load_model,
-    plan_files,
-    process,
-    write_blocks,
-)
+from waveglow_vq.commands.common import load_model
+from waveglow_vq.commands.file_plan import FilePlan, check_outputs, plan_files
+from waveglow_vq.commands.file_processing import process, write_blocks
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.files import lines_of
 
@@ -99,7 +94,7 @@ def run(options):
 
 
 def _plan(options):
-    """Which text becomes which file: a Plan from names of texts, and the texts by name."""
+    """Which text becomes which file: a FilePlan from names of texts, and the texts by name."""
     output = Path(options.output)
     if not (options.text_file or options.lines):
         if os.path.isfile(options.text):
@@ -107,7 +102,7 @@ def _plan(options):
         if output.suffix.lower() != ".wav" or output.is_dir():
             raise UserError(f"OUTPUT: the name of a .wav file is wanted, not {output}")
         check_outputs([output], options.force)
-        return Plan([("TEXT", output)], None), {"TEXT": options.text}
+        return FilePlan([("TEXT", output)], None), {"TEXT": options.text}
     file = path(options.text)
     if not os.path.isfile(file):
         raise UserError(f"TEXT: {file} does not exist or is not a file")
@@ -125,7 +120,7 @@ def _plan(options):
     names = {number: f"{file}, line {number}" for number in lines}
     pairs = [(names[number], output / f"{number:0{width}}.wav") for number in lines]
     check_outputs([file for _, file in pairs], options.force)
-    return Plan(pairs, output), {names[number]: line for number, line in lines.items()}
+    return FilePlan(pairs, output), {names[number]: line for number, line in lines.items()}
 
 
 def _read_text(file):

@@ -11,13 +11,9 @@ from waveglow_vq.commands.arguments import (
     overlap_argument,
     sampling_arguments,
 )
-from waveglow_vq.commands.common import (
-    load_model,
-    plan_files,
-    process,
-    sound_seconds,
-    write_blocks,
-)
+from waveglow_vq.commands.common import load_model
+from waveglow_vq.commands.file_plan import plan_files
+from waveglow_vq.commands.file_processing import process, sound_seconds, write_blocks
 
 EXAMPLES = """\
   waveglow-vq vocode EXPORT_FOLDER mel.npy speech.wav

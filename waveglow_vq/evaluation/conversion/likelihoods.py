@@ -33,7 +33,7 @@ def speaker_likelihoods(
         A model with speakers, in evaluation mode.
     features : LogMel
         Its features.
-    utterances : list of Utterance
+    utterances : list of RecordedUtterance
         Recordings of speakers that the model knows.
     labels : list of str
         Those speakers, in the model's numbering.

@@ -35,11 +35,11 @@ class Recordings(NamedTuple):
 
     Arguments
     ---------
-    sources : list of Utterance
+    sources : list of RecordedUtterance
         What is converted.
     targets : list of str
         Labels of speakers that the model knows.
-    train, all : list of Utterance
+    train, all : list of RecordedUtterance
         What stands for the voices of the targets, and of the speakers of the sources.
     """
 

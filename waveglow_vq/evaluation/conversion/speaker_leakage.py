@@ -29,7 +29,7 @@ def code_leak(model, features, utterances, seed=0, progress=False):
         A model with codes, in evaluation mode.
     features : LogMel
         Its features.
-    utterances : list of Utterance
+    utterances : list of RecordedUtterance
         Some of every speaker; the probes are fitted to a part of them and asked about the others.
     seed : int
         Of the divisions.
