@@ -94,6 +94,31 @@ def test_mean_is_the_mean_of_the_files_and_skips_what_is_undefined(folders):
     assert score_folders(recordings, silent)["mean"]["log_f0_rmse"] == 0.0
 
 
+def test_silent_recordings_are_left_out_of_the_means(folders, wav):
+    recordings, make = folders
+    other = make("other", lambda wav: wav)
+    write_wav(recordings / "silent.wav", torch.zeros(RATE), RATE)
+    write_wav(other / "silent.wav", wav, RATE)
+    results = score_folders(recordings, other)
+    assert results["files"]["silent"]["spectral_convergence"] > 100
+    assert results["silent"] == ["silent"] and set(results["mean"].values()) == {0.0}
+    assert "1 silent recording, left out of the means: silent" in format_table(results)
+    for name in ("a.wav", "sub/b.wav"):
+        (other / name).unlink()
+    with pytest.raises(UserError, match="recordings: the recordings are silent"):
+        score_folders(recordings, other)
+
+
+def test_channels_are_mixed(folders, wav):
+    recordings, make = folders
+    stereo = make("stereo", lambda wav: wav)
+    samples = torch.stack([wav, torch.zeros_like(wav)], 1).numpy()
+    soundfile.write(stereo / "a.wav", samples, RATE, subtype="FLOAT")
+    scores = score_folders(recordings, stereo, level_match=True)["files"]["a"]
+    assert scores["spectral_convergence"] < 1e-3
+    assert scores["gain"] == pytest.approx(2.0, rel=1e-3)
+
+
 def test_missing_counterparts_are_reported(folders, wav):
     recordings, make = folders
     other = make("other", lambda wav: wav)

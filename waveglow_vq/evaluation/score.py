@@ -38,8 +38,8 @@ METRICS = {
     "log_f0_rmse": "log-F0 RMSE",
     "voicing_error": "voicing err.",
 }
-
-
+# A recording whose peak is below this (-80 dBFS) is silent: nothing is relative to it.
+SILENCE = 1e-4
 UNITS = (
     f"{LOWER} lower is better, 0 for a copy; log-mel L1 and log-F0 RMSE are in natural logarithms"
     " (0.058 is a semitone), MCD in dB, voicing errors a share of the frames"
@@ -159,15 +159,16 @@ def score_folders(
     dict
         ``files`` (relative path without extension: result of ``score_pair``), ``failed`` (path of
         those that cannot be scored: a sentence that says why), ``left_out`` (a sentence for each
-        folder that holds something else), ``mean`` (of each measure over the
-        files; an undefined log-F0 RMSE is left out), ``missing_estimates`` and
+        folder that holds something else), ``silent`` (names of silent recordings), ``mean`` (of
+        each measure over the other files; an undefined log-F0 RMSE is left out),
+        ``missing_estimates`` and
         ``missing_references`` (sorted relative paths), and ``settings``.
 
     Raises
     ------
     UserError
         If a folder is missing or empty, nothing is in common, or nothing can be scored: rates
-        differ, files are damaged, have several channels or are too short.
+        differ, files are damaged or too short, or all recordings are silent.
 
     Example
     -------
@@ -189,7 +190,7 @@ def score_folders(
     if sample_rate is None:
         sample_rate = _first_rate([references[name] for name in common])
     features = LogMel(sample_rate=sample_rate)
-    files, failed = {}, {}
+    files, failed, silent = {}, {}, []
     for name in tqdm(common, desc="scoring", unit="file", disable=not progress):
         try:
             pair = [
@@ -199,6 +200,8 @@ def score_folders(
             files[name] = score_pair(
                 *pair, sample_rate, align, level_match, max_shift_samples, features
             )
+            if pair[0].abs().max() < SILENCE:
+                silent.append(name)
         except Exception as error:
             if len(common) == 1:
                 raise
@@ -206,11 +209,15 @@ def score_folders(
             failed[name] = f"{why}{error}"
     if not files:
         raise UserError(f"none of {len(common)} files can be scored: {next(iter(failed.values()))}")
+    heard = [scores for name, scores in files.items() if name not in silent]
+    if not heard:
+        raise UserError(f"{reference_folder}: the recordings are silent; score others")
     return {
         "files": files,
         "failed": failed,
         "left_out": left_out + more_left_out,
-        "mean": {key: _mean(scores[key] for scores in files.values()) for key in METRICS},
+        "silent": silent,
+        "mean": {key: _mean(scores[key] for scores in heard) for key in METRICS},
         "missing_estimates": sorted(references.keys() - estimates.keys()),
         "missing_references": sorted(estimates.keys() - references.keys()),
         "settings": {
@@ -267,13 +274,14 @@ def format_table(results):
         lines.append("".join([f"{name:<{width}}", *row]).rstrip())
     lines += [UNITS, score_verdict(results["mean"]["log_mel_l1"])]
     for names, kind in (
-        (results["missing_estimates"], "recording{} without a reconstruction"),
-        (results["missing_references"], "reconstruction{} without a recording"),
+        (results["missing_estimates"], "recording{} without a reconstruction, left out"),
+        (results["missing_references"], "reconstruction{} without a recording, left out"),
+        (results.get("silent"), "silent recording{}, left out of the means"),
     ):
         if names:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             kind = kind.format("s" if len(names) > 1 else "")
-            lines.append(f"{len(names)} {kind}, left out: {shown}")
+            lines.append(f"{len(names)} {kind}: {shown}")
     differences = [scores["length_difference_samples"] for scores in results["files"].values()]
     unequal = [difference for difference in differences if difference]
     if unequal:
@@ -319,7 +327,7 @@ def _first_rate(paths):
 
 
 def _read(path, sample_rate, allow_resampling):
-    wav, rate = read_wav_and_rate(path)
+    wav, rate = read_wav_and_rate(path, mono="mix")
     if rate != sample_rate:
         if not allow_resampling:
             raise UserError(
