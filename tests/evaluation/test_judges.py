@@ -13,7 +13,7 @@ from waveglow_vq.evaluation.judges import (
     cosine,
     count_errors,
     error_rates,
-    normalize_text,
+    normalize_transcript,
 )
 
 import pytest
@@ -62,7 +62,7 @@ def speech():
     ],
 )
 def test_normalized_text(text, normalized):
-    assert normalize_text(text) == normalized
+    assert normalize_transcript(text) == normalized
 
 
 @pytest.mark.parametrize(

@@ -115,9 +115,7 @@ def test_distortion_is_the_rms_difference_in_decibels(wav):
             return torch.zeros(1, 80, 40) + (ripple if self.calls % 2 == 0 else 0.0)
 
     rms_db = 20 / math.log(10) * 0.5 / math.sqrt(2)
-    for time_warp in (True, False):
-        score = mel_cepstral_distortion(wav, wav, Tilted(), time_warp=time_warp)
-        assert score == pytest.approx(rms_db, rel=1e-6)
+    assert mel_cepstral_distortion(wav, wav, Tilted()) == pytest.approx(rms_db, rel=1e-6)
 
 
 def test_distortion_does_not_hear_loudness_but_timbre(wav):
@@ -128,8 +126,10 @@ def test_distortion_does_not_hear_loudness_but_timbre(wav):
 
 def test_warping_forgives_a_pause(wav):
     paused = torch.cat([wav[:9000], torch.zeros(6000), wav[9000:]])
-    warped = mel_cepstral_distortion(wav, paused)
-    assert warped < 0.5 * mel_cepstral_distortion(wav, paused, time_warp=False)
+    cepstra = [mel_cepstrum(LogMel()(each[None])[0]).numpy() for each in (wav, paused[: len(wav)])]
+    frame_by_frame = np.linalg.norm(cepstra[0] - cepstra[1], axis=1).mean()
+    in_decibels = 10 * math.sqrt(2) / math.log(10) * frame_by_frame
+    assert mel_cepstral_distortion(wav, paused) < 0.5 * in_decibels
 
 
 def _slow_dtw(first, second):

@@ -214,7 +214,7 @@ class ASRScorer:
         self._decoder.process_raw(pcm.tobytes(), full_utt=True)
         self._decoder.end_utt()
         hypothesis = self._decoder.hyp()
-        return normalize_text(hypothesis.hypstr) if hypothesis else ""
+        return normalize_transcript(hypothesis.hypstr) if hypothesis else ""
 
     def errors(self, text, wav, sample_rate):
         """Compares what is recognized with what was to be said.
@@ -235,7 +235,7 @@ class ASRScorer:
         return count_errors(text, self.transcribe(wav, sample_rate))
 
 
-def normalize_text(text):
+def normalize_transcript(text):
     """Lower case, letters, digits and apostrophes, single spaces: what is compared where words are
     counted, as a recognizer writes no punctuation. It makes no words of what is written in another
     way, such as numbers; :func:`~waveglow_vq.text.normalization.normalize_text` does, for models
@@ -243,7 +243,7 @@ def normalize_text(text):
 
     Example
     -------
-    >>> normalize_text(' "Please, call Stella\u2019s twenty-one  friends."')
+    >>> normalize_transcript(' "Please, call Stella\u2019s twenty-one  friends."')
     "please call stella's twenty one friends"
     """
     text = text.lower().replace("\u2019", "'")
@@ -253,7 +253,7 @@ def normalize_text(text):
 
 
 def count_errors(text, transcript):
-    """Edit distance by words and by characters, after :func:`normalize_text`.
+    """Edit distance by words and by characters, after :func:`normalize_transcript`.
 
     Arguments
     ---------
@@ -271,7 +271,7 @@ def count_errors(text, transcript):
     """
     from speechbrain.utils.edit_distance import wer_details_by_utterance
 
-    text, transcript = normalize_text(text), normalize_text(transcript)
+    text, transcript = normalize_transcript(text), normalize_transcript(transcript)
     words, characters = (
         wer_details_by_utterance({0: reference}, {0: hypothesis})[0]
         for reference, hypothesis in ((text.split(), transcript.split()), (text, transcript))

@@ -1,8 +1,9 @@
 """Distances between a recording and its reconstruction, on waveforms.
 
 All take ``reference`` and ``estimate`` as samples ``[N]`` of one rate, already aligned and
-level-matched as far as that is wanted (see ``alignment``), and return a float: 0 for a copy, and
-more the further the two are apart. The longer signal is cut to the shorter.
+level-matched as far as that is wanted (see ``time_alignment``), and return a float: 0 for a copy,
+and more the further the two are apart. The longer signal is cut to the shorter. ``features`` are
+the mel features; ``None`` is the feature contract of this package at 22050 Hz.
 """
 
 import math
@@ -27,17 +28,6 @@ def log_mel_l1(reference, estimate, features=None):
 
     An L1 of 0.29 means that magnitudes are off by a factor of e^0.29 (2.5 dB) on average.
 
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N].
-    features : LogMel or None
-        The mel features; ``None`` is the feature contract of this package at 22050 Hz.
-
-    Returns
-    -------
-    float
-
     Example
     -------
     >>> wav = torch.randn(4096, generator=torch.Generator().manual_seed(0))
@@ -52,27 +42,14 @@ def log_mel_l1(reference, estimate, features=None):
     return float((mels[0] - mels[1]).abs().mean())
 
 
-def spectral_convergence(reference, estimate, n_fft=1024, hop_length=256):
+def spectral_convergence(reference, estimate):
     """Relative Frobenius distance of linear-frequency magnitude spectrograms.
 
         SC = || |S| - |S^| ||_F / || |S| ||_F
 
-    S is the short-time Fourier transform with a Hann window of ``n_fft`` samples. After Arik,
+    S is the short-time Fourier transform with a Hann window of 1024 samples every 256. After Arik,
     Jun and Diamos, "Fast Spectrogram Inversion using Multi-head Convolutional Neural Networks",
     2018 (arXiv:1808.06719). Loud partials dominate it; what lies between them does not count.
-
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N].
-    n_fft : int
-        Length of transform and window in samples.
-    hop_length : int
-        Distance between frames in samples.
-
-    Returns
-    -------
-    float
 
     Example
     -------
@@ -83,28 +60,15 @@ def spectral_convergence(reference, estimate, n_fft=1024, hop_length=256):
     0.5
     """
     reference, estimate = _pair(reference, estimate)
-    target = stft_magnitude(reference, n_fft, hop_length, n_fft)
-    output = stft_magnitude(estimate, n_fft, hop_length, n_fft)
-    return _convergence(target, output)
+    return _convergence(*(stft_magnitude(wav, 1024, 256, 1024) for wav in (reference, estimate)))
 
 
-def multi_resolution_stft_distance(reference, estimate, resolutions=STFT_RESOLUTIONS):
+def multi_resolution_stft_distance(reference, estimate):
     """Spectral convergence plus log-magnitude L1, averaged over several window lengths.
 
         D = mean_r ( || |S_r| - |S^_r| ||_F / || |S_r| ||_F + mean | log|S_r| - log|S^_r| | )
 
     After Yamamoto, Song and Kim, "Parallel WaveGAN", ICASSP 2020 (equations 4 to 6).
-
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N].
-    resolutions : sequence of (n_fft, hop, window)
-        In samples.
-
-    Returns
-    -------
-    float
 
     Example
     -------
@@ -116,7 +80,7 @@ def multi_resolution_stft_distance(reference, estimate, resolutions=STFT_RESOLUT
     """
     reference, estimate = _pair(reference, estimate)
     terms = []
-    for n_fft, hop_length, win_length in resolutions:
+    for n_fft, hop_length, win_length in STFT_RESOLUTIONS:
         target = stft_magnitude(reference, n_fft, hop_length, win_length)
         output = stft_magnitude(estimate, n_fft, hop_length, win_length)
         log_ratio = target.clamp_min(MAGNITUDE_FLOOR).log()
@@ -125,30 +89,15 @@ def multi_resolution_stft_distance(reference, estimate, resolutions=STFT_RESOLUT
     return sum(terms) / len(terms)
 
 
-def mel_cepstral_distortion(reference, estimate, features=None, order=13, time_warp=True):
+def mel_cepstral_distortion(reference, estimate, features=None):
     """Mel-cepstral distortion in dB along the best time alignment.
 
-        MCD = 10 sqrt(2) / ln 10 * mean_path sqrt( sum_{k=1..order} (c_k - c^_k)^2 )
+        MCD = 10 sqrt(2) / ln 10 * mean_path sqrt( sum_{k=1..13} (c_k - c^_k)^2 )
 
     (Kubichek, "Mel-cepstral distance measure for objective speech quality assessment", 1993.)
     c_k is the cosine series of the log-mel spectrum, see ``mel_cepstrum``; c_0, the loudness,
     takes no part. Figures of other tools differ by how they find the cepstrum: compare only
     figures of one tool.
-
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N].
-    features : LogMel or None
-        The mel features; ``None`` is the feature contract of this package at 22050 Hz.
-    order : int
-        The highest coefficient.
-    time_warp : bool
-        Whether frames are paired by dynamic time warping, or one by one.
-
-    Returns
-    -------
-    float
 
     Example
     -------
@@ -159,41 +108,20 @@ def mel_cepstral_distortion(reference, estimate, features=None, order=13, time_w
     True
     """
     features = LogMel() if features is None else features
-    reference = _checked(reference, "reference")
-    estimate = _checked(estimate, "estimate")
-    if not time_warp:
-        reference, estimate = _pair(reference, estimate)
-    target = mel_cepstrum(features(reference[None])[0], order).numpy()
-    output = mel_cepstrum(features(estimate[None])[0], order).numpy()
-    return cepstral_distortion(target, output, time_warp)
+    signals = _checked(reference, "reference"), _checked(estimate, "estimate")
+    target, output = (mel_cepstrum(features(wav[None])[0]).numpy() for wav in signals)
+    return cepstral_distortion(target, output)
 
 
-def cepstral_distortion(reference, estimate, time_warp=True):
-    """:func:`mel_cepstral_distortion` of what is known by its cepstra already.
-
-    Arguments
-    ---------
-    reference, estimate : np.ndarray
-        Results of :func:`mel_cepstrum`, ``[T1, order]`` and ``[T2, order]``; as many frames of
-        each without time warping.
-    time_warp : bool
-        Whether frames are paired by dynamic time warping, or one by one.
-
-    Returns
-    -------
-    float
-        In dB.
+def cepstral_distortion(reference, estimate):
+    """:func:`mel_cepstral_distortion` in dB of two results of :func:`mel_cepstrum`.
 
     Example
     -------
     >>> round(cepstral_distortion(np.zeros((5, 13)), np.full((7, 13), 0.1)), 3)
     2.214
     """
-    if time_warp:
-        mean_distance = dtw_mean_distance(reference, estimate)
-    else:
-        mean_distance = float(np.linalg.norm(reference - estimate, axis=1).mean())
-    return 10 * math.sqrt(2) / math.log(10) * mean_distance
+    return 10 * math.sqrt(2) / math.log(10) * dtw_mean_distance(reference, estimate)
 
 
 def mel_cepstrum(log_mel, order=13):
