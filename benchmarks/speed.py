@@ -68,7 +68,7 @@ def macs_per_second_of_audio(model, sample_rate):
     Arguments
     ---------
     model : WaveGlowVQ
-        With a :class:`~waveglow_vq.lobes.conditioners.base.MelConditioner`.
+        With a :class:`~waveglow_vq.lobes.conditioners.mel.MelConditioner`.
     sample_rate : int
         In Hz.
 

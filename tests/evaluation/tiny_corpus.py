@@ -6,7 +6,7 @@ from pathlib import Path
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.audio.io import write_wav
-from waveglow_vq.lobes.conditioners.base import MelConditioner
+from waveglow_vq.lobes.conditioners.mel import MelConditioner
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
 from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
 from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner

@@ -53,7 +53,7 @@ def test_what_is_loaded_is_what_was_trained(tmp_path, preset, overrides):
     assert type(loaded).__name__ == INTERFACES[preset]
     features = loaded.mods.features
     wav = speech_like(4096)[None]
-    given = wav if model.conditioner.input == "wav" else features(wav)
+    given = model.conditioner.inputs(features(wav), wav).features
     with torch.no_grad():
         expected, got = (
             each.sample(each.conditioner(given), generator=0) for each in (model, loaded.mods.model)

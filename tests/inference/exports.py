@@ -69,9 +69,8 @@ def trained_model(text):
     if model.quantizer is not None:
         wav = speech_like(8192)[None]
         with torch.no_grad():
-            vectors = model.conditioner.encoder(
-                wav if model.conditioner.input == "wav" else LogMel()(wav)
-            )[0]
+            inputs = model.conditioner.inputs(LogMel()(wav), wav).features
+            vectors = model.conditioner.encoder(inputs)[0]
         size = model.quantizer.codebook_size
         model.quantizer.set_codebook(vectors[torch.linspace(0, len(vectors) - 1, size).long()])
     if model.speakers is not None:

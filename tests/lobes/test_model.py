@@ -1,6 +1,6 @@
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.batches import crop_frames, draw_noise, masked_l1
-from waveglow_vq.lobes.conditioners.base import MelConditioner
+from waveglow_vq.lobes.conditioners.mel import MelConditioner
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
 from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
@@ -223,8 +223,8 @@ def test_segment_with_history_is_the_crop_of_the_utterance(options):
 def test_sample_of_a_batch_equals_the_single_ones(name):
     model = build(**EVERYTHING[name]).float().eval()
     wav, mel, wav_lens, mel_lens = (x.float() for x in utterances(9, 4, 7))
-    by_wave = model.conditioner.input == "wav"
-    features, lens = (wav, wav_lens) if by_wave else (mel, mel_lens)
+    by_wave = name == "wav_vq"
+    features, lens, *_ = model.conditioner.inputs(mel, wav, mel_lens, wav_lens)
     frames = [9, 4, 7] if by_wave else [10, 5, 8]
     with torch.no_grad():
         both = model.sample(model.conditioner(features, lens), lens, generator=7)

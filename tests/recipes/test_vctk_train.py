@@ -346,7 +346,6 @@ def test_the_start_step_of_the_codes_is_in_the_checkpoint(command, monkeypatch):
     def noting(self, *arguments):
         batch_end(self, *arguments)
         steps.append(int(self.model.conditioner.steps))
-        assert self.model.conditioner.quantizes is (steps[-1] >= 5)
 
     monkeypatch.setattr(MultiSpeakerBrain, "on_fit_batch_end", noting)
     run(command("vq", "--quantize_after", 5))

@@ -1,7 +1,7 @@
 import json
 
 from waveglow_vq.audio.features import LogMel
-from waveglow_vq.lobes.conditioners.base import MelConditioner
+from waveglow_vq.lobes.conditioners.mel import MelConditioner
 from waveglow_vq.lobes.flows.waveglow import WaveGlow
 from waveglow_vq.lobes.model import WaveGlowVQ
 from waveglow_vq.training.epoch_report import EpochMeans, reconstruct, write_samples

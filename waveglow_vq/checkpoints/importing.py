@@ -66,7 +66,7 @@ HPARAMS = """\
 features: &features !new:waveglow_vq.audio.features.LogMel
 {features}
 model: !new:waveglow_vq.lobes.model.WaveGlowVQ
-    conditioner: !new:waveglow_vq.lobes.conditioners.base.MelConditioner
+    conditioner: !new:waveglow_vq.lobes.conditioners.MelConditioner
         features: *features
         channels: {n_mels}
         layers: 0

@@ -15,6 +15,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.filters.blockwise import step_of_block
 from waveglow_vq.lobes.flows.transforms import FlowStep, interpolate_frames
 from waveglow_vq.lobes.flows.wavenet import WaveNet
+from waveglow_vq.lobes.model import WaveGlowVQ
 
 import torch
 from torch import nn
@@ -51,7 +52,7 @@ def export_program(vocoder):
     Example
     -------
     >>> from waveglow_vq.audio.features import LogMel
-    >>> from waveglow_vq.lobes.conditioners.base import MelConditioner
+    >>> from waveglow_vq.lobes.conditioners.mel import MelConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
     >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
     >>> features = LogMel()
@@ -78,8 +79,7 @@ def export_program(vocoder):
 def model_of(vocoder):
     """The model of an interface, or the model itself, after a check that it can be exported."""
     model = vocoder.mods.model if hasattr(vocoder, "mods") else vocoder
-    conditioner = getattr(model, "conditioner", None)  # None: text to speech
-    if conditioner is None or conditioner.input != "mel" or model.quantizer is not None:
+    if not isinstance(model, WaveGlowVQ) or not model.conditioner.is_vocoder:
         raise UserError(
             "the model has codes, and only vocoders of log-mels are exported: train one with "
             "mel.yaml, or use waveglow_vq.inference.SpeechCodec or VoiceConverter"
@@ -102,8 +102,7 @@ class VocoderGraph(nn.Module):
         model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
         self.conditioner, self.speakers = model.conditioner, model.speakers
         self.flows = model.vocoder
-        network = model.conditioner.network
-        self.n_mels = model.conditioner.channels if network is None else network.start.in_channels
+        self.n_mels = model.conditioner.n_mels
         self.group_size = self.flows.group_size
         self.groups_per_frame = self.flows.hop // self.group_size
         for module in list(self.modules()):

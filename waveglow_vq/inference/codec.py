@@ -348,7 +348,7 @@ class SpeechCodec(ExportedModel):
     @property
     def _codes_per_frame(self):
         """Codes that share a frame of the features."""
-        return max(1, self.mods.features.hop_length // self.samples_per_code)
+        return self.mods.model.conditioner.code_unit
 
     def _whole_frames(self, codes, counts):
         """Repeats the last code of items that end within a frame of the features, as the

@@ -396,10 +396,7 @@ has all of them.
             return self._converted(lambda: iter([wav]), own, keep_pitch, generator)
 
         # Noise is drawn for whole frames; for a swap there is none.
-        frames = (counts + hop - 1) // hop
-        if self.mods.model.conditioner.input == "mel":
-            frames = counts // hop + 1
-        drawn = (frames * hop).tolist()
+        drawn = (self.mods.model.conditioner.frame_count(counts) * hop).tolist()
         generator = generator if call.mode == "codes" else 0
         return self._stream_items(stream, drawn, max(drawn), generator)[..., : wavs.shape[1]]
 

@@ -115,7 +115,7 @@ def bias_magnitude(model):
     Example
     -------
     >>> from waveglow_vq.audio.features import LogMel
-    >>> from waveglow_vq.lobes.conditioners.base import MelConditioner
+    >>> from waveglow_vq.lobes.conditioners.mel import MelConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
     >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
     >>> features = LogMel()
@@ -124,7 +124,7 @@ def bias_magnitude(model):
     torch.Size([513])
     """
     conditioner, flows = model.conditioner, model.vocoder
-    if conditioner.input != "mel" or model.quantizer is not None or model.speakers is not None:
+    if not conditioner.is_vocoder or model.speakers is not None:
         raise UserError("denoise: it is for vocoders; the model has codes or speakers")
     reach = sum(flows.condition_reach) + conditioner.receptive_field
     reach += flows.overlap_frames

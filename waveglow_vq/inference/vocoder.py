@@ -38,7 +38,7 @@ class WaveGlowVocoder(ExportedModel):
     Example
     -------
     >>> from waveglow_vq.audio.features import LogMel
-    >>> from waveglow_vq.lobes.conditioners.base import MelConditioner
+    >>> from waveglow_vq.lobes.conditioners.mel import MelConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
     >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
     >>> features = LogMel()
@@ -56,8 +56,7 @@ class WaveGlowVocoder(ExportedModel):
 
     def check_model(self):
         """A vocoder is conditioned on log-mels, without codes."""
-        conditioner = self.mods.model.conditioner
-        if conditioner.input != "mel" or self.mods.model.quantizer is not None:
+        if not self.mods.model.conditioner.is_vocoder:
             raise UserError(
                 "the model has codes: load it with waveglow_vq.inference.SpeechCodec, "
                 "not with WaveGlowVocoder."

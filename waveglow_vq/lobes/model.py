@@ -7,8 +7,7 @@ Authors
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.batches import crop_frames, draw_noise, masked_l1
-from waveglow_vq.lobes.conditioners.base import relative_code_lengths
+from waveglow_vq.lobes.batches import draw_noise, masked_l1
 from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN, SpeakerAdversary
 from waveglow_vq.lobes.flows.inference_cache import prepare_inference
 from waveglow_vq.lobes.flows.waveglow import negative_log_likelihood
@@ -44,8 +43,8 @@ class WaveGlowVQ(nn.Module):
 
     Arguments
     ---------
-    conditioner : torch.nn.Module
-        One of conditioners.py.
+    conditioner : Conditioner
+        From features to what the flows are conditioned on.
     vocoder : WaveGlow
         The flows.
     sigma : float
@@ -69,7 +68,7 @@ class WaveGlowVQ(nn.Module):
     -------
     >>> import torch
     >>> from waveglow_vq.audio.features import LogMel
-    >>> from waveglow_vq.lobes.conditioners.base import MelConditioner
+    >>> from waveglow_vq.lobes.conditioners import MelConditioner
     >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
     >>> features = LogMel()
     >>> vocoder = WaveGlow(features, 16, flows=2, layers=2, channels=8, envelope={"order": 16})
@@ -119,7 +118,7 @@ class WaveGlowVQ(nn.Module):
     @property
     def quantizer(self):
         """The quantizer, or None."""
-        return getattr(self.conditioner, "quantizer", None)
+        return self.conditioner.quantizer
 
     def prepare_inference(self, dtype=None):
         """Folds weights for inference, with coupling networks of the given precision (None: of the
@@ -142,21 +141,16 @@ class WaveGlowVQ(nn.Module):
         int
             Number of codes that were restarted.
         """
+        self.conditioner.after_optimizer_step(taken)
         if self.quantizer is None:
             return 0
-        if hasattr(self.conditioner, "after_optimizer_step"):
-            self.conditioner.after_optimizer_step(taken)
         return self.quantizer.after_optimizer_step(optimizer, taken)
 
     def training_state(self):
         """What ``state_dict`` lacks for a training that goes on exactly, of this process: tensors,
-        numbers, lists and dicts. Empty without a quantizer."""
-        if self.quantizer is None:
-            return {}
-        state = {"quantizer": self.quantizer.training_state()}
-        if hasattr(self.conditioner, "training_state"):
-            state["conditioner"] = self.conditioner.training_state()
-        return state
+        numbers, lists and dicts."""
+        parts = {"quantizer": self.quantizer, "conditioner": self.conditioner}
+        return {name: part.training_state() for name, part in parts.items() if part is not None}
 
     def load_training_state(self, state):
         """Takes what :meth:`training_state` gave, after ``load_state_dict``, which clears it."""
@@ -211,13 +205,12 @@ class WaveGlowVQ(nn.Module):
         -------
         ModelOutput
         """
-        by_wave = self.conditioner.input == "wav"
         if speaker is None:
             speaker = torch.full((len(wav),), UNKNOWN, device=wav.device)
         vectors, f0_statistics = self.global_condition(
             speaker, reference, reference_lens, f0_statistics
         )
-        features, lens = (wav, wav_lens) if by_wave else (mel, mel_lens)
+        features, lens, target, *_ = self.conditioner.inputs(mel, wav, mel_lens, wav_lens, starts)
         condition = self.condition(features, lens, vectors, pitch, f0_statistics)
         if self.training and self.condition_dropout:
             condition = condition._replace(local=self._dropped(condition.local))
@@ -235,17 +228,10 @@ class WaveGlowVQ(nn.Module):
             loss = loss + self.quantizer_weight * sum(condition.quantized.losses.values())
             statistics = condition.quantized.statistics
             if condition.log_mel is not None:
-                target = mel
-                if by_wave:
-                    frames = condition.log_mel.shape[-1]
-                    target = crop_frames(mel, frames, starts, mel_lens)
                 terms["mel_l1"] = masked_l1(condition.log_mel, target, lens, self.training)
                 loss = loss + self.mel_weight * terms["mel_l1"]
             if self.adversary is not None:
-                code_lens = lens
-                if not by_wave:
-                    stride = self.conditioner.stride
-                    code_lens = relative_code_lengths(lens, mel.shape[-1], stride)
+                code_lens = self.conditioner.code_lengths(lens, features.shape[-1])
                 terms["adversary"] = self.adversary(condition.vectors, speaker, code_lens)
                 loss = loss + self.adversary_weight * terms["adversary"]
         return ModelOutput(loss, {k: v.detach() for k, v in terms.items()}, statistics)
@@ -297,23 +283,20 @@ class WaveGlowVQ(nn.Module):
         -------
         Condition
         """
-        if self.uses_pitch:
-            return self.conditioner(features, lengths, speaker, pitch, f0_statistics)
-        return self.conditioner(features, lengths, speaker)
+        more = (pitch, f0_statistics) if self.uses_pitch else ()
+        return self.conditioner(features, lengths, speaker, *more)
 
     def decode(
         self, indices, frames=None, lengths=None, speaker=None, pitch=None, f0_statistics=None
     ):
         """What the flows are conditioned on, from codes: as the conditioner's ``decode``, with the
         speaker, pitch and statistics of :meth:`condition`."""
-        if self.uses_pitch:
-            return self.conditioner.decode(indices, frames, lengths, speaker, pitch, f0_statistics)
-        return self.conditioner.decode(indices, frames, lengths, speaker)
+        return self.conditioner.decode(indices, frames, lengths, speaker, pitch, f0_statistics)
 
     @property
     def uses_pitch(self):
         """Whether pitch is given beside the codes."""
-        return getattr(self.conditioner, "uses_pitch", False)
+        return self.conditioner.uses_pitch
 
     def to_noise(
         self,
@@ -346,17 +329,9 @@ class WaveGlowVQ(nn.Module):
         samples = torch.full((wav.shape[0],), wav.shape[-1], device=wav.device)
         if wav_lens is not None:
             samples = whole_lengths(wav_lens, wav.shape[-1] / hop) * hop
+        inputs = self.conditioner.inputs(mel, wav, mel_lens, wav_lens, starts)
+        condition = condition.cropped(inputs.frames, inputs.starts, inputs.lengths)
         local, log_mel = condition.local, condition.log_mel
-        # One frame more than the waveform covers: the envelope and the condition are
-        # interpolated towards it. Where there is none, the last frame is held.
-        frames = wav.shape[-1] // hop + 1
-        if self.conditioner.input == "mel":
-            local = crop_frames(local, frames, starts, mel_lens)
-            log_mel = crop_frames(log_mel, frames, starts, mel_lens)
-        elif wav_lens is not None:
-            local = crop_frames(local, local.shape[-1], None, wav_lens)
-            if log_mel is not None:
-                log_mel = crop_frames(log_mel, log_mel.shape[-1], None, wav_lens)
         if log_mel is not None and not self.envelope_gradient:
             log_mel = log_mel.detach()
         # Where nothing is padded nobody has to look, which on a GPU would mean to wait.
@@ -399,14 +374,10 @@ class WaveGlowVQ(nn.Module):
         """
         if sigma < 0:
             raise UserError(f"sigma: {sigma}; a standard deviation cannot be negative")
+        frames = condition.local.shape[-1]
+        samples = None if lengths is None else whole_lengths(lengths, frames) * condition.hop
+        condition = condition.cropped(lengths=lengths)
         local, log_mel = condition.local, condition.log_mel
-        total = local.shape[-1] * condition.hop
-        samples = None
-        if lengths is not None:
-            samples = whole_lengths(lengths, local.shape[-1]) * condition.hop
-            local = crop_frames(local, local.shape[-1], None, lengths)
-            if log_mel is not None:
-                log_mel = crop_frames(log_mel, log_mel.shape[-1], None, lengths)
-        groups = total // self.vocoder.group_size
+        groups = frames * condition.hop // self.vocoder.group_size
         z = draw_noise(local, self.vocoder.group_size, groups, generator) * sigma
         return self.vocoder.inverse(z, local, log_mel, speaker, samples, after_flows=after_flows)

@@ -84,9 +84,8 @@ def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None):
     who = dict(who or {})
     pitch = who.pop("pitch", None)
     with torch.inference_mode():
-        by_wave = model.conditioner.input == "wav"
         vectors, statistics = model.global_condition(**who) if who else (None, None)
-        features = wav[None] if by_wave else mel.T[None]
+        features = model.conditioner.inputs(mel.T[None], wav[None]).features
         condition = model.condition(features, None, vectors, pitch, statistics)
         output = model.sample(condition, speaker=vectors, sigma=sigma, generator=seed)
         output = output[0, : len(wav)].float().cpu()

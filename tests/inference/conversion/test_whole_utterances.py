@@ -36,13 +36,12 @@ def voices(model, *ids):
 
 def reference_conversion(model, features, wav, voice):
     """Mode codes, step by step, of one waveform."""
-    inputs, pitch = features(wav[None]), None
-    if model.conditioner.input == "wav":
-        inputs = torch.nn.functional.pad(wav, (0, -len(wav) % features.hop_length))[None]
+    whole_hops = torch.nn.functional.pad(wav, (0, -len(wav) % features.hop_length))[None]
+    inputs, pitch = model.conditioner.inputs(features(wav[None]), whole_hops).features, None
     if model.uses_pitch:
         pitch = utterance_pitch(model, features, wav[None], torch.tensor([len(wav)]))[0]
     indices = model.conditioner.encode(inputs)
-    frames = inputs.shape[-1] // (model.conditioner.hop if inputs.dim() == 2 else 1)
+    frames = model.conditioner.frame_count(len(wav))
     condition = model.decode(indices, frames, None, voice[0], pitch, voice[1])
     return model.sample(condition, speaker=voice[0], sigma=0.7, generator=4)[:, : len(wav)]
 

@@ -10,7 +10,7 @@ from waveglow_vq.inference.streaming.waveform import (
     stream_noise,
     stream_waveform,
 )
-from waveglow_vq.lobes.conditioners.base import MelConditioner
+from waveglow_vq.lobes.conditioners.mel import MelConditioner
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
 from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
 from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner

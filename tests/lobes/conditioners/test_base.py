@@ -1,11 +1,11 @@
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.base import (
-    MelConditioner,
     ResidualStack,
     code_mask,
     frame_mask,
     relative_code_lengths,
 )
+from waveglow_vq.lobes.conditioners.mel import MelConditioner
 
 import pytest
 import torch

@@ -1,7 +1,7 @@
 """How far modules say that they see is how far they see: no step more, and none less."""
 
 from waveglow_vq.audio.features import LogMel
-from waveglow_vq.lobes.conditioners.base import MelConditioner
+from waveglow_vq.lobes.conditioners.mel import MelConditioner
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
 from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner
 from waveglow_vq.lobes.flows.waveglow import WaveGlow

@@ -83,13 +83,12 @@ def describe_model(folder):
         return _describe_speech(folder, model)
     network, features = model.mods.model, model.mods.features
     flows, conditioner, quantizer = network.vocoder, network.conditioner, network.quantizer
-    kind = "log-mel" if conditioner.input == "mel" else "waveform"
     report = {
         "model": str(folder),
         "interface": type(model).__name__,
         "sample_rate": model.sample_rate,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "condition": kind if quantizer is None else f"codes of the {kind}",
+        "condition": conditioner.description,
         "log_mel": {"bands": features.n_mels, "hop": features.hop_length, "n_fft": features.n_fft},
         "prior": "white" if flows.envelope is None else "envelope",
         "flows": len(flows.steps),
@@ -98,10 +97,9 @@ def describe_model(folder):
         "bits_per_second": None,
         "pitch_bits_per_second": None,
     }
-    hop = per_step = features.hop_length
+    hop = features.hop_length
     if quantizer is not None:
-        per_step = conditioner.samples_per_code
-        rate = model.sample_rate / per_step
+        rate = model.sample_rate / conditioner.samples_per_code
         report |= {
             "codebook_size": quantizer.codebook_size,
             "code_rate": rate,
@@ -112,7 +110,7 @@ def describe_model(folder):
     overlap = flows.overlap_frames
     # The frame that follows is waited for, and what the condition of all of these sees.
     lookahead = (overlap + 1) * hop
-    lookahead += math.ceil(conditioner.receptive_field * per_step / hop) * hop
+    lookahead += math.ceil(conditioner.receptive_field * conditioner.samples_per_code / hop) * hop
     return report | {
         "speakers": model.speakers,
         "sampling_sigma": model.sampling_sigma,

@@ -93,7 +93,7 @@ def _nll(model, wav, mel, pitch, ids):
     wav, mel = wav.expand(batch, -1), mel.expand(batch, -1, -1)
     if pitch is not None:
         pitch = pitch.expand(batch, -1, -1)
-    inputs = wav if model.conditioner.input == "wav" else mel
-    condition = model.condition(inputs, None, vectors, pitch, statistics)
+    inputs = model.conditioner.inputs(mel, wav)
+    condition = model.condition(inputs.features, None, vectors, pitch, statistics)
     z, logdet, samples = model.to_noise(wav, mel, condition, speaker=vectors)
     return negative_log_likelihood(z, logdet, samples, model.sigma).cpu()

@@ -53,10 +53,8 @@ def code_leak(model, features, utterances, seed=0, progress=False):
     codes, encoded, decoded = [], [], []
     for utterance in tqdm(utterances, desc="coding", unit="utterance", disable=not progress):
         wav = read_source(utterance, features)[None].to(device)
-        if conditioner.input == "wav":
-            inputs = torch.nn.functional.pad(wav, (0, -wav.shape[1] % features.hop_length))
-        else:
-            inputs = features(wav)
+        whole_hops = torch.nn.functional.pad(wav, (0, -wav.shape[1] % features.hop_length))
+        inputs = conditioner.inputs(features(wav), whole_hops).features
         indices = conditioner.encode(inputs)
         encoded.append(conditioner.encoder(inputs)[0].mean(0).cpu())
         decoded.append(quantizer.decode(indices)[0].mean(0).cpu())
@@ -68,7 +66,7 @@ def code_leak(model, features, utterances, seed=0, progress=False):
         "codes_per_second": rate,
         "codebook_size": size,
         "bits_per_second": entropy_bitrate(codes, rate, size, seed)
-        | {"pitch": getattr(conditioner, "pitch_bits_per_second", 0.0)},
+        | {"pitch": conditioner.pitch_bits_per_second},
         "mutual_information": mutual_information(codes, speakers, size, seed=seed),
         "probe_encoder": linear_probe(torch.stack(encoded), speakers, seed=seed),
         "probe_codes": linear_probe(torch.stack(decoded), speakers, seed=seed),

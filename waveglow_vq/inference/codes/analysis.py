@@ -82,15 +82,13 @@ def analyze(model, features, blocks, whole_hops=False, context=NO_CONTEXT):
         if whole_hops:
             yield torch.zeros(-samples % hop, device=device, dtype=torch.float32)
 
+    conditioner, codes, inputs = model.conditioner, None, None
     if model.quantizer is None:
-        log_mel = _join_log_mels(features, passing())
-        content = Content(None, log_mel, log_mel.shape[-1])
+        inputs = torch.cat(list(conditioner.input_blocks(features, passing())), dim=-1)
     else:
-        codes = code_blocks(model.conditioner, features, passing(), context)
-        codes = torch.cat(list(codes), dim=-1)
-        whole = -(-samples // hop)
-        frames = 1 + (whole if whole_hops else samples // hop)
-        content = Content(codes, None, whole if model.conditioner.input == "wav" else frames)
+        codes = torch.cat(list(code_blocks(conditioner, features, passing(), context)), dim=-1)
+    frames = conditioner.frame_count(samples + (-samples % hop if whole_hops else 0))
+    content = Content(codes, inputs, frames)
     unknown = torch.tensor([UNKNOWN], device=device)
     pitch, f0_statistics = None, model.speakers.f0_statistics(unknown)
     if tracker is not None:
@@ -108,10 +106,6 @@ def own_vector(model, features, blocks, context=NO_CONTEXT):
     if speakers.source != "encoder":
         return speakers(torch.tensor([UNKNOWN], device=speakers.unknown.device))
     device = speakers.unknown.device
-    log_mel = _join_log_mels(features, (block.to(device) for block in blocks))
+    log_mel = list(log_mel_blocks(features, (block.to(device) for block in blocks)))
     with context:
-        return speakers(reference=log_mel)
-
-
-def _join_log_mels(features, blocks):
-    return torch.cat(list(log_mel_blocks(features, blocks)), dim=-1)[None]
+        return speakers(reference=torch.cat(log_mel, dim=-1)[None])

@@ -160,10 +160,7 @@ def check_code_file(interface, code_file):
 
 def code_count(interface, samples):
     """How many codes a recording of so many samples has."""
-    conditioner, hop = interface.mods.model.conditioner, interface.mods.features.hop_length
-    if conditioner.input == "wav":
-        return math.ceil(samples / hop) * hop // conditioner.samples_per_code
-    return math.ceil((1 + samples // hop) / conditioner.stride)
+    return interface.mods.model.conditioner.code_count(samples)
 
 
 def pitch_format(interface):

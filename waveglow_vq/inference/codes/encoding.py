@@ -6,7 +6,6 @@ Authors
 
 import math
 
-from waveglow_vq.audio.blocks import log_mel_blocks
 from waveglow_vq.inference.streaming.waveform import NO_CONTEXT
 from waveglow_vq.utils.windows import windows
 
@@ -25,8 +24,8 @@ def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
 
     Arguments
     ---------
-    conditioner : torch.nn.Module
-        A conditioner with codes, in evaluation mode.
+    conditioner : Conditioner
+        One with codes, in evaluation mode.
     features : LogMel
         Its features.
     wavs : iterable of torch.Tensor
@@ -42,13 +41,10 @@ def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
     """
     hop, reach = features.hop_length, conditioner.encoder_receptive_field
     frames = int(WINDOW_SECONDS * features.sample_rate) // hop
-    if conditioner.input == "mel":
-        inputs = (mel[None] for mel in log_mel_blocks(features, wavs))
-        per_code = unit = conditioner.stride
-        most = max(1, frames // unit) * unit
-    else:
-        inputs = _whole_hops(wavs, hop)
-        per_code, unit, most = conditioner.samples_per_code, hop, frames * hop
+    inputs, per_code = conditioner.input_blocks(features, wavs), conditioner.stride
+    # Windows of whole codes and, of codes shorter than that, whole frames.
+    unit = math.lcm(conditioner.samples_per_code, hop) // conditioner.input_hop
+    most = max(1, frames * hop // conditioner.input_hop // unit) * unit
     if reach is None:
         whole = torch.cat(list(inputs), dim=-1)
         parts = [(whole, 0, whole.shape[-1])]
@@ -58,11 +54,3 @@ def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
         with torch.no_grad(), context:
             codes = conditioner.encode(window)
         yield codes[:, first // per_code : math.ceil((first + new) / per_code)]
-
-
-def _whole_hops(wavs, hop):
-    samples, wav = 0, None
-    for wav in wavs:
-        samples += len(wav)
-        yield wav[None]
-    yield wav.new_zeros(1, -samples % hop)

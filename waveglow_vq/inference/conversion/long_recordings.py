@@ -60,7 +60,7 @@ def stream_codes(
     iterator of torch.Tensor
         ``[n]`` each, ``code_file.samples`` together.
     """
-    hop, device = features.hop_length, next(model.parameters()).device
+    device = next(model.parameters()).device
     if voice is None:
         vector, statistics = known_voice(model, torch.tensor([UNKNOWN], device=device))
         if code_file.voice is not None:
@@ -68,9 +68,7 @@ def stream_codes(
         if code_file.f0_statistics is not None:
             statistics = code_file.f0_statistics[None].to(statistics)
         voice = vector, statistics
-    frames = 1 + code_file.samples // hop
-    if model.conditioner.input == "wav":
-        frames = math.ceil(code_file.samples / hop)
+    frames = model.conditioner.frame_count(code_file.samples)
     content = Content(code_file.codes[None].to(device), None, frames)
     pitch = None
     if model.uses_pitch:
@@ -147,30 +145,27 @@ def content_blocks(model, content, voice, pitch=None, context=NO_CONTEXT):
     iterator of Condition
     """
     conditioner = model.conditioner
-    whole = content.log_mel if content.codes is None else content.codes
-    is_wave, steps = conditioner.input == "wav", whole.shape[-1]
-    # A window begins where a frame does, and a value of the pitch.
-    stride = 1 if is_wave or content.codes is None else conditioner.stride
-    unit = conditioner.codes_per_frame if is_wave else 1
+    name = "features" if content.codes is None else "codes"
+    whole = getattr(content, name)
+    hop, per_code = conditioner.frame_hop, conditioner.samples_per_code
     reach = conditioner.receptive_field
     if model.uses_pitch:
         # Which is interpolated towards the values beside a frame's own, and then convolved.
-        unit = math.lcm(stride, conditioner.pitch.stride) // stride
-        reach += math.ceil((2 * conditioner.pitch.stride + 1) / stride)
+        reach += math.ceil((2 * conditioner.pitch.stride + 1) * hop / per_code)
 
     def frames(step):
-        return step // unit if is_wave else min(step * stride, content.frames)
+        return min(step * per_code // hop, content.frames)
 
     def condition_of(places):
         begin, end = int(places[0]), int(places[-1]) + 1
         first, last = frames(begin), frames(end)
-        own = {"log_mel" if content.codes is None else "codes": whole[..., begin:end]}
-        part = Content(None, None, last - first)._replace(**own)
+        part = Content(None, None, last - first)._replace(**{name: whole[..., begin:end]})
         return content_condition(
             model, part, voice, None if pitch is None else pitch[:, first:last]
         )
 
-    return condition_blocks(condition_of, [torch.arange(steps)], reach, unit, context)
+    places = [torch.arange(whole.shape[-1])]
+    return condition_blocks(condition_of, places, reach, conditioner.code_unit, context)
 
 
 def flat_pitch(pitch):

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from waveglow_vq.audio.pitch import track_f0
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.batching import batch_log_mels, fill_padding, relative_lengths
-from waveglow_vq.lobes.batches import crop_frames
 from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD, UNKNOWN
 from waveglow_vq.utils.windows import Buffer
@@ -85,7 +84,7 @@ def convert_utterances(
     Example
     -------
     >>> from waveglow_vq.audio.features import LogMel
-    >>> from waveglow_vq.lobes.conditioners.base import MelConditioner
+    >>> from waveglow_vq.lobes.conditioners.mel import MelConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
     >>> from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
     >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
@@ -142,17 +141,16 @@ class Content(NamedTuple):
     ---------
     codes : torch.Tensor
         int64 ``[B, T]``, -1 where padded; None for models without codes.
-    log_mel : torch.Tensor
-        ``[B, n_mels, frames]``, for models without codes; else None.
+    features : torch.Tensor
+        What the conditioner reads, for models without codes; else None.
     frames : int
-        Frames of the log-mel.
+        Frames of the features' hop.
     lengths : torch.Tensor
-        Relative lengths ``[B]`` in frames, for models of waveforms in codes; None where nothing
-        is padded.
+        Relative lengths ``[B]`` of what the conditioner reads; None where nothing is padded.
     """
 
     codes: torch.Tensor
-    log_mel: torch.Tensor
+    features: torch.Tensor
     frames: int
     lengths: torch.Tensor = None
 
@@ -160,19 +158,16 @@ class Content(NamedTuple):
 def utterance_content(model, features, wavs, counts):
     """Encodes utterances ``[B, N]``, ``counts`` samples of each ``[B]``; returns Content."""
     conditioner = model.conditioner
-    if conditioner.input == "wav":
-        # As in training, whole frames of the features' hop.
-        counts = _whole_hops(counts, features.hop_length)
-        wavs = torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1]))
-        lengths = relative_lengths(counts, wavs.shape[1])
-        codes = conditioner.encode(wavs, lengths)
-        return Content(codes, None, wavs.shape[1] // features.hop_length, lengths)
-    log_mels, frames = batch_log_mels(features, wavs, counts)
-    log_mels = log_mels.to(wavs.dtype)
-    lengths = relative_lengths(frames, log_mels.shape[-1])
+    log_mels, mel_counts = batch_log_mels(features, wavs, counts)
+    frames = conditioner.frame_count(int(counts.max()))
+    wavs, counts = _padded_to_hops(wavs, counts, features.hop_length)
+    mel_lens = relative_lengths(mel_counts, log_mels.shape[-1])
+    wav_lens = relative_lengths(counts, wavs.shape[1])
+    inputs = conditioner.inputs(log_mels.to(wavs.dtype), wavs, mel_lens, wav_lens)
     if model.quantizer is None:
-        return Content(None, log_mels, log_mels.shape[-1], lengths)
-    return Content(conditioner.encode(log_mels, lengths), None, log_mels.shape[-1], lengths)
+        return Content(None, inputs.features, frames, inputs.lengths)
+    codes = conditioner.encode(inputs.features, inputs.lengths)
+    return Content(codes, None, frames, inputs.lengths)
 
 
 def content_condition(model, content, voice, pitch=None):
@@ -185,7 +180,7 @@ def content_condition(model, content, voice, pitch=None):
         pitch = torch.nn.functional.pad(pitch, (0, 0, 0, max(0, missing))).to(vectors.dtype)
     call = content.lengths, vectors, pitch, f0_statistics
     if content.codes is None:
-        return model.condition(content.log_mel, *call)
+        return model.condition(content.features, *call)
     return model.decode(content.codes, content.frames, *call)
 
 
@@ -199,9 +194,7 @@ def _through_codes(model, features, wavs, counts, target, pitch, sigma, generato
 
 def _latent_swap(model, features, wavs, counts, target, source, pitch):
     """z = flows(waveform | source), waveform = inverse(z | target), over whole hops."""
-    hop = features.hop_length
-    counts = _whole_hops(counts, hop)
-    wavs = torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1]))
+    wavs, counts = _padded_to_hops(wavs, counts, features.hop_length)
     content = utterance_content(model, features, wavs, counts)
     wav_lens = relative_lengths(counts, wavs.shape[1])
     condition = content_condition(model, content, source, pitch)
@@ -209,18 +202,14 @@ def _latent_swap(model, features, wavs, counts, target, source, pitch):
         wavs, None, condition, wav_lens=wav_lens, mel_lens=content.lengths, speaker=source[0]
     )
     # The same frames as on the way there, see WaveGlowVQ.to_noise.
-    condition = content_condition(model, content, target, pitch)
-    local, log_mel = condition.local, condition.log_mel
-    if content.lengths is not None:
-        local = crop_frames(local, local.shape[-1], None, content.lengths)
-        if log_mel is not None:
-            log_mel = crop_frames(log_mel, log_mel.shape[-1], None, content.lengths)
+    condition = content_condition(model, content, target, pitch).cropped(lengths=content.lengths)
     samples = None if wav_lens is None else samples
-    return model.vocoder.inverse(z, local, log_mel, target[0], samples)
+    return model.vocoder.inverse(z, condition.local, condition.log_mel, target[0], samples)
 
 
-def _whole_hops(counts, hop):
-    return (counts + hop - 1) // hop * hop
+def _padded_to_hops(wavs, counts, hop):
+    counts = (counts + hop - 1) // hop * hop
+    return torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1])), counts
 
 
 def utterance_pitch(model, features, wavs, counts):

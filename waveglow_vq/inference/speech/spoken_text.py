@@ -167,10 +167,7 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
         less one.
     """
     model = codec.mods.model
-    samples = len(codes) * model.conditioner.samples_per_code
-    if model.conditioner.input == "mel":
-        # At a whole multiple, one more code would begin.
-        samples -= 1
+    samples = model.conditioner.sample_count(len(codes))
     # Several codes of a waveform may share a frame of the features, which has to be whole.
     missing = code_count(codec, samples) - len(codes)
     codes = torch.cat([codes, codes[-1:].expand(missing)])

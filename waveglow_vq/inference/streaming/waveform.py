@@ -167,7 +167,7 @@ def stream_waveform(
     Example
     -------
     >>> from waveglow_vq.audio.features import LogMel
-    >>> from waveglow_vq.lobes.conditioners.base import MelConditioner
+    >>> from waveglow_vq.lobes.conditioners.mel import MelConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
     >>> from waveglow_vq.lobes.flows.waveglow import WaveGlow
     >>> features = LogMel()

@@ -8,27 +8,25 @@ import math
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.base import (
-    Condition,
+    Conditioner,
     ResidualStack,
     code_mask,
     frame_mask,
     masked,
     normalize_log_mel,
     predicted_log_mel,
-    relative_code_lengths,
     to_vectors,
 )
 from waveglow_vq.lobes.conditioners.disentanglement import instance_norm, random_warp, time_jitter
 from waveglow_vq.lobes.conditioners.pitch_condition import PitchCondition
 from waveglow_vq.lobes.flows.transforms import zero_linear
-from waveglow_vq.utils.lengths import shares
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 
-class MelVQConditioner(nn.Module):
+class MelVQConditioner(Conditioner):
     """Quantized codes of the log-mel as the condition, at any code rate.
 
     ``log-mel -> encoder -> stride -> quantizer -> codes -> decoder -> local condition``, and a
@@ -88,8 +86,6 @@ class MelVQConditioner(nn.Module):
     (torch.Size([2, 4]), torch.Size([2, 80, 10]), torch.Size([2, 24, 10]))
     """
 
-    input = "mel"
-
     def __init__(
         self,
         features,
@@ -109,12 +105,8 @@ class MelVQConditioner(nn.Module):
         pitch_stride=4,
         pitch_levels=31,
     ):
-        super().__init__()
+        super().__init__(features, channels, stride=stride)
         _check_options(stride, jitter, warp, quantize_after)
-        self.hop = features.hop_length
-        self.stride = stride
-        self.channels = channels
-        self.samples_per_code = stride * features.hop_length
         self.normalize_vectors = normalize_vectors
         self.use_instance_norm = use_instance_norm
         self.jitter = jitter
@@ -129,7 +121,7 @@ class MelVQConditioner(nn.Module):
         self.from_code = nn.Conv1d(quantizer.codebook_dim, channels, 1)
         self.coarse = ResidualStack(channels, decoder_layers, kernel_size, speaker_channels)
         self.up = nn.ConvTranspose1d(channels, channels, stride, stride)
-        self.pitch = self.harmonics = None
+        self.harmonics = None
         if use_pitch:
             self.pitch = PitchCondition(features, channels, pitch_stride, pitch_levels)
             self.harmonics = zero_linear(channels, features.n_mels, nn.Conv1d, 1)
@@ -141,16 +133,6 @@ class MelVQConditioner(nn.Module):
             self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         # Training forwards since the last optimizer step.
         self._forwards = 0
-
-    @property
-    def uses_pitch(self):
-        """Whether pitch has to be given beside the codes."""
-        return self.pitch is not None
-
-    @property
-    def pitch_bits_per_second(self):
-        """Bits per second of the pitch beside the codes, if every value costs the same."""
-        return self.pitch.bits_per_second if self.uses_pitch else 0.0
 
     @property
     def encoder_receptive_field(self):
@@ -167,11 +149,6 @@ class MelVQConditioner(nn.Module):
         codes apart, which is interpolated between frames of its own."""
         frames = self.fine.receptive_field
         return self.coarse.receptive_field + math.ceil(frames / self.stride)
-
-    @property
-    def quantizes(self):
-        """Whether the decoder is given codes in training yet."""
-        return self.quantize_after == 0 or int(self.steps) >= self.quantize_after
 
     def after_optimizer_step(self, taken=True):
         """As :meth:`~waveglow_vq.lobes.model.WaveGlowVQ.after_optimizer_step`."""
@@ -209,7 +186,7 @@ class MelVQConditioner(nn.Module):
         self, quantized, frames, lengths=None, speaker=None, pitch=None, f0_statistics=None
     ):
         """Codes' vectors ``[batch, codes, codebook_dim]`` to the local condition and the predicted
-        log-mel, each ``[batch, channels, frames]``; the rest as in :meth:`forward`."""
+        log-mel, each ``[batch, channels, frames]``; the rest as for ``forward``."""
         x = self.from_code(quantized.transpose(1, 2))
         x = self.coarse(x, code_mask(lengths, frames, self.stride), speaker)
         x = self.up(F.gelu(x))[..., :frames]
@@ -231,79 +208,14 @@ class MelVQConditioner(nn.Module):
             log_mel = log_mel + self.harmonics(x) * harmonics
         return log_mel
 
-    def forward(self, features, lengths=None, speaker=None, pitch=None, f0_statistics=None):
-        """Log-mels to codes to the condition.
-
-        Arguments
-        ---------
-        features : torch.Tensor
-            Log-mel ``[batch, n_mels, frames]``.
-        lengths : torch.Tensor
-            Relative lengths in (0, 1], ``[batch]``, or None where nothing is padded.
-        speaker : torch.Tensor
-            Global condition of who is to speak, ``[batch, speaker_channels]``, or None.
-        pitch : torch.Tensor
-            Normalized log-F0 and voicing ``[batch, frames, 2]``, or None; see
-            :func:`~waveglow_vq.lobes.conditioners.pitch_condition.normalize_pitch`.
-        f0_statistics : torch.Tensor
-            Mean and standard deviation of the log-F0 of who is to speak, ``[batch, 2]``, or None.
-
-        Returns
-        -------
-        Condition
-        """
-        frames = features.shape[-1]
-        vectors = self.encoder(features, lengths)
-        code_lengths = relative_code_lengths(lengths, frames, self.stride)
-        quantized = self.quantizer(vectors, code_lengths)
-        codes = quantized.quantized
-        if self.training and self.quantize_after:
+    def training_codes(self, codes, vectors, lengths=None):
+        """The vectors as they are in the first steps, codes with jitter then."""
+        if self.quantize_after:
             # Before, the codes' own losses bring them to the vectors. Without a look at the device.
             codes = torch.where(self.steps >= self.quantize_after, codes, vectors)
             self.steps += 1
             self._forwards += 1
-        if self.training and self.jitter:
-            codes = time_jitter(codes, self.jitter, code_lengths)
-        local, log_mel = self.decoder(codes, frames, lengths, speaker, pitch, f0_statistics)
-        return Condition(local, self.hop, quantized, log_mel, vectors)
-
-    def encode(self, features, lengths=None):
-        """Log-mel to code indices ``[batch, codes]``; -1 where padded."""
-        frames = features.shape[-1]
-        code_lengths = relative_code_lengths(lengths, frames, self.stride)
-        return self.quantizer.encode(self.encoder(features, lengths), code_lengths)
-
-    def decode(
-        self,
-        indices,
-        frames=None,
-        lengths=None,
-        speaker=None,
-        pitch=None,
-        f0_statistics=None,
-    ):
-        """Code indices ``[batch, codes]``, -1 where padded, to a Condition.
-
-        Arguments
-        ---------
-        indices : torch.Tensor
-            Codes.
-        frames : int
-            Log-mel frames to decode; ``codes * stride`` where None.
-        lengths : torch.Tensor
-            Relative lengths in frames, ``[batch]``, as they were given to :meth:`encode`. Where
-            None, all frames of the codes that are not padding count.
-        speaker, pitch, f0_statistics : torch.Tensor
-            As in :meth:`forward`.
-        """
-        frames = frames or indices.shape[1] * self.stride
-        if lengths is None and bool((indices < 0).any()):
-            lengths = shares((indices >= 0).sum(1) * self.stride, frames)
-            lengths = lengths.clamp(max=1.0)
-        local, log_mel = self.decoder(
-            self.quantizer.decode(indices), frames, lengths, speaker, pitch, f0_statistics
-        )
-        return Condition(local, self.hop, None, log_mel)
+        return time_jitter(codes, self.jitter, lengths) if self.jitter else codes
 
 
 def _check_options(stride, jitter, warp, quantize_after):

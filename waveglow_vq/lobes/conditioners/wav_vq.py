@@ -8,20 +8,19 @@ import math
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.base import (
-    Condition,
     ResidualStack,
+    WaveConditioner,
     frame_mask,
     masked,
     predicted_log_mel,
     to_vectors,
 )
-from waveglow_vq.utils.lengths import shares
 
 from torch import nn
 from torch.nn import functional as F
 
 
-class WaveVQConditioner(nn.Module):
+class WaveVQConditioner(WaveConditioner):
     """Quantized codes of the raw waveform as the condition: the published setting, in which two
     strides of 8 give a code every 64 samples. Kept for comparison: such codes carry phase, pitch
     and speaker.
@@ -57,8 +56,6 @@ class WaveVQConditioner(nn.Module):
     (torch.Size([2, 32]), torch.Size([2, 24, 32]), 64)
     """
 
-    input = "wav"
-
     def __init__(
         self,
         features,
@@ -70,15 +67,13 @@ class WaveVQConditioner(nn.Module):
         normalize_vectors=False,
         speaker_channels=0,
     ):
-        super().__init__()
-        self.hop = self.samples_per_code = math.prod(strides)
+        hop = math.prod(strides)
+        super().__init__(features, channels, hop, stride=hop)
         if features.hop_length % self.hop:
             raise UserError(
                 f"strides: their product {self.hop} does not divide the hop "
                 f"of {features.hop_length} samples"
             )
-        self.channels = channels
-        self.codes_per_frame = features.hop_length // self.hop
         self.strides = tuple(strides)
         widths = [1] + [channels] * len(strides)
         # Two strides long, so that neighbouring outputs overlap.
@@ -92,9 +87,10 @@ class WaveVQConditioner(nn.Module):
         self.quantizer = quantizer
         self.from_code = nn.Conv1d(quantizer.codebook_dim, channels, 1)
         self.stack = ResidualStack(channels, layers, speaker_channels=speaker_channels)
+        self.gives_log_mel = bool(mel_head)
         self.mel_head = None
         if mel_head:
-            per_frame = self.codes_per_frame
+            per_frame = features.hop_length // hop
             self.mel_head = nn.Conv1d(channels, features.n_mels, per_frame, per_frame)
 
     @property
@@ -122,9 +118,9 @@ class WaveVQConditioner(nn.Module):
             x = masked(stack(x, mask), mask)
         return to_vectors(self.to_code(F.gelu(x)), self.normalize_vectors)
 
-    def decoder(self, quantized, lengths=None, speaker=None):
+    def decoder(self, quantized, steps=None, lengths=None, speaker=None):
         """Codes' vectors to the local condition and the predicted log-mel or None; the speaker
-        as in :meth:`forward`."""
+        as for ``forward``. Their number says how many steps there are."""
         mask = frame_mask(lengths, quantized.shape[1])
         x = F.gelu(
             masked(self.stack(self.from_code(quantized.transpose(1, 2)), mask, speaker), mask)
@@ -133,24 +129,3 @@ class WaveVQConditioner(nn.Module):
         if self.mel_head is not None:
             log_mel = predicted_log_mel(self.mel_head, x)
         return x, log_mel
-
-    def forward(self, features, lengths=None, speaker=None):
-        """Waveforms ``[batch, samples]`` to a Condition; lengths are relative, the speaker is
-        ``[batch, speaker_channels]``."""
-        vectors = self.encoder(features, lengths)
-        quantized = self.quantizer(vectors, lengths)
-        local, log_mel = self.decoder(quantized.quantized, lengths, speaker)
-        return Condition(local, self.hop, quantized, log_mel, vectors)
-
-    def encode(self, features, lengths=None):
-        """Waveforms to code indices ``[batch, codes]``; -1 where padded."""
-        return self.quantizer.encode(self.encoder(features, lengths), lengths)
-
-    def decode(self, indices, frames=None, lengths=None, speaker=None):
-        """Code indices ``[batch, codes]`` to a Condition; see
-        :meth:`~waveglow_vq.lobes.conditioners.mel_vq.MelVQConditioner.decode`. The codes say how
-        many frames there are."""
-        if lengths is None and bool((indices < 0).any()):
-            lengths = shares((indices >= 0).sum(1), indices.shape[1])
-        local, log_mel = self.decoder(self.quantizer.decode(indices), lengths, speaker)
-        return Condition(local, self.hop, None, log_mel)
