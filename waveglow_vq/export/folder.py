@@ -10,7 +10,7 @@ import shutil
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.export.hparams import export_hparams, text_to_speech_hparams
-from waveglow_vq.inference.codes.coding import checksum_of, load_codec
+from waveglow_vq.inference.codes.coding import load_codec
 from waveglow_vq.inference.exported_model import find_interface
 from waveglow_vq.inference.loading import (
     CODEC_FOLDER,
@@ -19,11 +19,10 @@ from waveglow_vq.inference.loading import (
     LABELS_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
-    file_checksum,
     read_export_header,
 )
 from waveglow_vq.signals import held_signals
-from waveglow_vq.utils.files import user_path
+from waveglow_vq.utils.files import file_checksum, user_path
 
 import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
@@ -120,13 +119,12 @@ def export_text_to_speech(
     """
     codec_folder, tokenizer_path = user_path(codec_folder), user_path(tokenizer_path)
     codec = load_codec(codec_folder, {"device": "cpu"})
-    checksum = checksum_of(codec)
-    if codec_checksum not in (None, checksum):
+    if codec_checksum not in (None, codec.checksum):
         raise UserError(
-            f"{codec_folder} is a codec with checksum {checksum[:12]}..., and the model was "
+            f"{codec_folder} is a codec with checksum {codec.checksum[:12]}..., and the model was "
             f"trained on codes of the one with {codec_checksum[:12]}...; export it with that one."
         )
-    checksums = file_checksum(tokenizer_path), checksum
+    checksums = file_checksum(tokenizer_path), codec.checksum
     with_labels = labels is not None
     text = text_to_speech_hparams(hparams_text, codec.sample_rate, *checksums, with_labels)
 

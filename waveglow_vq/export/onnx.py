@@ -20,7 +20,6 @@ from typing import NamedTuple
 import waveglow_vq
 from waveglow_vq.errors import UserError
 from waveglow_vq.export.onnx_graph import VocoderGraph, export_program, model_of
-from waveglow_vq.inference.codes.code_file import model_checksum
 from waveglow_vq.utils.files import user_path
 
 import torch
@@ -192,7 +191,7 @@ def _describe(graph, vocoder):
         sampling_sigma=str(vocoder.sampling_sigma),
         speakers=json.dumps(vocoder.speakers),
         features=json.dumps(described),
-        model_checksum=model_checksum(vocoder.mods.model),
+        model_checksum=vocoder.checksum,
         waveglow_vq_version=waveglow_vq.__version__,
     )
 

@@ -13,6 +13,7 @@ from waveglow_vq.inference.given import as_number, as_path
 from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, read_export_header
 from waveglow_vq.inference.running import checked_run_opts, default_dtype
 from waveglow_vq.utils.devices import warn_of_slow_half
+from waveglow_vq.utils.files import model_checksum
 
 import torch
 from speechbrain.inference.interfaces import Pretrained
@@ -95,6 +96,17 @@ class ExportedInterface(Pretrained):
     def sampling_sigma(self):
         """Standard deviation of the noise, unless a call says otherwise."""
         return float(getattr(self.hparams, "sampling_sigma", 1.0))
+
+    @property
+    def checksum(self):
+        """:func:`~waveglow_vq.utils.files.model_checksum` of the model, computed anew when a weight
+        was moved or changed in place."""
+        model = self.mods.model
+        state = [(name, x.data_ptr(), x._version) for name, x in model.state_dict().items()]
+        known = getattr(self, "_known_checksum", None)
+        if known is None or known[0] != state:
+            known = self._known_checksum = (state, model_checksum(model))
+        return known[1]
 
     @property
     def speakers(self):

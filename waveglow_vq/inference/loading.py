@@ -9,7 +9,6 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import hashlib
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
@@ -142,41 +141,6 @@ def load_weights(model, path):
             f"{'; '.join(problems)}."
         )
     model.load_state_dict(weights)
-
-
-def file_checksum(path):
-    """SHA-256 of a file, 64 hexadecimal digits; a UserError if it cannot be read."""
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def check_checksum(part, path, found, header):
-    """Compares the checksum of a part of an export, such as its ``codec``, with that of the YAML.
-
-    Arguments
-    ---------
-    part : str
-        Its name; the YAML has ``<part>_checksum``.
-    path : str or Path
-        Where it is.
-    found : str
-        Its checksum.
-    header : dict
-        From :func:`read_export_header`.
-
-    Raises
-    ------
-    UserError
-        If it is another one.
-    """
-    expected = header.get(f"{part}_checksum", "")
-    if found != expected:
-        raise UserError(
-            f"{path} is another {part} than the one that the model was trained with: its checksum "
-            f"is {found[:12]}..., and {expected[:12]}... is wanted; export or copy it again."
-        )
 
 
 def _count_and_name(names, problem):

@@ -7,6 +7,7 @@ Authors
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -193,3 +194,54 @@ def write_json(path, content):
     with written_whole(path) as part:
         # What stands for bytes of a name that are no UTF-8 is escaped as JSON escapes it.
         part.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+# ---- checksums
+
+
+def file_checksum(path):
+    """SHA-256 of a file, 64 hexadecimal digits; a UserError if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+        return digest.hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def model_checksum(model):
+    """SHA-256 of a model's weights: over the name, type, shape and bytes of every entry of its
+    state dict, in the order of the names.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+        The model; on any device.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Example
+    -------
+    >>> import torch
+    >>> a, b = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    >>> model_checksum(a) == model_checksum(b)
+    False
+    >>> _ = b.load_state_dict(a.state_dict())
+    >>> model_checksum(a) == model_checksum(b)
+    True
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        kind = str(value.dtype).removeprefix("torch.")
+        digest.update(f"{name}\n{kind}\n{list(value.shape)}\n".encode())
+        # As bytes, since numpy has no bfloat16; reshaped, since a scalar has no bytes of its own.
+        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(flat.numpy())
+    return digest.hexdigest()

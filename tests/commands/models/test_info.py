@@ -1,7 +1,7 @@
 import json
 
 from waveglow_vq.inference import SpeechCodec, load_export
-from waveglow_vq.inference.codes.code_file import model_checksum
+from waveglow_vq.utils.files import model_checksum
 
 import pytest
 import torch

@@ -9,12 +9,12 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.inference.codes.code_file import (
     CodeFile,
     bits_per_value,
-    model_checksum,
     pack_values,
     read_code_file,
     unpack_values,
     write_code_file,
 )
+from waveglow_vq.utils.files import model_checksum
 
 import pytest
 import torch

@@ -7,9 +7,8 @@ from waveglow_vq.audio.io import read_wav, write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import SpeechCodec, VoiceConverter
 from waveglow_vq.inference.codes import encoding
-from waveglow_vq.inference.codes.code_file import model_checksum, read_code_file, write_code_file
+from waveglow_vq.inference.codes.code_file import read_code_file, write_code_file
 from waveglow_vq.inference.codes.coding import (
-    checksum_of,
     code_count,
     load_codec,
     model_name,
@@ -17,6 +16,7 @@ from waveglow_vq.inference.codes.coding import (
     pitch_of_codes,
 )
 from waveglow_vq.inference.streaming import waveform
+from waveglow_vq.utils.files import model_checksum
 
 import pytest
 import soundfile
@@ -224,18 +224,18 @@ def test_codes_of_another_model(converters, codec, voiced, tmp_path, converter_f
         ) as e:
             converter.decode_stream(code_file)
         assert code_file.checksum[:12] in str(e.value)
-        assert checksum_of(converter)[:12] in str(e.value)
+        assert converter.checksum[:12] in str(e.value)
 
 
 def test_the_checksum_follows_the_weights(tmp_path):
     folder, _ = export_tiny(tmp_path, "mel_vq")
     codec = SpeechCodec.from_hparams(folder, run_opts=CPU)
-    first = checksum_of(codec)
-    assert checksum_of(codec) == first == model_checksum(codec.mods.model)
+    first = codec.checksum
+    assert codec.checksum == first == model_checksum(codec.mods.model)
     weights = {k: v.clone() for k, v in codec.mods.model.state_dict().items()}
     weights["conditioner.to_code.bias"][0] += 1
     codec.mods.model.load_state_dict(weights)
-    assert checksum_of(codec) == model_checksum(codec.mods.model) != first
+    assert codec.checksum == model_checksum(codec.mods.model) != first
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,6 @@ def describe_model(folder):
     UserError
         If it is no export, or a damaged one.
     """
-    from waveglow_vq.inference.codes.code_file import model_checksum
     from waveglow_vq.inference.exported_model import load_export
 
     model = load_export(folder, run_opts={"device": "cpu"})
@@ -117,14 +116,13 @@ def describe_model(folder):
         "receptive_field_samples": flows.receptive_field,
         "overlap_frames": overlap,
         "lookahead_ms": 1000 * lookahead / model.sample_rate,
-        "checksum": model_checksum(network),
+        "checksum": model.checksum,
     }
 
 
 def _describe_speech(folder, model):
     """What an export of text to speech is: the text model, and its codec by what it is called in
     other exports."""
-    from waveglow_vq.inference.codes.code_file import model_checksum
     from waveglow_vq.inference.loading import CODEC_FOLDER
 
     network, tokenizer = model.mods.model, model.tokenizer
@@ -143,7 +141,7 @@ def _describe_speech(folder, model):
         **{name: codec[name] for name in of_codec},
         "speakers": model.speakers,
         "sampling_sigma": model.sampling_sigma,
-        "checksum": model_checksum(network),
+        "checksum": model.checksum,
         "codec_checksum": codec["checksum"],
     }
 

@@ -6,7 +6,6 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import hashlib
 import math
 import struct
 import zlib
@@ -51,7 +50,8 @@ class CodeFile(NamedTuple):
     model : str
         Name of the model, for people; the checksum is what is compared.
     checksum : str
-        Of the model's weights, 64 hexadecimal digits: :func:`model_checksum`.
+        Of the model's weights, 64 hexadecimal digits, by
+        :func:`~waveglow_vq.utils.files.model_checksum`.
     pitch : torch.Tensor
         int64 ``[P]``: 0 where unvoiced, else 1 to ``pitch_levels``; None for models without pitch
         beside the codes.
@@ -230,39 +230,6 @@ def read_code_file(path):
     if problem:
         raise UserError(f"{path} is not a valid file of codes: {problem}; encode it again.")
     return code_file
-
-
-def model_checksum(model):
-    """SHA-256 of a model's weights: over the name, type, shape and bytes of every entry of its
-    state dict, in the order of the names.
-
-    Arguments
-    ---------
-    model : torch.nn.Module
-        The model; on any device.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Example
-    -------
-    >>> a, b = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
-    >>> model_checksum(a) == model_checksum(b)
-    False
-    >>> _ = b.load_state_dict(a.state_dict())
-    >>> model_checksum(a) == model_checksum(b)
-    True
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        kind = str(value.dtype).removeprefix("torch.")
-        digest.update(f"{name}\n{kind}\n{list(value.shape)}\n".encode())
-        # As bytes, since numpy has no bfloat16; reshaped, since a scalar has no bytes of its own.
-        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(flat.numpy())
-    return digest.hexdigest()
 
 
 def _problem(code_file):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.codes.analysis import analyze, own_vector
-from waveglow_vq.inference.codes.code_file import CodeFile, model_checksum
+from waveglow_vq.inference.codes.code_file import CodeFile
 from waveglow_vq.inference.exported_model import load_export
 from waveglow_vq.inference.loading import CODEC_FOLDER, HPARAMS_FILE, read_export_header
 from waveglow_vq.lobes.conditioners.pitch_condition import pitch_values
@@ -80,7 +80,7 @@ def new_code_file(interface, codes, samples, **more):
         model.quantizer.codebook_size,
         model.conditioner.samples_per_code,
         model_name(interface),
-        checksum_of(interface),
+        interface.checksum,
         pitch_levels=levels,
         samples_per_pitch=samples_per_pitch,
         **more,
@@ -118,12 +118,11 @@ def recording_code_file(interface, read):
 
 def check_code_file(interface, code_file):
     """Raises a UserError unless the codes are of this very model."""
-    expected = checksum_of(interface)
-    if code_file.checksum != expected:
+    if code_file.checksum != interface.checksum:
         raise UserError(
             f"the codes are of the model {code_file.model!r} with checksum "
             f"{code_file.checksum[:12]}..., not of {model_name(interface)!r} with "
-            f"{expected[:12]}...; decode them with the model that encoded them."
+            f"{interface.checksum[:12]}...; decode them with the model that encoded them."
         )
     model, (levels, samples_per_pitch) = interface.mods.model, pitch_format(interface)
     speakers = model.speakers
@@ -236,17 +235,6 @@ def _nearest(values, count, samples_per_result, samples_per_value):
     middles = 2 * torch.arange(count, device=values.device) + 1
     index = middles * samples_per_result // (2 * samples_per_value)
     return values[..., index.clamp_max(values.shape[-1] - 1)]
-
-
-def checksum_of(interface):
-    """:func:`~waveglow_vq.inference.codes.code_file.model_checksum` of the interface's model,
-    computed anew when a weight was moved or changed in place."""
-    model = interface.mods.model
-    state = [(name, x.data_ptr(), x._version) for name, x in model.state_dict().items()]
-    known = getattr(interface, "_known_checksum", None)
-    if known is None or known[0] != state:
-        known = interface._known_checksum = (state, model_checksum(model))
-    return known[1]
 
 
 def model_name(interface):

@@ -6,16 +6,12 @@ Authors
 """
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.codes.coding import checksum_of, load_codec, pitch_format
+from waveglow_vq.inference.codes.coding import load_codec, pitch_format
 from waveglow_vq.inference.conversion.voices import speaker_numbers
-from waveglow_vq.inference.loading import (
-    CODEC_FOLDER,
-    TOKENIZER_FILE,
-    check_checksum,
-    file_checksum,
-)
+from waveglow_vq.inference.loading import CODEC_FOLDER, TOKENIZER_FILE
 from waveglow_vq.lobes.text_to_codes.search import SearchOptions
 from waveglow_vq.text.tokenizer import TextTokenizer
+from waveglow_vq.utils.files import file_checksum
 
 
 def read_speech_parts(folder, header, run_opts=None):
@@ -44,13 +40,23 @@ def read_speech_parts(folder, header, run_opts=None):
     if not path.is_file():
         raise UserError(f"{folder} has no {TOKENIZER_FILE}: the tokenizer is missing.")
     tokenizer = TextTokenizer(path)
-    check_checksum("tokenizer", path, file_checksum(path), header)
+    _check_checksum("tokenizer", path, file_checksum(path), header)
     path = folder / CODEC_FOLDER
     if not path.is_dir():
         raise UserError(f"{folder} has no folder {CODEC_FOLDER}: the codec is missing.")
     codec = load_codec(path, run_opts)
-    check_checksum("codec", path, checksum_of(codec), header)
+    _check_checksum("codec", path, codec.checksum, header)
     return {"tokenizer": tokenizer, "codec": codec}
+
+
+def _check_checksum(part, path, found, header):
+    """Compares the checksum of a part of an export with ``<part>_checksum`` of its YAML."""
+    expected = header.get(f"{part}_checksum", "")
+    if found != expected:
+        raise UserError(
+            f"{path} is another {part} than the one that the model was trained with: its checksum "
+            f"is {found[:12]}..., not {expected[:12]}...; export or copy it again."
+        )
 
 
 def check_speech_parts(model, tokenizer, codec, labels):

@@ -21,7 +21,6 @@ from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.codes.code_file import SUFFIX, read_code_file
 from waveglow_vq.inference.codes.coding import (
-    checksum_of,
     load_codec,
     model_name,
     pitch_at_codes,
@@ -54,7 +53,7 @@ class CodeCorpus(NamedTuple):
     codec : str
         Name of the model, for people.
     checksum : str
-        Of its weights: :func:`~waveglow_vq.inference.codes.code_file.model_checksum`.
+        Of its weights: :func:`~waveglow_vq.utils.files.model_checksum`.
     sample_rate : int
         Of the model, in Hz.
     codebook_size : int
@@ -304,7 +303,7 @@ def _describe(codec):
     pitch_levels, samples_per_pitch = pitch_format(codec)
     return CodeCorpus(
         codec=model_name(codec),
-        checksum=checksum_of(codec),
+        checksum=codec.checksum,
         sample_rate=codec.sample_rate,
         codebook_size=model.quantizer.codebook_size,
         samples_per_code=model.conditioner.samples_per_code,

@@ -13,13 +13,12 @@ from waveglow_vq.evaluation.plots import attention_picture
 from waveglow_vq.evaluation.text_to_speech.attention import alignment_figures, tolerance_for
 from waveglow_vq.export.folder import export_text_to_speech
 from waveglow_vq.inference.codes.coding import load_codec
-from waveglow_vq.inference.loading import file_checksum
 from waveglow_vq.inference.speech.spoken_text import spoken_code_file, write_sentences
 from waveglow_vq.text.tokenizer import TextTokenizer
 from waveglow_vq.training.epoch_report import EpochMeans
 from waveglow_vq.training.model_brain import ModelBrain
 from waveglow_vq.training.text_to_codes.datasets import text_loader
-from waveglow_vq.utils.files import write_json
+from waveglow_vq.utils.files import file_checksum, write_json
 from waveglow_vq.utils.lengths import whole_lengths
 
 import speechbrain as sb
