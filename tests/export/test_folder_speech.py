@@ -8,13 +8,7 @@ from waveglow_vq.inference.codes.coding import load_codec
 import pytest
 import torch
 
-from tests.inference.conftest import (  # noqa: F401
-    CPU,
-    LABELS,
-    codec_folder,
-    converter_folders,
-    vocoder_folder,
-)
+from tests.inference.conftest import CPU, LABELS
 from tests.inference.exports import flattened_recipe, text_run, trained_model
 
 
@@ -32,7 +26,7 @@ def contents(folder):
     }
 
 
-def test_one_folder_holds_all(run, codec_folder, tmp_path):  # noqa: F811
+def test_one_folder_holds_all(run, codec_folder, tmp_path):
     (tmp_path / "codec").mkdir()
     moved = shutil.copytree(codec_folder, tmp_path / "moved")
     (moved / "NOTES.md").write_text("not part of it")
@@ -49,7 +43,7 @@ def test_one_folder_holds_all(run, codec_folder, tmp_path):  # noqa: F811
     assert tts.hparams.closing_mark == "."
 
 
-def test_nothing_of_the_training_is_kept(run, codec_folder, tmp_path):  # noqa: F811
+def test_nothing_of_the_training_is_kept(run, codec_folder, tmp_path):
     folder = export_text_to_speech(*run, codec_folder, tmp_path / "export")
     text = (folder / "hyperparams.yaml").read_text()
     for word in (str(tmp_path), "_folder:", "seed", "learning_rate", "Adam", "features"):
@@ -59,14 +53,14 @@ def test_nothing_of_the_training_is_kept(run, codec_folder, tmp_path):  # noqa: 
         assert word in text, word
 
 
-def test_labels_are_kept(converter_folders, tmp_path):  # noqa: F811
+def test_labels_are_kept(converter_folders, tmp_path):
     run = text_run(tmp_path / "run", labels=LABELS)
     folder = export_text_to_speech(*run, converter_folders("codes"), tmp_path / "export", LABELS)
     assert "codec/speakers.ckpt" in contents(folder)
     assert load_export(folder, run_opts=CPU).speakers == LABELS
 
 
-def test_an_earlier_export_gives_way(run, codec_folder, vocoder_folder, tmp_path):  # noqa: F811
+def test_an_earlier_export_gives_way(run, codec_folder, vocoder_folder, tmp_path):
     folder = export_text_to_speech(*run, codec_folder, tmp_path / "export")
     (folder / "NOTES.md").write_text("the good one")
     before = contents(folder)
@@ -79,7 +73,7 @@ def test_an_earlier_export_gives_way(run, codec_folder, vocoder_folder, tmp_path
     assert set(contents(folder)) == {"NOTES.md", "hyperparams.yaml", "model.ckpt"}
 
 
-def test_what_cannot_be_exported(run, codec_folder, vocoder_folder, tmp_path):  # noqa: F811
+def test_what_cannot_be_exported(run, codec_folder, vocoder_folder, tmp_path):
     text, model, tokenizer = run
     out = tmp_path / "out" / "export"
     damaged = tmp_path / "damaged.model"
@@ -102,7 +96,7 @@ def test_what_cannot_be_exported(run, codec_folder, vocoder_folder, tmp_path):  
     assert not contents(tmp_path / "out") if (tmp_path / "out").exists() else True
 
 
-def test_training_goes_on_as_if_nothing_had_happened(run, codec_folder, tmp_path):  # noqa: F811
+def test_training_goes_on_as_if_nothing_had_happened(run, codec_folder, tmp_path):
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)

@@ -10,8 +10,8 @@ import shutil
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.export.hparams import export_hparams, text_to_speech_hparams
+from waveglow_vq.inference.base import find_interface
 from waveglow_vq.inference.codes.coding import load_codec
-from waveglow_vq.inference.exported_model import find_interface
 from waveglow_vq.inference.loading import (
     CODEC_FOLDER,
     EXPORT_ENTRIES,

@@ -20,9 +20,22 @@ from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.autocast import AMPConfig, TorchAutocast
 from speechbrain.utils.fetching import FetchSource
 
+# The classes that exports may name, by their names.
+_INTERFACES = {}
+
+
+def find_interface(name):
+    """The subclass of :class:`ExportedInterface` with this name."""
+    if name not in _INTERFACES:
+        raise UserError(
+            f"interface: {name!r} is not an interface of this version of waveglow-vq; install a "
+            "newer one to load the export."
+        )
+    return _INTERFACES[name]
+
 
 class ExportedInterface(Pretrained):
-    """What training exported, in use. The subclasses say what it does.
+    """What training exported, in use. The subclasses say what it does; exports name them.
 
     ``hparams`` may name the ``interface`` that the export is for, ``sampling_sigma`` and
     ``speakers``.
@@ -31,6 +44,10 @@ class ExportedInterface(Pretrained):
     MODULES_NEEDED = ["model"]
     # What is computed again where it is needed: copies do not take it with them.
     CACHES = ("_known_checksum",)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        _INTERFACES.setdefault(cls.__name__, cls)
 
     def __init__(self, modules=None, hparams=None, run_opts=None, **kwargs):
         super().__init__(modules, hparams, checked_run_opts(run_opts), **kwargs)

@@ -9,7 +9,7 @@ import functools
 from waveglow_vq.audio.blocks import read_blocks
 from waveglow_vq.audio.io import audio_info_for_model, read_for_model
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.base import ExportedInterface
+from waveglow_vq.inference.base import ExportedInterface, find_interface
 from waveglow_vq.inference.batching import (
     batch_log_mels,
     fill_padding,
@@ -302,16 +302,3 @@ def load_export(source, **kwargs):
     """
     interface = read_export_header(as_path("source", source))["interface"]
     return find_interface(interface).from_hparams(source, **kwargs)
-
-
-def find_interface(name):
-    """The class of ``waveglow_vq.inference`` with this name."""
-    from waveglow_vq import inference  # it imports this module
-
-    found = getattr(inference, name, None)
-    if not (isinstance(found, type) and issubclass(found, ExportedInterface)):
-        raise UserError(
-            f"interface: {name!r} is not an interface of this version of waveglow-vq; install a "
-            "newer one to load the export."
-        )
-    return found
