@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.audio.io import read_wav
+from waveglow_vq.audio.pitch import track_log_f0
 from waveglow_vq.audio.sound_files import SoundBytes
 from waveglow_vq.data.manifests import load_manifest, read_pitch
 from waveglow_vq.data.shards.format import sound_source
-from waveglow_vq.inference.conversion.whole_utterances import track_log_f0
 
 MANIFESTS = ("train", "valid", "test", "unseen")
 

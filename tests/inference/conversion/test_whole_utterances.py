@@ -1,11 +1,10 @@
 import copy
 
-from waveglow_vq.audio.pitch import track_f0
+from waveglow_vq.audio.pitch import track_f0, track_log_f0
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.conversion.whole_utterances import (
     convert_utterances,
     own_f0_statistics,
-    track_log_f0,
     utterance_pitch,
 )
 from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch

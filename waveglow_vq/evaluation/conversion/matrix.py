@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.audio.io import write_wav
+from waveglow_vq.audio.pitch import track_log_f0
 from waveglow_vq.evaluation.judges import centroid, cosine
 from waveglow_vq.evaluation.metrics import mel_cepstral_distortion
 from waveglow_vq.evaluation.utterances import by_speaker, choose, log_f0_of, read_source
-from waveglow_vq.inference.conversion.whole_utterances import (
-    convert_utterances,
-    track_log_f0,
-    utterance_pitch,
-)
+from waveglow_vq.inference.conversion.whole_utterances import convert_utterances, utterance_pitch
 
 import torch
 from tqdm import tqdm

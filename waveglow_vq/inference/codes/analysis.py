@@ -10,10 +10,10 @@ Authors
 from typing import NamedTuple
 
 from waveglow_vq.audio.blocks import log_mel_blocks
+from waveglow_vq.audio.pitch import PitchTracker
 from waveglow_vq.inference.codes.encoding import code_blocks
 from waveglow_vq.inference.conversion.whole_utterances import (
     Content,
-    PitchTracker,
     own_f0_statistics,
 )
 from waveglow_vq.inference.streaming.waveform import NO_CONTEXT

@@ -11,19 +11,15 @@ Authors
 
 from typing import NamedTuple
 
-from waveglow_vq.audio.pitch import track_f0
+from waveglow_vq.audio.pitch import track_log_f0
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.batching import batch_log_mels, fill_padding, relative_lengths
 from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD, UNKNOWN
-from waveglow_vq.utils.windows import Buffer
 
 import torch
 
 MODES = ("codes", "latent_swap")
-# The pitch of long recordings is tracked in stretches, with a margin that is thrown away.
-_STRETCH_SECONDS = 60
-_MARGIN_SECONDS = 1
 
 
 @torch.no_grad()
@@ -252,60 +248,3 @@ def own_f0_statistics(log_f0, unknown):
         return unknown
     statistics = torch.stack([voiced.mean(), voiced.std(correction=0).clamp_min(MIN_LOG_F0_STD)])
     return statistics.to(unknown)
-
-
-def track_log_f0(wav, sample_rate, hop_length):
-    """Natural logarithm of F0 in Hz, ``[1 + N // hop]``, 0 where unvoiced, of a recording of any
-    length ``[N]``."""
-    tracker = PitchTracker(sample_rate, hop_length)
-    tracker.add(wav)
-    return tracker.finish()
-
-
-class PitchTracker:
-    """:func:`track_log_f0` of a recording that comes in blocks: in stretches of a minute, each with
-    a second on either side that is thrown away.
-
-    Arguments
-    ---------
-    sample_rate : int
-        In Hz.
-    hop_length : int
-        Distance between frames in samples.
-
-    Example
-    -------
-    >>> tracker = PitchTracker(22050, 256)
-    >>> for block in torch.zeros(10000).split(3000):
-    ...     tracker.add(block)
-    >>> tracker.finish().shape
-    torch.Size([40])
-    """
-
-    def __init__(self, sample_rate, hop_length):
-        self.sample_rate = sample_rate
-        self.hop_length = hop_length
-        self.stretch = _STRETCH_SECONDS * sample_rate // hop_length * hop_length
-        self.margin = _MARGIN_SECONDS * sample_rate // hop_length * hop_length
-        self.start = 0
-        self.held = Buffer()
-        self.tracks = []
-
-    def add(self, block):
-        """Takes the next samples ``[n]``."""
-        self.held.append(block.cpu())
-        while self.held.end > self.start + self.stretch + self.margin:
-            self.tracks.append(self._track()[: self.stretch // self.hop_length])
-            self.start += self.stretch
-            self.held.drop(self.start - self.margin)
-
-    def finish(self):
-        """Natural logarithm of F0 ``[frames]`` of all samples."""
-        f0 = torch.cat([*self.tracks, self._track()])
-        return torch.where(f0 > 0, f0.clamp_min(1.0).log(), 0.0)
-
-    def _track(self):
-        begin = max(0, self.start - self.margin)
-        wav = self.held.take(begin, self.start + self.stretch + self.margin)
-        f0 = track_f0(wav, self.sample_rate, self.hop_length).f0
-        return f0[(self.start - begin) // self.hop_length :]
