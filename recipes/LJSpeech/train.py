@@ -11,8 +11,6 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import sys
-
 from waveglow_vq.training.run.recipe_help import show_help
 
 if __name__ == "__main__":
@@ -20,61 +18,40 @@ if __name__ == "__main__":
 
 from waveglow_vq.data.loaders import make_datasets
 from waveglow_vq.data.shards.format import shards_are_ready
-from waveglow_vq.errors import cli_errors
-from waveglow_vq.training.run.debugging import debugging
-from waveglow_vq.training.run.experiment import load_hparams, parse_arguments, train_and_test
-from waveglow_vq.training.run.guards import check_configuration, check_launch
+from waveglow_vq.training.run.experiment import run
 from waveglow_vq.training.waveglow_brain import WaveGlowBrain
 
-import speechbrain as sb
 from ljspeech_prepare import find_ljspeech, prepare_ljspeech
-from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from speechbrain.utils.distributed import run_on_main
+
+# Keys of the YAML that the preparation takes as they are.
+SAME = ("split_ratio", "min_samples", "max_samples", "min_loudness_dbfs", "max_utterances")
+SAME += ("skip_prep", "shards_folder")
 
 
 class LJSpeechBrain(WaveGlowBrain):
     """One speaker: nothing is added to the shared loop."""
 
 
-def preparation(hparams, data_root):
-    """Arguments of the preparation."""
-    same = ("split_ratio", "min_samples", "max_samples", "min_loudness_dbfs", "max_utterances")
-    same += ("skip_prep", "shards_folder")
-    return {
+def prepare(experiment):
+    """Begins the run, prepares LJSpeech, and returns the three datasets."""
+    hparams = experiment.hparams
+    if run_on_main(shards_are_ready, [hparams["shards_folder"]]):
+        experiment.begin()
+        return make_datasets(hparams, data_root=None)
+    # Before anything is written: is there a corpus at all?
+    data_root = run_on_main(find_ljspeech, [hparams["data_folder"], hparams["download"]])
+    experiment.begin()
+    options = {
         "data_folder": data_root,
         "save_folder": hparams["manifest_folder"],
         "seed": hparams["split_seed"],
         "sample_rate": hparams["features"].sample_rate,
-        **{name: hparams[name] for name in same},
+        **{name: hparams[name] for name in SAME},
     }
-
-
-@cli_errors()
-def main(arguments=None):
-    """The command line; returns the Brain."""
-    hparams_file, run_opts, overrides = parse_arguments(
-        sys.argv[1:] if arguments is None else arguments
-    )
-    check_launch(run_opts)
-    ddp_init_group(run_opts)
-    hparams = load_hparams(hparams_file, overrides)
-    hparams, run_opts, overrides = debugging(hparams_file, hparams, run_opts, overrides)
-    check_configuration(hparams, run_opts, hparams_file, overrides)
-    # Before anything is written: is there a corpus at all?
-    prepared = run_on_main(shards_are_ready, [hparams["shards_folder"]])
-    if not prepared:
-        run_on_main(find_ljspeech, [hparams["data_folder"], hparams["download"]])
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    data_root = None
-    if not prepared:
-        data_root = find_ljspeech(hparams["data_folder"])
-        run_on_main(prepare_ljspeech, kwargs=preparation(hparams, data_root))
-    train, valid, test = make_datasets(hparams, data_root)
-    brain = LJSpeechBrain(
-        hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]
-    )
-    train_and_test(brain, train, valid, test)
-    return brain
+    run_on_main(prepare_ljspeech, kwargs=options)
+    return make_datasets(hparams, data_root)
 
 
 if __name__ == "__main__":
-    main()
+    run(LJSpeechBrain, prepare)

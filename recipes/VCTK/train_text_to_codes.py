@@ -13,73 +13,50 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import sys
-
 from waveglow_vq.training.run.recipe_help import show_help
 
 if __name__ == "__main__":
     show_help(what=__doc__)  # before all that takes long is imported
 
-from waveglow_vq.errors import cli_errors
-from waveglow_vq.training.run.debugging import debugging
-from waveglow_vq.training.run.experiment import load_hparams, parse_arguments, train_and_test
-from waveglow_vq.training.run.guards import check_configuration, check_launch
+from waveglow_vq.training.run.experiment import run
 from waveglow_vq.training.text_to_codes.text_brain import TextToCodesBrain
 from waveglow_vq.training.text_to_codes.text_preparation import (
     begin_log,
-    prepared_hparams,
     read_codec,
     text_datasets,
 )
 
-from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from speechbrain.utils.distributed import run_on_main
 from vctk_prepare import find_vctk, prepare_vctk
+
+# Keys of the YAML that the preparation takes as they are.
+SAME = ("data_folder", "audio_folder", "manifest_folder", "mic", "additional_folders")
+SAME += ("trim_silence", "split_ratio", "unseen_speakers", "disjoint_sentences", "min_samples")
+SAME += ("max_samples", "min_loudness_dbfs", "max_utterances", "skip_prep")
 
 
 class VCTKTextBrain(TextToCodesBrain):
     """Nothing is added to the shared loop: who speaks is in the batches."""
 
 
-def preparation(hparams, codec):
-    """Arguments of the preparation."""
-    same = ("data_folder", "audio_folder", "manifest_folder", "mic", "additional_folders")
-    same += ("trim_silence", "split_ratio", "unseen_speakers", "disjoint_sentences", "min_samples")
-    same += ("max_samples", "min_loudness_dbfs", "max_utterances", "skip_prep")
-    return {
-        "seed": hparams["split_seed"],
-        "speakers": hparams["use_speakers"],
-        "sample_rate": codec.sample_rate,
-        "hop_length": codec.hop_length,
-        **{name: hparams[name] for name in same},
-    }
-
-
-@cli_errors()
-def main(arguments=None):
-    """The command line; returns the Brain."""
-    hparams_file, run_opts, overrides = parse_arguments(
-        sys.argv[1:] if arguments is None else arguments
-    )
-    check_launch(run_opts)
-    ddp_init_group(run_opts)
-    hparams = load_hparams(hparams_file, overrides)
-    hparams, run_opts, overrides = debugging(hparams_file, hparams, run_opts, overrides)
-    check_configuration(hparams, run_opts, hparams_file, overrides)
+def prepare(experiment):
+    """Prepares VCTK and its codes, begins the run, and returns the three datasets."""
+    hparams = experiment.hparams
     # Before anything is written: are there a codec and a corpus at all?
     codec = run_on_main(read_codec, [hparams["codec"], True])
     if not hparams["skip_prep"]:
         find_vctk(hparams["data_folder"])
     run_on_main(begin_log, [hparams["output_folder"]])
-    run_on_main(prepare_vctk, kwargs=preparation(hparams, codec))
-    data_root = hparams["audio_folder"]
-    hparams = prepared_hparams(hparams_file, hparams, overrides, run_opts, data_root, codec)
-    train, valid, test = text_datasets(hparams, data_root)
-    brain = VCTKTextBrain(
-        hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]
-    )
-    train_and_test(brain, train, valid, test)
-    return brain
+    options = {
+        "seed": hparams["split_seed"],
+        "speakers": hparams["use_speakers"],
+        "sample_rate": codec.sample_rate,
+        "hop_length": codec.hop_length,
+        **{name: hparams[name] for name in SAME},
+    }
+    run_on_main(prepare_vctk, kwargs=options)
+    return text_datasets(experiment, hparams["audio_folder"], codec)
 
 
 if __name__ == "__main__":
-    main()
+    run(VCTKTextBrain, prepare)

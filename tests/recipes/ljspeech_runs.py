@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
+from waveglow_vq.training.run import experiment
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def quick_command(corpus, manifests, output, yaml, *options, preset=SMALL):
 
 
 def run(arguments):
-    return train.main(arguments)
+    return experiment.run(train.LJSpeechBrain, train.prepare, arguments)
 
 
 def log_lines(brain):

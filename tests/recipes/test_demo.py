@@ -80,7 +80,7 @@ def test_the_speech_demo_says_what_it_was_not_trained_on(tmp_path):
 
 
 def test_the_speech_demo_trains_with_options_that_its_recipes_have(tmp_path):
-    from waveglow_vq.training.run.experiment import load_hparams
+    from waveglow_vq.training.run.hyperparameters import load_hparams
 
     demo = load_demo("LJSpeech", "demo_speech")
     for name, options in (("vq", demo.CODEC), ("text_to_codes", demo.TEXT)):
@@ -154,7 +154,7 @@ def test_a_demo_stops_where_a_step_fails(any_demo, tmp_path, capfd):
 
 
 def test_a_demo_trains_with_options_that_its_recipe_has(demo, tmp_path):
-    from waveglow_vq.training.run.experiment import load_hparams
+    from waveglow_vq.training.run.hyperparameters import load_hparams
 
     yaml = "\n".join(f"{name}: {value}" for name, value in demo.TRAINING.items())
     file = Path(demo.__file__).parent / "hparams" / "vq.yaml"

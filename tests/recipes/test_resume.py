@@ -86,12 +86,13 @@ RUNNER = """
 import json, os, sys, threading
 import train
 from tqdm import tqdm
+from waveglow_vq.training.run.experiment import run
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
         tqdm.set_lock(threading.RLock())
         os.dup2(2, 1)
-        train.main(json.loads(line))
+        run(train.LJSpeechBrain, train.prepare, json.loads(line))
         os._exit(0)
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)

@@ -85,7 +85,7 @@ def test_several_speakers_with_pitch(prepared, vctk_command, tmp_path, source):
     options = ["--shards_folder", folder, "--manifest_folder", "/nowhere"]
     options += ["--audio_folder", "/nowhere", "--speaker_source", source]
     options += ["--diagnose", True, "--diagnose_min_clips", 1]
-    brain = vctk.train.main(vctk_command("vq", *options))
+    brain = vctk.run(vctk_command("vq", *options))
     assert all(torch.isfinite(value).all() for value in brain.model.parameters())
     assert (tmp_path / "run" / "diagnostics").is_dir()
     assert Path(tmp_path / "run" / "export" / "model.ckpt").is_file()

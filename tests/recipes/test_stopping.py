@@ -109,6 +109,7 @@ WAITING = """
 import json, os, signal, sys, time
 import train
 from waveglow_vq.signals import noted_signal
+from waveglow_vq.training.run.experiment import run
 batch_end = train.LJSpeechBrain.on_fit_batch_end
 def waiting(self, *rest):
     batch_end(self, *rest)
@@ -120,11 +121,15 @@ def waiting(self, *rest):
             while not noted_signal():
                 time.sleep(0.01)
 train.LJSpeechBrain.on_fit_batch_end = waiting
-train.main(json.loads(sys.argv[1]))
+run(train.LJSpeechBrain, train.prepare, json.loads(sys.argv[1]))
 """
 
 
-PLAIN = "import json, sys, train; train.main(json.loads(sys.argv[1]))"
+PLAIN = """
+import json, sys, train
+from waveglow_vq.training.run.experiment import run
+run(train.LJSpeechBrain, train.prepare, json.loads(sys.argv[1]))
+"""
 
 
 def test_a_signal_to_all_processes_of_a_job_ends_it_in_good_order(run_in, undisturbed, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.inference import TextToSpeech
 from waveglow_vq.training.average_run import average_run
+from waveglow_vq.training.run import experiment
 from waveglow_vq.training.text_to_codes.text_brain import TextToCodesBrain
 
 import pytest
@@ -98,7 +99,12 @@ def command(demo_corpus, codec, prepared, tmp_path):
 
 
 def run(arguments):
-    return train_text_to_codes.main(arguments)
+    Brain, prepare = train_text_to_codes.LJSpeechTextBrain, train_text_to_codes.prepare
+    return experiment.run(Brain, prepare, arguments)
+
+
+def run_vctk(arguments):
+    return experiment.run(vctk.VCTKTextBrain, vctk.prepare, arguments)
 
 
 def folder_of(brain):
@@ -109,9 +115,9 @@ def lines_of(brain):
     return (folder_of(brain) / "train_log.txt").read_text("utf-8").splitlines()
 
 
-def error_of(capsys, arguments, module=train_text_to_codes):
+def error_of(capsys, arguments, run=run):
     with pytest.raises(SystemExit) as exit_info:
-        module.main(arguments)
+        run(arguments)
     assert exit_info.value.code == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("error: ")
@@ -375,7 +381,7 @@ def vctk_command(voices, tmp_path):
 
 
 def test_speakers_are_chosen(vctk_command, capsys):
-    brain = vctk.main(vctk_command())
+    brain = run_vctk(vctk_command())
     assert brain.labels == KNOWN and brain.model.max_speakers == 2
     for name, parameter in brain.model.named_parameters():
         assert brain.optimizer.state.get(parameter), f"{name} is never trained"
@@ -391,14 +397,14 @@ def test_speakers_are_chosen(vctk_command, capsys):
     # A codec that knows none of them.
     tiny = export_tiny(folder_of(brain) / "stranger", "mel_vq", labels=["x", "y"])[0]
     options = ["--codec", tiny, "--codes_folder", folder_of(brain) / "codes"]
-    assert "knows none of the speakers" in error_of(capsys, vctk_command(*options), vctk)
+    assert "knows none of the speakers" in error_of(capsys, vctk_command(*options), run_vctk)
 
 
 @pytest.mark.slow
 def test_a_codec_without_speakers_serves_all(vctk_command, codec, tmp_path):
     """The codes hold who speaks, and the text model chooses."""
     options = ["--codec", codec, "--codes_folder", tmp_path / "codes", "--test_utterances", 1]
-    brain = vctk.main(vctk_command(*options))
+    brain = run_vctk(vctk_command(*options))
     assert brain.labels == [*KNOWN, UNKNOWN]
     tts = TextToSpeech.from_hparams(folder_of(brain) / "export", run_opts={"device": "cpu"})
     assert tts.synthesize("Text of.", UNKNOWN, generator=0).shape[1] > 512

@@ -12,7 +12,8 @@ import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.data.speakers import SPEAKERS_FILE, read_speakers
 from waveglow_vq.inference import SpeechCodec, VoiceConverter, WaveGlowVocoder, load_export
 from waveglow_vq.training.multispeaker_brain import MultiSpeakerBrain
-from waveglow_vq.training.run.experiment import load_hparams
+from waveglow_vq.training.run import experiment
+from waveglow_vq.training.run.hyperparameters import load_hparams
 
 import pytest
 import torch
@@ -95,7 +96,7 @@ def command(prepared, tmp_path):
 
 
 def run(arguments):
-    return train.main(arguments)
+    return experiment.run(train.VCTKBrain, train.prepare, arguments)
 
 
 def folder_of(brain):

@@ -7,8 +7,8 @@ from pathlib import Path
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.run import guards
-from waveglow_vq.training.run.experiment import load_hparams
 from waveglow_vq.training.run.guards import check_configuration, check_launch, write_errors
+from waveglow_vq.training.run.hyperparameters import load_hparams
 
 import pytest
 import torch

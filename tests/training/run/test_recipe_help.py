@@ -6,7 +6,7 @@ from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.errors import UserError
-from waveglow_vq.training.run.experiment import load_hparams, parse_arguments
+from waveglow_vq.training.run.hyperparameters import load_hparams, parse_arguments
 from waveglow_vq.training.run.recipe_help import RUN_OPTIONS, help_text, read_options
 
 import pytest

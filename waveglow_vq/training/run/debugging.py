@@ -13,8 +13,8 @@ from pathlib import Path
 
 from waveglow_vq.data.shards.format import shards_are_ready
 from waveglow_vq.training.run.command_line import check_saved
-from waveglow_vq.training.run.experiment import load_hparams
 from waveglow_vq.training.run.guards import effective_options
+from waveglow_vq.training.run.hyperparameters import load_hparams
 
 import ruamel.yaml
 from speechbrain.utils.distributed import run_on_main

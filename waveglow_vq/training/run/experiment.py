@@ -1,4 +1,4 @@
-"""The command line of a recipe: SpeechBrain's own, with its pitfalls turned into sentences.
+"""A run of a recipe: from its command line to the export.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -6,38 +6,33 @@ Authors
 
 import contextlib
 import gc
-import io
+import inspect
 import logging
 import re
+import shutil
 import signal
+import sys
 import time
 import traceback
+from pathlib import Path
 
-from waveglow_vq.errors import UserError
+from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.signals import shield_loader_process
 from waveglow_vq.training.base_brain import RunStopped
 from waveglow_vq.training.model_brain import VALID_LOSS
-from waveglow_vq.training.run.command_line import (
-    open_keys,
-    read_yaml,
-    split_arguments,
-    typed_overrides,
-)
 from waveglow_vq.training.run.console import closing_lines
-from waveglow_vq.training.run.guards import check_numbers, write_errors
-from waveglow_vq.training.run.recipe_help import check_known, show_help
+from waveglow_vq.training.run.debugging import debugging
+from waveglow_vq.training.run.guards import check_configuration, check_launch, write_errors
+from waveglow_vq.training.run.hyperparameters import load_hparams, parse_arguments
 from waveglow_vq.utils.read_tracking import being_read, known_here
 
-import ruamel.yaml
 import speechbrain as sb
 import torch
 
 # Before any group of processes begins: its functions have the group of their time as a default,
 # which DistributedDataParallel would otherwise import in the middle of one, and keep it alive.
 import torch.distributed.nn
-from hyperpyyaml import load_hyperpyyaml, resolve_references
-from speechbrain.utils.distributed import if_main_process
-from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
+from speechbrain.utils.distributed import ddp_init_group, if_main_process
 
 # SpeechBrain warns, whenever its train loggers are imported, that it cannot save figures without
 # torchvision; nothing here saves figures with it.
@@ -52,106 +47,81 @@ DEATH = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)"
 PATIENCE = 5.0
 
 
-def parse_arguments(arguments):
-    """SpeechBrain's ``parse_arguments`` for people.
+class Experiment:
+    """A run of a recipe before its training.
 
     Arguments
     ---------
-    arguments : list of str
-        The command line, without the program's name.
-
-    Returns
-    -------
-    hparams_file : str
-    run_opts : RunOptions
-    overrides : str
-        As from ``speechbrain.parse_arguments``.
-
-    Raises
-    ------
-    UserError
-        For an option that is cut short, has no value or a wrong one; see
-        :mod:`~waveglow_vq.training.run.command_line`.
-    SystemExit
-        With ``--help``, which is answered.
-
-    Example
-    -------
-    >>> parse_arguments(["vq.yaml", "--data_folder"])
-    Traceback (most recent call last):
-    ...
-    waveglow_vq.errors.UserError: --data_folder needs a value: --data_folder VALUE
-    """
-    show_help(arguments)
-    defaults = RunOptions().as_dict()
-    options = [*HELP_TEXTS.keys() & defaults.keys(), "jit_module_keys", "compile_module_keys"]
-    flags = [name for name in options if defaults[name] is False]
-    valued = [name for name in options if defaults[name] is not False]
-    hparams_file, run_arguments, given = split_arguments(arguments, flags, valued)
-    known = read_yaml(hparams_file)
-    for name in given:
-        full = [f"--{option}" for option in options if option.startswith(name)]
-        if full and name not in known and name not in valued:
-            raise UserError(f"--{name}: write the option in full ({' or '.join(full)})")
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            _, run_opts, _ = sb.parse_arguments([hparams_file, *run_arguments])
-    except SystemExit:
-        # Behind the usage of all options, it says which is wrong.
-        raise UserError(said.getvalue().rsplit("error: ", 1)[-1].strip()) from None
-    given = {name: text for name, text in given.items() if name in known or name not in valued}
-    return hparams_file, run_opts, typed_overrides(hparams_file, given)
-
-
-def load_hparams(hparams_file, overrides):
-    """Builds what a recipe's YAML describes.
-
-    Arguments
-    ---------
+    script : str
+        Path of the recipe's Python file, of which the run keeps a copy.
     hparams_file : str
         Path of the YAML file.
+    hparams : dict
+        What it describes.
+    run_opts : RunOptions
+        SpeechBrain's.
     overrides : str
-        What the command line replaces.
+        What the command line replaces in the file.
+    """
+
+    def __init__(self, script, hparams_file, hparams, run_opts, overrides):
+        self.script, self.hparams_file = script, hparams_file
+        self.hparams, self.run_opts, self.overrides = hparams, run_opts, overrides
+
+    def begin(self):
+        """Makes the folder of the run, with ``hyperparams.yaml`` and a log. Every process has to
+        call it."""
+        folder = Path(self.hparams["output_folder"])
+        sb.create_experiment_directory(str(folder), self.hparams_file, self.overrides)
+        if if_main_process():
+            # SpeechBrain keeps a copy of its caller, which is this file.
+            (folder / Path(__file__).name).unlink(missing_ok=True)
+            shutil.copy(self.script, folder)
+
+
+@cli_errors()
+def run(Brain, prepare, arguments=None):
+    """The command line of a recipe.
+
+    Arguments
+    ---------
+    Brain : type
+        A subclass of :class:`~waveglow_vq.training.model_brain.ModelBrain`.
+    prepare : callable
+        ``prepare(experiment)``, called by every process, checks that there is a corpus, begins the
+        :class:`Experiment`, prepares the corpus, and returns the datasets of training, validation
+        and test.
+    arguments : list of str
+        In place of those of the command line.
 
     Returns
     -------
-    hparams : dict
+    ModelBrain
+        Trained and tested.
 
     Raises
     ------
-    UserError
-        If there is no such file, or an option that it does not have.
+    SystemExit
+        See :func:`~waveglow_vq.errors.cli_errors`.
     """
-    yaml = ruamel.yaml.YAML()
-    try:
-        replaced = yaml.load(overrides) or {}
-    except ruamel.yaml.YAMLError as error:
-        raise UserError(f"the options cannot be read as YAML: {error}") from None
-    left_open = open_keys(read_yaml(hparams_file), replaced)
-    with open(hparams_file, encoding="utf-8") as stream:
-        try:
-            # As round-trip YAML, which keeps tags as they are and builds nothing.
-            known = yaml.load(resolve_references(stream, left_open).read())
-        except (ValueError, OSError, ruamel.yaml.YAMLError) as error:
-            raise UserError(f"{hparams_file} cannot be read: {error}") from None
-    if "pretrainer" in known and "output_folder" not in known:
-        raise UserError(
-            f"{hparams_file} belongs to an export, which from_hparams loads; the YAML that repeats "
-            "a run is that of the run's own folder"
-        )
-    check_known(replaced, known, hparams_file)
-    # Before anything is built with them.
-    check_numbers(replaced)
-    with open(hparams_file, encoding="utf-8") as stream, write_errors():
-        try:
-            return load_hyperpyyaml(stream, overrides)
-        except UserError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f"{hparams_file} describes nothing that can be built: {error}; check the options"
-            ) from error
+    hparams_file, run_opts, overrides = parse_arguments(
+        sys.argv[1:] if arguments is None else arguments
+    )
+    check_launch(run_opts)
+    ddp_init_group(run_opts)
+    hparams = load_hparams(hparams_file, overrides)
+    hparams, run_opts, overrides = debugging(hparams_file, hparams, run_opts, overrides)
+    check_configuration(hparams, run_opts, hparams_file, overrides)
+    script = inspect.getfile(prepare)
+    experiment = Experiment(script, hparams_file, hparams, run_opts, overrides)
+    datasets = prepare(experiment)
+    # With what the preparation has filled in.
+    hparams = experiment.hparams
+    brain = Brain(
+        hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]
+    )
+    train_and_test(brain, *datasets)
+    return brain
 
 
 @contextlib.contextmanager

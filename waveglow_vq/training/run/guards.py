@@ -116,7 +116,7 @@ def check_launch(run_opts):
     Arguments
     ---------
     run_opts : RunOptions
-        From :func:`~waveglow_vq.training.run.experiment.parse_arguments`.
+        From :func:`~waveglow_vq.training.run.hyperparameters.parse_arguments`.
 
     Raises
     ------

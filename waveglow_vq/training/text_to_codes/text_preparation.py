@@ -14,12 +14,11 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.inference.codes.coding import load_codec
 from waveglow_vq.text.normalization import MARKS
 from waveglow_vq.text.tokenizer import TextTokenizer, train_tokenizer
-from waveglow_vq.training.run.experiment import load_hparams
+from waveglow_vq.training.run.hyperparameters import load_hparams
 from waveglow_vq.training.text_to_codes.code_corpus import extract_codes
 from waveglow_vq.training.text_to_codes.datasets import make_text_datasets, training_labels
 
 import ruamel.yaml
-import speechbrain as sb
 import torch
 from speechbrain.core import DEFAULT_LOG_CONFIG
 from speechbrain.utils.distributed import run_on_main
@@ -168,46 +167,32 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
     return _merged(overrides, filled, sizes)
 
 
-def prepared_hparams(hparams_file, hparams, overrides, run_opts, data_root, codec):
-    """Codes, tokenizer, and what the YAML describes with the sizes that follow from them; opens
-    the folder of the run. Every process has to call it.
+def text_datasets(experiment, data_root, codec):
+    """Codes, tokenizer, and the sizes of the model that follow from them; begins the run; and the
+    datasets, with the model's statistics read off the training data. Every process has to call it.
 
     Arguments
     ---------
-    hparams_file : str
-        Path of the YAML file.
-    hparams, overrides, data_root, codec
-        See :func:`prepare_text`.
-    run_opts : RunOptions
-        SpeechBrain's.
-
-    Returns
-    -------
-    dict
-        With ``data_root``, and ``sample_rate``, the codec's.
-    """
-    device = run_opts["device"]
-    overrides = run_on_main(prepare_text, [hparams, overrides, data_root, codec, device])
-    hparams = load_hparams(hparams_file, overrides)
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    return {**hparams, "data_root": data_root, "sample_rate": codec.sample_rate}
-
-
-def text_datasets(hparams, data_root):
-    """The datasets, with the model's statistics read off the training data.
-
-    Arguments
-    ---------
-    hparams : dict
-        What the YAML describes with the overrides of :func:`prepare_text`.
+    experiment : Experiment
+        Its ``hparams`` are built again with what is filled in, ``data_root``, and ``sample_rate``,
+        the codec's.
     data_root : str or Path
         What ``{data_root}`` in the manifests stands for.
+    codec : CodecFacts
+        From :func:`read_codec`.
 
     Returns
     -------
-    train, valid, test : DynamicItemDataset
+    train, valid, test : TextDataset
         From :func:`~waveglow_vq.training.text_to_codes.datasets.make_text_datasets`.
     """
+    device = experiment.run_opts["device"]
+    arguments = [experiment.hparams, experiment.overrides, data_root, codec, device]
+    experiment.overrides = run_on_main(prepare_text, arguments)
+    hparams = load_hparams(experiment.hparams_file, experiment.overrides)
+    hparams |= {"data_root": data_root, "sample_rate": codec.sample_rate}
+    experiment.hparams = hparams
+    experiment.begin()
     train, valid, test = make_text_datasets(
         hparams,
         data_root,

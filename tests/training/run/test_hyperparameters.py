@@ -1,0 +1,104 @@
+from waveglow_vq.errors import UserError
+from waveglow_vq.training.run.hyperparameters import load_hparams, parse_arguments
+
+import pytest
+
+
+@pytest.fixture
+def hparams_file(tmp_path):
+    (tmp_path / "preset.yaml").write_text("flow:\n    flows: 6\nsize: tiny\n", "utf-8")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        "batch_size: 8\nsize: tiny\npreset: !include:preset.yaml\n    size: !ref <size>\n", "utf-8"
+    )
+    return str(file)
+
+
+def test_overrides_reach_into_the_preset(hparams_file):
+    hparams = load_hparams(hparams_file, "size: base\npreset: {flow: {flows: 2}}")
+    assert hparams["preset"] == {"flow": {"flows": 2}, "size": "base"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ("batchsize: 3", "batchsize is not an option.*batch_size"),
+        ("preset: {flow: {flowz: 2}}", "flowz is not an option.*flows"),
+        ("preset: {xyz: 2}", "xyz is not an option"),
+        ("preset: {flow: 2", "cannot be read"),
+    ],
+)
+def test_refuses_options_that_nothing_would_read(hparams_file, overrides, named):
+    with pytest.raises(UserError, match=named):
+        load_hparams(hparams_file, overrides)
+
+
+def test_passes_on_what_speechbrain_understands(hparams_file):
+    arguments = ["--size=base", "--device", "cpu", hparams_file, "--preset", "{flow: {flows: 8}}"]
+    file, run_opts, overrides = parse_arguments([*arguments, "--debug", "--max_grad_norm=-1"])
+    assert file == hparams_file
+    assert run_opts["device"] == "cpu" and run_opts["debug"] and run_opts["max_grad_norm"] == -1
+    assert run_opts["overridden_args"] == {"device", "debug", "max_grad_norm"}
+    assert overrides == 'size: "base"\npreset: {flow: {flows: 8}}'
+
+
+def test_a_key_that_is_a_run_option_too_is_given_to_both(hparams_file):
+    with open(hparams_file, "a") as file:
+        file.write("nonfinite_patience: 3\n")
+    _, run_opts, overrides = parse_arguments([hparams_file, "--nonfinite_patience", "7"])
+    assert run_opts["nonfinite_patience"] == 7 and overrides == "nonfinite_patience: 7"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--prec", "fp16"], r"--prec: write the option in full \(--precision\)"),
+        (["--deb=1"], "in full .*--debug"),
+        (["--debug=True"], "--debug is a switch and takes no value"),
+        (["--debug", "True"], "'True' behind --debug belongs to no option"),
+        (["--size"], "--size needs a value"),
+        (["--size", "--debug"], "--size needs a value"),
+        (["--size", "a", "b"], "'b' behind --size belongs to no option"),
+        (["-v"], "-v is no option; options begin with two dashes"),
+        (["--size", "tiny", "--size=base"], "--size is given twice"),
+        (["--batch_size", "[1"], r"--batch_size '\[1' cannot be read as YAML"),
+        (["--batch_size", ""], "--batch_size is empty"),
+        (["--precision", "half"], "--precision: invalid choice: 'half'"),
+        (["--debug_batches", "few"], "--debug_batches: invalid int value: 'few'"),
+    ],
+)
+def test_refuses_what_speechbrain_would_get_wrong(hparams_file, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        parse_arguments([hparams_file, *arguments])
+
+
+def test_needs_a_yaml():
+    with pytest.raises(UserError, match="name the hyperparameters first.*--help"):
+        parse_arguments(["--size", "tiny"])
+
+
+def test_says_that_there_is_no_such_file(tmp_path):
+    with pytest.raises(UserError, match="nothing.yaml"):
+        load_hparams(str(tmp_path / "nothing.yaml"), "")
+
+
+def test_a_reference_to_nothing(hparams_file):
+    with open(hparams_file, "a") as file:
+        file.write("steps: !ref <epochs>\n")
+    with pytest.raises(UserError, match="recipe.yaml cannot be read: .*epochs"):
+        load_hparams(hparams_file, "")
+
+
+def test_a_key_that_the_yaml_leaves_open_has_to_be_given(hparams_file):
+    with open(hparams_file, "a") as file:
+        file.write("corpus: !PLACEHOLDER # where it is\n")
+    with pytest.raises(UserError, match="--corpus has to be given"):
+        load_hparams(hparams_file, "")
+    assert load_hparams(hparams_file, "corpus: here")["corpus"] == "here"
+
+
+def test_a_key_may_begin_like_a_run_option(hparams_file):
+    with open(hparams_file, "a") as file:
+        file.write("prec: 3\n")
+    _, run_opts, overrides = parse_arguments([hparams_file, "--prec", "4"])
+    assert overrides == "prec: 4" and run_opts["precision"] == "fp32"

@@ -1,0 +1,126 @@
+"""The hyperparameters of a recipe: SpeechBrain's command line, with its pitfalls turned into
+sentences, and what the YAML describes.
+
+Authors
+ * The waveglow-vq developers, 2026
+"""
+
+import contextlib
+import io
+
+from waveglow_vq.errors import UserError
+from waveglow_vq.training.run.command_line import (
+    open_keys,
+    read_yaml,
+    split_arguments,
+    typed_overrides,
+)
+from waveglow_vq.training.run.guards import check_numbers, write_errors
+from waveglow_vq.training.run.recipe_help import check_known, show_help
+
+import ruamel.yaml
+import speechbrain as sb
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
+
+
+def parse_arguments(arguments):
+    """SpeechBrain's ``parse_arguments`` for people.
+
+    Arguments
+    ---------
+    arguments : list of str
+        The command line, without the program's name.
+
+    Returns
+    -------
+    hparams_file : str
+    run_opts : RunOptions
+    overrides : str
+        As from ``speechbrain.parse_arguments``.
+
+    Raises
+    ------
+    UserError
+        For an option that is cut short, has no value or a wrong one; see
+        :mod:`~waveglow_vq.training.run.command_line`.
+    SystemExit
+        With ``--help``, which is answered.
+
+    Example
+    -------
+    >>> parse_arguments(["vq.yaml", "--data_folder"])
+    Traceback (most recent call last):
+    ...
+    waveglow_vq.errors.UserError: --data_folder needs a value: --data_folder VALUE
+    """
+    show_help(arguments)
+    defaults = RunOptions().as_dict()
+    options = [*HELP_TEXTS.keys() & defaults.keys(), "jit_module_keys", "compile_module_keys"]
+    flags = [name for name in options if defaults[name] is False]
+    valued = [name for name in options if defaults[name] is not False]
+    hparams_file, run_arguments, given = split_arguments(arguments, flags, valued)
+    known = read_yaml(hparams_file)
+    for name in given:
+        full = [f"--{option}" for option in options if option.startswith(name)]
+        if full and name not in known and name not in valued:
+            raise UserError(f"--{name}: write the option in full ({' or '.join(full)})")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            _, run_opts, _ = sb.parse_arguments([hparams_file, *run_arguments])
+    except SystemExit:
+        # Behind the usage of all options, it says which is wrong.
+        raise UserError(said.getvalue().rsplit("error: ", 1)[-1].strip()) from None
+    given = {name: text for name, text in given.items() if name in known or name not in valued}
+    return hparams_file, run_opts, typed_overrides(hparams_file, given)
+
+
+def load_hparams(hparams_file, overrides):
+    """Builds what a recipe's YAML describes.
+
+    Arguments
+    ---------
+    hparams_file : str
+        Path of the YAML file.
+    overrides : str
+        What the command line replaces.
+
+    Returns
+    -------
+    hparams : dict
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or an option that it does not have.
+    """
+    yaml = ruamel.yaml.YAML()
+    try:
+        replaced = yaml.load(overrides) or {}
+    except ruamel.yaml.YAMLError as error:
+        raise UserError(f"the options cannot be read as YAML: {error}") from None
+    left_open = open_keys(read_yaml(hparams_file), replaced)
+    with open(hparams_file, encoding="utf-8") as stream:
+        try:
+            # As round-trip YAML, which keeps tags as they are and builds nothing.
+            known = yaml.load(resolve_references(stream, left_open).read())
+        except (ValueError, OSError, ruamel.yaml.YAMLError) as error:
+            raise UserError(f"{hparams_file} cannot be read: {error}") from None
+    if "pretrainer" in known and "output_folder" not in known:
+        raise UserError(
+            f"{hparams_file} belongs to an export, which from_hparams loads; the YAML that repeats "
+            "a run is that of the run's own folder"
+        )
+    check_known(replaced, known, hparams_file)
+    # Before anything is built with them.
+    check_numbers(replaced)
+    with open(hparams_file, encoding="utf-8") as stream, write_errors():
+        try:
+            return load_hyperpyyaml(stream, overrides)
+        except UserError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{hparams_file} describes nothing that can be built: {error}; check the options"
+            ) from error
