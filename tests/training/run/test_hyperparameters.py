@@ -1,7 +1,9 @@
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.run.hyperparameters import load_hparams, parse_arguments
+from waveglow_vq.training.run.recipe_help import read_options
 
 import pytest
+from hyperpyyaml import resolve_references
 
 
 @pytest.fixture
@@ -102,3 +104,38 @@ def test_a_key_may_begin_like_a_run_option(hparams_file):
         file.write("prec: 3\n")
     _, run_opts, overrides = parse_arguments([hparams_file, "--prec", "4"])
     assert overrides == "prec: 4" and run_opts["precision"] == "fp32"
+
+
+SECTIONS = """\
+seed: 1
+train_log: here
+training: !include:training.yaml
+    train_log: !ref <train_log>
+    epochs: 200
+model: !ref <training[rates]>
+"""
+TRAINING = "epochs: 50 # in all\nrate: 0.1\ntrain_log: null\nrates: {low: !ref <rate>}\n"
+
+
+def test_keys_of_a_section_are_options_like_those_beside_them(tmp_path):
+    (tmp_path / "training.yaml").write_text(TRAINING)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(SECTIONS)
+    assert load_hparams(str(file), "")["epochs"] == 200
+    arguments = ["--rate", "1e-3", "--epochs", "7", "--seed", "2", "--train_log", "007"]
+    _, _, overrides = parse_arguments([str(file), *arguments])
+    hparams = load_hparams(str(file), overrides)
+    assert (hparams["rate"], hparams["epochs"], hparams["seed"]) == (0.001, 7, 2)
+    assert hparams["train_log"] == "007" and hparams["model"] is hparams["rates"]
+    # What the run saves repeats it.
+    with open(file) as stream:
+        text = resolve_references(stream, overrides).read()
+    saved = tmp_path / "hyperparams.yaml"
+    saved.write_text(text)
+    assert "!" not in text and load_hparams(str(saved), "") == hparams
+    _, _, overrides = parse_arguments([str(saved), "--rate", "0.5"])
+    assert load_hparams(str(saved), overrides)["rate"] == 0.5
+    options = {option.keys: option[1:3] for option in read_options(file)}
+    assert options[("epochs",)] == ("200", "in all") and options[("rate",)] == ("0.1", "")
+    with pytest.raises(UserError, match=r"did you mean epochs: --epochs\?|did you mean --epochs"):
+        load_hparams(str(file), "epoch: 3")

@@ -26,6 +26,9 @@ _PATHS = re.compile(r".*_(folder|file|log)|codec")
 _SAVED = "# Generated "
 _OUTSIDE = ("data_folder", "shards_folder", "codec", "num_workers")
 _TEXT_LISTS = ("additional_folders", "use_speakers", "unseen_speakers")
+# Mappings of a recipe's YAML whose keys are options as those beside them are: what recipes share.
+SECTIONS = ("training", "segments")
+INCLUDE = "!include:"
 
 
 def is_path(name):
@@ -132,6 +135,60 @@ def read_yaml(hparams_file):
     return known
 
 
+def read_recipe(hparams_file):
+    """Like :func:`read_yaml`, with what the sections include.
+
+    Arguments
+    ---------
+    hparams_file : str or Path
+        Path of the file.
+
+    Returns
+    -------
+    Mapping
+    """
+    known = read_yaml(hparams_file)
+    for name in SECTIONS:
+        tag = tag_of(known.get(name))
+        if tag.startswith(INCLUDE):
+            included = read_yaml(Path(hparams_file).parent / tag.removeprefix(INCLUDE))
+            known[name] = {**included, **known[name]}
+    return known
+
+
+def without_sections(mapping):
+    """Hyperparameters with those of the sections among the others.
+
+    Example
+    -------
+    >>> without_sections({"seed": 1, "training": {"learning_rate": 0.1}})
+    {'learning_rate': 0.1, 'seed': 1}
+    """
+    inner, own = {}, {}
+    for name, value in mapping.items():
+        if name in SECTIONS and isinstance(value, Mapping):
+            inner.update(value)
+        else:
+            own[name] = value
+    return {**inner, **own}
+
+
+def into_sections(overrides, known):
+    """Overrides as the YAML has the keys.
+
+    Example
+    -------
+    >>> into_sections({"seed": 1, "epochs": 7}, {"seed": 0, "training": {"epochs": 200}})
+    {'seed': 1, 'training': {'epochs': 7}}
+    """
+    nested = {}
+    for name, value in overrides.items():
+        section = next((s for s in SECTIONS if name in (known.get(s) or ())), None)
+        own = section is None or name in known
+        (nested if own else nested.setdefault(section, {}))[name] = value
+    return nested
+
+
 def typed_overrides(hparams_file, given):
     """What the command line replaces in a YAML.
 
@@ -162,13 +219,14 @@ def typed_overrides(hparams_file, given):
     seed: 0x2
     codec:
     """
-    known = read_yaml(hparams_file)
+    known = read_recipe(hparams_file)
     check_saved(hparams_file, given)
-    overrides = {name: _typed(name, text, known.get(name)) for name, text in given.items()}
+    defaults = without_sections(known)
+    overrides = {name: _typed(name, text, defaults.get(name)) for name, text in given.items()}
     overrides.update(_own_paths(hparams_file, known, overrides))
     yaml, stream = ruamel.yaml.YAML(), io.StringIO()
     if overrides:
-        yaml.dump(overrides, stream)
+        yaml.dump(into_sections(overrides, known), stream)
     return stream.getvalue().strip()
 
 

@@ -10,10 +10,12 @@ import io
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.run.command_line import (
+    into_sections,
     open_keys,
-    read_yaml,
+    read_recipe,
     split_arguments,
     typed_overrides,
+    without_sections,
 )
 from waveglow_vq.training.run.guards import check_numbers, write_errors
 from waveglow_vq.training.run.recipe_help import check_known, show_help
@@ -60,7 +62,7 @@ def parse_arguments(arguments):
     flags = [name for name in options if defaults[name] is False]
     valued = [name for name in options if defaults[name] is not False]
     hparams_file, run_arguments, given = split_arguments(arguments, flags, valued)
-    known = read_yaml(hparams_file)
+    known = without_sections(read_recipe(hparams_file))
     for name in given:
         full = [f"--{option}" for option in options if option.startswith(name)]
         if full and name not in known and name not in valued:
@@ -77,7 +79,7 @@ def parse_arguments(arguments):
 
 
 def load_hparams(hparams_file, overrides):
-    """Builds what a recipe's YAML describes.
+    """Builds what a recipe's YAML describes, with the keys of its sections beside the others.
 
     Arguments
     ---------
@@ -100,7 +102,9 @@ def load_hparams(hparams_file, overrides):
         replaced = yaml.load(overrides) or {}
     except ruamel.yaml.YAMLError as error:
         raise UserError(f"the options cannot be read as YAML: {error}") from None
-    left_open = open_keys(read_yaml(hparams_file), replaced)
+    written = read_recipe(hparams_file)
+    replaced = into_sections(replaced, written)
+    left_open = open_keys(written, replaced)
     with open(hparams_file, encoding="utf-8") as stream:
         try:
             # As round-trip YAML, which keeps tags as they are and builds nothing.
@@ -114,10 +118,10 @@ def load_hparams(hparams_file, overrides):
         )
     check_known(replaced, known, hparams_file)
     # Before anything is built with them.
-    check_numbers(replaced)
+    check_numbers(without_sections(replaced))
     with open(hparams_file, encoding="utf-8") as stream, write_errors():
         try:
-            return load_hyperpyyaml(stream, overrides)
+            return without_sections(load_hyperpyyaml(stream, replaced))
         except UserError:
             raise
         except (TypeError, ValueError) as error:

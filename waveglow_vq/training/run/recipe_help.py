@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError, cli_errors
-from waveglow_vq.training.run.command_line import read_yaml, tag_of
+from waveglow_vq.training.run.command_line import INCLUDE, SECTIONS, read_yaml, tag_of
 
 # Of SpeechBrain's run options, those that people use; the others are in its own documentation.
 RUN_OPTIONS = {
@@ -30,7 +30,6 @@ RUN_OPTIONS = {
     "compile": "compile the model with torch.compile",
     "distributed_backend": "nccl or gloo (torchrun on processors)",
 }
-_INCLUDE = "!include:"
 _CHOICE = "!apply:waveglow_vq.utils.options.choose"
 _LINE = re.compile(r"\s*[^:]+:\s*(?:!ref )?(.*?)(?:\s*(?<!\S)#\s*(.*))?")
 _HEADING = re.compile(r"#\s*-{3,}\s*(.*)")
@@ -85,35 +84,49 @@ def read_options(hparams_file):
     return list(_options_of_file(Path(hparams_file), (), ()))
 
 
-def _options_of_file(file, keys, handed_on):
+def _options_of_file(file, keys, given):
     known = read_yaml(file)
     lines = file.read_text("utf-8").splitlines()
-    yield from _options(known, lines, file.parent, keys, handed_on)
+    yield from _options(known, lines, file.parent, keys, given)
 
 
-def _options(mapping, lines, folder, keys=(), handed_on=()):
-    above = []
+def _options(mapping, lines, folder, keys=(), given=None):
+    """Those of a mapping, for which a file that includes it has ``given`` defaults: name: text and
+    comment, or None for what it only hands on."""
+    above, given = [], given or {}
     for name, value in mapping.items():
         if name not in (mapping.lc.data or {}):
             continue  # merged from elsewhere
         number = mapping.lc.key(name)[0]
-        default, comment = (_LINE.fullmatch(lines[number]) or _LINE.fullmatch(":")).groups("")
+        default, comment = _default(mapping, name, lines)
         above += _remarks(lines, number)
-        path, tag = (*keys, str(name)), tag_of(value)
-        if tag.startswith(_INCLUDE):
-            given = value if isinstance(value, Mapping) else ()
-            yield from _options_of_file(folder / tag.removeprefix(_INCLUDE), path, given)
+        tag = tag_of(value)
+        path = keys if name in SECTIONS and not keys else (*keys, str(name))
+        if tag.startswith(INCLUDE):
+            here = {}
+            for key in value if isinstance(value, Mapping) else ():
+                handed_on = tag_of(value[key]) == "!ref"
+                here[key] = None if handed_on else _default(value, key, lines)
+            yield from _options_of_file(folder / tag.removeprefix(INCLUDE), path, here)
         elif isinstance(value, Mapping) and not tag:
             yield from _options(value, lines, folder, path)
-        elif name not in handed_on and _is_settable(str(name), value, tag, comment):
+        elif given.get(name, ()) is not None and _is_settable(str(name), value, tag, comment):
             if tag == _CHOICE:
                 default, choices = f"by {value[0]}", value[2].items()
                 comment = ", ".join(f"{choice} {number}" for choice, number in choices)
+            if name in given:
+                default, comment = given[name][0], given[name][1] or comment
             yield Option(path, default, comment, above)
             above = []
             continue
         # A heading stands over more than the key that it is followed by.
         above = [line for line in above if line.startswith("\n")]
+
+
+def _default(mapping, name, lines):
+    """What stands in the line of a key, and the comment behind it."""
+    line = lines[mapping.lc.key(name)[0]]
+    return (_LINE.fullmatch(line) or _LINE.fullmatch(":")).groups("")
 
 
 def _is_settable(name, value, tag, comment):
