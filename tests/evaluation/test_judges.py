@@ -3,7 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from waveglow_vq.audio.io import read_wav_and_rate, resample
+from waveglow_vq.audio.io import read_wav_and_rate
+from waveglow_vq.audio.resampling import resample
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.judges import (
     ASRScorer,

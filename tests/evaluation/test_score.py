@@ -1,6 +1,7 @@
 import math
 
-from waveglow_vq.audio.io import resample, write_wav
+from waveglow_vq.audio.io import write_wav
+from waveglow_vq.audio.resampling import resample
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.score import METRICS, format_table, score_folders, score_pair
 

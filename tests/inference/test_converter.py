@@ -1,6 +1,7 @@
 import math
 
-from waveglow_vq.audio.io import read_wav, resample, write_wav
+from waveglow_vq.audio.io import read_wav, write_wav
+from waveglow_vq.audio.resampling import resample
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import SpeechCodec, VoiceConverter, load_export
 from waveglow_vq.inference.codes import encoding

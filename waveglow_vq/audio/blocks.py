@@ -11,10 +11,10 @@ import sys
 from waveglow_vq.audio.io import (
     audio_info_for_model,
     decoded_blocks,
-    resample_blocks,
     to_pcm,
     warn_of_limited,
 )
+from waveglow_vq.audio.resampling import resample_blocks
 from waveglow_vq.audio.sound_files import reason
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.files import user_path, written_whole

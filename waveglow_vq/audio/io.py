@@ -1,4 +1,4 @@
-"""Reading, checking, resampling and writing of sound files.
+"""Reads and writes audio files, and checks what they hold.
 
 Two ways in: ``read_wav`` is strict and serves training and scoring, where a wrong rate or a second
 channel means that something is wrong with the data; ``read_for_model`` takes whatever a person has
@@ -9,6 +9,7 @@ import logging
 import math
 import os
 
+from waveglow_vq.audio.resampling import resample
 from waveglow_vq.audio.sound_files import (
     LARGEST_SAMPLE,
     audio_info,
@@ -20,20 +21,16 @@ from waveglow_vq.audio.sound_files import (
 from waveglow_vq.errors import UserError
 from waveglow_vq.signals import held_signals
 from waveglow_vq.utils.files import user_path
-from waveglow_vq.utils.windows import until_end
 
 import numpy as np
 import soundfile
-import soxr
 import torch
 
 logger = logging.getLogger(__name__)
 
-# Soxr works in fp64 then.
-_QUALITY = "VHQ"
 # Two channels whose mean has less than this share of their energy.
 _OPPOSITE_PHASE = 0.1
-# Samples that are decoded, or resampled, at once when all of them are wanted.
+# Samples that are decoded at once when all of them are wanted.
 _BLOCK = 2**16
 
 
@@ -74,30 +71,7 @@ def read_wav(source, sample_rate=None, mono="require", min_samples=1):
 
 
 def read_wav_and_rate(source, sample_rate=None, mono="require", min_samples=1):
-    """The same as ``read_wav``, and returns the rate of the file too.
-
-    Arguments
-    ---------
-    source : str, Path or SoundBytes
-        The sound file.
-    sample_rate : int or None
-        Rate in Hz that the file must have; ``None`` accepts any.
-    mono : str
-        ``"require"`` or ``"mix"``.
-    min_samples : int
-        The least length in samples.
-
-    Returns
-    -------
-    wav : torch.Tensor
-        Samples, float32 [N].
-    sample_rate : int
-        In Hz.
-
-    Raises
-    ------
-    UserError
-        As ``read_wav``.
+    """:func:`read_wav` that returns the rate of the file too.
 
     Example
     -------
@@ -245,78 +219,6 @@ def audio_info_for_model(source, sample_rate, min_samples=1):
             f"least {min_samples} are needed."
         )
     return info, samples
-
-
-def resample(wav, rate_in, rate_out):
-    """Band-limited resampling by soxr at its highest quality, without delay.
-
-    Time and memory grow with the samples that go in and come out, however odd the ratio is. Up to
-    0.91 of the lower Nyquist frequency levels are kept to 0.01 dB; what lies above the whole of it
-    is rejected by more than 140 dB. Gradients do not pass.
-
-    Arguments
-    ---------
-    wav : torch.Tensor
-        Samples [..., N], floating point.
-    rate_in, rate_out : int
-        Rates in Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        [..., ceil(N * rate_out / rate_in)].
-
-    Example
-    -------
-    >>> resample(torch.zeros(2, 441), 44100, 22050).shape
-    torch.Size([2, 221])
-    """
-    if rate_in == rate_out:
-        return wav
-    shape = *wav.shape[:-1], -(-wav.shape[-1] * rate_out // rate_in)
-    rows = wav.reshape(math.prod(shape[:-1]), wav.shape[-1])
-    parts = (part for row in rows for part in resample_blocks(row.split(_BLOCK), rate_in, rate_out))
-    return torch.cat([wav.new_empty(0), *parts]).view(shape)
-
-
-def resample_blocks(blocks, rate_in, rate_out):
-    """Resamples a waveform that comes in blocks.
-
-    Arguments
-    ---------
-    blocks : iterable of torch.Tensor
-        [n] each, any number of samples, floating point.
-    rate_in, rate_out : int
-        Rates in Hz.
-
-    Yields
-    ------
-    torch.Tensor
-        [n]; together, to the bit, what :func:`resample` makes of the whole.
-
-    Example
-    -------
-    >>> wav = torch.rand(1000)
-    >>> parts = list(resample_blocks(wav.split(300), 16000, 22050))
-    >>> torch.equal(torch.cat(parts), resample(wav, 16000, 22050))
-    True
-    """
-    stream, taken, given = None, 0, 0
-    for block, ended in until_end(blocks):
-        if ended and stream is None:
-            return
-        if not ended:
-            like, taken = block, taken + len(block)
-        else:
-            # Silence behind the end, for as long as the last sample of the result lasts and longer.
-            block = like.new_zeros(rate_in // rate_out + 2)
-        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-        stream = stream or soxr.ResampleStream(rate_in, rate_out, 1, str(dtype)[6:], _QUALITY)
-        part = stream.resample_chunk(block.to("cpu", dtype).contiguous().numpy(), last=ended)
-        part = torch.from_numpy(part[: -(-taken * rate_out // rate_in) - given]).to(like)
-        given += len(part)
-        if len(part):
-            yield part
 
 
 def write_wav(path, wav, sample_rate):

@@ -11,7 +11,7 @@ import re
 import warnings
 from typing import NamedTuple
 
-from waveglow_vq.audio.io import resample
+from waveglow_vq.audio.resampling import resample
 from waveglow_vq.errors import UserError
 
 import numpy as np

@@ -11,7 +11,8 @@ import math
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.audio.headers.kinds import how_to_convert, sound_suffixes
-from waveglow_vq.audio.io import read_wav_and_rate, resample
+from waveglow_vq.audio.io import read_wav_and_rate
+from waveglow_vq.audio.resampling import resample
 from waveglow_vq.audio.sound_files import audio_info
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation import time_alignment
