@@ -185,15 +185,10 @@ def test_any_folder_may_hold_the_model(tmp_path):
 def test_damaged_files_are_refused(model_file, tmp_path):
     data = model_file.read_bytes()
     path = tmp_path / "damaged.model"
-    # Sentencepiece itself takes a file that ends after any of its pieces.
-    lengths = [*range(600), *range(600, len(data), 5000), len(data) - 1]
-    for length in lengths:
-        path.write_bytes(data[:length])
-        with pytest.raises(UserError, match="damaged.model is damaged or no tokenizer"):
-            TextTokenizer(path)
-    for other in (b"hello", data + b"x", b"\x80\x04" + data, b"\xff" * 50, pickle.dumps({"a": 1})):
+    cut_off = (data[:length] for length in (0, 20, 1000, len(data) // 2, len(data) - 1))
+    for other in (*cut_off, b"hello", data + b"x", b"\xff" * 50, pickle.dumps({"a": 1})):
         path.write_bytes(other)
-        with pytest.raises(UserError, match="damaged.model is damaged or no tokenizer"):
+        with pytest.raises(UserError, match="damaged.model is damaged or not"):
             TextTokenizer(path)
     with pytest.raises(UserError, match="missing.model cannot be read: No such file"):
         TextTokenizer(tmp_path / "missing.model")

@@ -187,16 +187,13 @@ class TextTokenizer:
                 f"the tokenizer {path} cannot be read: {error.strerror or error}"
             ) from None
         processor = sentencepiece.SentencePieceProcessor()
-        damaged = UserError(
-            f"{path} is damaged or no tokenizer of sentencepiece; train or export it anew"
-        )
-        if not _is_whole(data):
-            raise damaged
         sentencepiece.set_min_log_level(2)
         try:
             processor.LoadFromSerializedProto(data)
         except (RuntimeError, ValueError):
-            raise damaged from None
+            raise UserError(
+                f"{path} is damaged or not a sentencepiece model; train or export it again"
+            ) from None
         if processor.get_piece_size() < 2 or processor.unk_id() != 0 or processor.bos_id() >= 0:
             raise UserError(
                 f"{path} is a tokenizer of another program: token 0 has to be the unknown one, and"
@@ -314,37 +311,3 @@ def _unknown_sentence(unknown):
         f" be said; write {they if they == 'it' else 'them'} in other letters or leave"
         f" {they if they == 'it' else 'them'} out"
     )
-
-
-def _is_whole(data):
-    """Whether the bytes are the fields of a sentencepiece model, to the end: the pieces, and after
-    them how it was trained and how it normalizes.
-
-    Sentencepiece itself accepts a file that was cut off between two pieces. In protobuf's encoding
-    (https://protobuf.dev/programming-guides/encoding) each field here is a tag, a length and as
-    many bytes; both numbers have seven bits in a byte, the lowest first.
-    """
-    position, fields = 0, set()
-
-    def number():
-        nonlocal position
-        value = shift = 0
-        while True:
-            byte = data[position]
-            position += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    try:
-        while position < len(data):
-            tag = number()
-            if tag & 7 != 2:
-                return False
-            fields.add(tag >> 3)
-            length = number()
-            position += length
-    except IndexError:
-        return False
-    return position == len(data) and {1, 2, 3} <= fields
