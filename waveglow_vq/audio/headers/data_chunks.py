@@ -1,4 +1,4 @@
-"""Where the samples of an uncompressed sound file are, and how many bytes its header promises.
+"""Where the samples of an uncompressed audio file are, and how many bytes its header promises.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from waveglow_vq.audio.headers.spliced_files import patched
 
 _UNKNOWN, _LARGEST = -1, 2**32 - 1
-# Bytes that a chunk behind the samples may lack.
+# Bytes that a chunk after the samples may lack.
 _CUT_OFF = 2**16
 
 
@@ -21,14 +21,14 @@ class DataChunk(NamedTuple):
     Arguments
     ---------
     begin : int
-        Where it begins.
+        Offset of its first byte.
     promised : int or None
-        Bytes that it has by the header; None where that says that it does not know.
+        Its length in bytes by the header; None if the header states that it is unknown.
     corrected : callable
-        ``corrected(n)``: the pieces (see `SplicedFile`) of the file with n bytes in the header.
+        ``corrected(n)``: the file (see `SplicedFile`) with n bytes in the header.
     begins_chunk : callable
-        ``begins_chunk(bytes, left)``: whether a further chunk of the file may begin like this, so
-        many bytes before its end.
+        ``begins_chunk(content, left)``: whether this may be the begin of another chunk, ``left``
+        bytes before the end of the file.
     """
 
     begin: int
@@ -43,14 +43,14 @@ def find_data(file, size):
     Arguments
     ---------
     file : binary file
-        To be read.
+        The file.
     size : int
-        Its bytes.
+        Its length in bytes.
 
     Returns
     -------
     DataChunk or None
-        None for other files, and for those that are too damaged to say.
+        None for other files, and for those without a chunk of samples.
 
     Example
     -------
@@ -100,31 +100,21 @@ def _riff(file, size):
     return DataChunk(begin, promised, corrected, _chunk_begins(order + "4sI"))
 
 
-def _w64(file, size):
-    for name, begin, promised in _chunks(file, 40, "<16sQ", 8, counts_itself=True):
-        if name.startswith(b"data"):
-            return DataChunk(
-                begin, promised, _replaced(size, begin - 8, "<Q", 24), _chunk_begins("<16sQ")
-            )
-    return None
+def _in_chunk(first, head, unit, name, before=0, counts_itself=False):
+    """How to find the samples of a format with chunks from byte ``first`` on: in the chunk of this
+    name, after ``before`` bytes of other fields."""
+    form = head[0] + head[-1]
+    more = before + counts_itself * struct.calcsize(head)
 
+    def find(file, size):
+        for found, begin, promised in _chunks(file, first, head, unit, counts_itself):
+            if found.startswith(name):
+                known = None if promised == _UNKNOWN else max(0, promised - before)
+                corrected = _replaced(size, begin - struct.calcsize(form), form, more)
+                return DataChunk(begin + before, known, corrected, _chunk_begins(head))
+        return None
 
-def _aiff(file, size):
-    for name, begin, promised in _chunks(file, 12, ">4sI", 2):
-        if name == b"SSND":  # before the samples, an offset and the size of blocks
-            corrected = _replaced(size, begin - 4, ">I", 8)
-            return DataChunk(begin + 8, max(0, promised - 8), corrected, _chunk_begins(">4sI"))
-    return None
-
-
-def _caf(file, size):
-    for name, begin, promised in _chunks(file, 8, ">4sq", 1):
-        if name == b"data":  # before the samples, a number of edits
-            known = None if promised == _UNKNOWN else max(0, promised - 4)
-            return DataChunk(
-                begin + 4, known, _replaced(size, begin - 8, ">q", 4), _chunk_begins(">4sq")
-            )
-    return None
+    return find
 
 
 def _au(file, size):
@@ -135,18 +125,6 @@ def _au(file, size):
     return DataChunk(
         begin, None if promised == _LARGEST else promised, corrected, _chunk_begins(order + "4sI")
     )
-
-
-_KINDS = {
-    b"RIFF": _riff,
-    b"RIFX": _riff,
-    b"RF64": _riff,
-    b"riff\x2e\x91\xcf\x11": _w64,
-    b"FORM": _aiff,
-    b"caff": _caf,
-    b".snd": _au,
-    b"dns.": _au,
-}
 
 
 def _chunks(file, begin, head, unit, counts_itself=False):
@@ -168,14 +146,14 @@ def _chunks(file, begin, head, unit, counts_itself=False):
 
 
 def _is_named(content):
-    """Whether it begins as a chunk does: with letters or digits, filled up with spaces."""
+    """Whether it begins like a chunk: with letters or digits, padded with spaces."""
     name = b"".join(content[:4].split()).replace(b"_", b"")
     return len(content) >= 8 and (name.isalnum() or name == b"(c)")
 
 
 def _chunk_begins(head):
-    """``begins_chunk`` of a format: a name, and a length that there is about room for. Samples of 8
-    bits may look like names, but hardly have both."""
+    """``begins_chunk`` of a format: a name, and a length that about fits. Samples of 8 bits may
+    look like names, but hardly have both."""
     head = struct.Struct(head)
 
     def begins(content, left):
@@ -193,6 +171,18 @@ def _number(file, at, form):
 
 
 def _replaced(size, at, form, more):
-    """``corrected`` where one number is the length of the samples and ``more``."""
+    """``corrected`` of a format that states one number, the length of the samples and ``more``."""
     largest = _LARGEST if form.endswith("I") else 2**63 - 1
     return lambda count: patched(size, (at, struct.pack(form, min(count + more, largest))))
+
+
+_KINDS = {
+    b"RIFF": _riff,
+    b"RIFX": _riff,
+    b"RF64": _riff,
+    b"riff\x2e\x91\xcf\x11": _in_chunk(40, "<16sQ", 8, b"data", counts_itself=True),  # W64
+    b"FORM": _in_chunk(12, ">4sI", 2, b"SSND", before=8),  # AIFF: an offset, the size of blocks
+    b"caff": _in_chunk(8, ">4sq", 1, b"data", before=4),  # CAF: the number of edits
+    b".snd": _au,
+    b"dns.": _au,
+}

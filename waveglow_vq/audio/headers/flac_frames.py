@@ -7,13 +7,13 @@ Authors
 from waveglow_vq.audio.headers.mp3_frames import id3_end
 from waveglow_vq.audio.headers.spliced_files import patched
 
-# The end of a file in which its last frame is looked for.
+# Bytes at the end of a file that are searched for its last frame.
 _TAIL = 2**16
 
 
 def flac_with_length(file, size, samples):
-    """The pieces (see `SplicedFile`) of a FLAC file with so many samples in its header, 0 for an
-    unknown number; None if it is no FLAC file."""
+    """A FLAC file (see `SplicedFile`) with this number of samples in its header, 0 for unknown;
+    None for other files."""
     begin, head = _header(file)
     if head is None:
         return None
@@ -23,20 +23,7 @@ def flac_with_length(file, size, samples):
 
 
 def flac_lengths(file, size):
-    """Samples of a FLAC file by its header, and by the number of its last frame.
-
-    Arguments
-    ---------
-    file : binary file
-        To be read.
-    size : int
-        Its bytes.
-
-    Returns
-    -------
-    promised, there : int
-        0 where nothing is known.
-    """
+    """Samples of a FLAC file by its header, and by its last frame; 0 where unknown."""
     _, head = _header(file)
     if head is None:
         return 0, 0
@@ -44,7 +31,7 @@ def flac_lengths(file, size):
     form = int.from_bytes(head[18:26], "big")  # 20 bits rate, 3 channels, 5 bits, 36 samples
     kind = form >> 41 & 7, form >> 36 & 31
     file.seek(max(0, size - _TAIL))
-    # A frame may be shorter than the longest head that is looked at.
+    # The last frame may be shorter than the longest head.
     tail, there = file.read(_TAIL) + bytes(16), 0
     at = tail.rfind(b"\xff")
     while at >= 0 and not there:
@@ -61,7 +48,7 @@ def _header(file):
 
 
 def _frame_end(head, kind, smallest, largest):
-    """The sample at which a frame ends that begins so; 0 if it is none of this file."""
+    """The sample at which the frame with this head ends; 0 if it is not a frame of this file."""
     if len(head) < 16 or head[1] & 0xFE != 0xF8 or head[3] & 1:
         return 0
     is_variable, block, rate = head[1] & 1, head[2] >> 4, head[2] & 15

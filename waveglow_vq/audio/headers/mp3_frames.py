@@ -1,8 +1,8 @@
-"""The frames of MP3 files, counted.
+"""Counts the frames of MP3 files.
 
-An MP3 file has no length but the one that its first frame may state (Xing, Info). Without it,
-libmpg123 estimates the length from the size of the first frame; with it, it believes it; and what
-is beyond that is not read. So they are counted, frame by frame, and the count is stated anew.
+Only the first frame of an MP3 file may state its length (Xing, Info). libmpg123 believes that, or
+estimates the length from the size of the first frame, and does not read on beyond it. So the frames
+are counted, and the right count is put in.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -20,9 +20,9 @@ _KBITS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _KBITS_MPEG_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _HAS_FRAMES, _HAS_BYTES, _HAS_PLACES = 1, 2, 4
 _EMPTY_TAG = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
-# Junk between frames is looked through for so many bytes.
+# Bytes of junk that are searched for the next frame.
 _JUNK = 2**20
-# Bytes of a frame.
+# Bytes of the longest frame.
 _LONGEST = 2881
 
 
@@ -32,11 +32,11 @@ class FrameCount(NamedTuple):
     Arguments
     ---------
     frames, bytes : int
-        Those that are there; bytes from the first frame on, that with the statement.
+        What is there, from the first frame on; ``bytes`` includes the frame with the statement.
     promised, promised_bytes : int or None
-        Those that the file states, None where it does not.
+        What the file states, if it does.
     pieces : list
-        The file (see `SplicedFile`) with a statement that is right, and a tag before it.
+        The file (see `SplicedFile`) with the right statement, and a tag before it.
     """
 
     frames: int
@@ -52,14 +52,14 @@ def count_frames(file, size):
     Arguments
     ---------
     file : binary file
-        To be read.
+        The file.
     size : int
-        Its bytes.
+        Its length in bytes.
 
     Returns
     -------
     FrameCount or None
-        None for files of any other kind.
+        None for other files.
 
     Example
     -------
@@ -76,8 +76,8 @@ def count_frames(file, size):
     frames, end = _count(file, begin, first, size)
     if frames == 0:
         return None
-    # Without a tag before the frames, libsndfile goes by the ending of a name, which nothing in
-    # memory has, and falls for what looks like other formats.
+    # Without a tag before the frames, libsndfile goes by the extension, which nothing in memory
+    # has, and mistakes some files for other formats.
     tag = b"" if tags else _EMPTY_TAG
     at = _place_of_statement(file, begin, first)
     if at is None:
@@ -91,21 +91,21 @@ def count_frames(file, size):
         changes.append((at + 8, struct.pack(">I", frames)))
         if promised_bytes is not None:
             changes.append((at + 12, struct.pack(">I", end - begin)))
-        # How many samples of the last frame do not count: now it is another frame.
+        # The padding of the last frame: now another frame is the last one.
         lame = at + 8 + 4 * bin(flags & 11).count("1") + 100 * bool(flags & _HAS_PLACES)
         delays = _read(file, lame + 21, 3)
         if _read(file, lame, 4).isalpha() and len(delays) == 3:
             changes.append((lame + 22, bytes([delays[1] & 0xF0, 0])))
     pieces = patched(size, *changes)
     if begin > tags:
-        # Without what lies between.
+        # Without the junk between.
         pieces = [(0, tags), (begin, pieces[0][1]), *pieces[1:]]
     pieces = [tag, *pieces]
     return FrameCount(frames, end - begin, promised, promised_bytes, pieces)
 
 
 def id3_end(file):
-    """Where the tags end with which a file may begin (ID3v2).
+    """Where the tags (ID3v2) at the begin of a file end.
 
     Example
     -------
@@ -128,8 +128,8 @@ def _read(file, at, count):
 
 @functools.lru_cache(4096)
 def _frame(header):
-    """Length of a frame in bytes, and what all frames of a file have in common; None for what is no
-    header of a frame of layer III."""
+    """Length of a frame in bytes, and what all frames of a file have in common; None if this is no
+    header of layer III."""
     if len(header) < 4 or header[0] != 255 or header[1] & 0b11100110 != 0b11100010:
         return None
     version, kbits, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
@@ -145,14 +145,14 @@ def _is_mono(header):
 
 
 def _is_followed(file, begin, header, size):
-    """Whether there is another frame of the kind behind it, or the end."""
+    """Whether another frame of the kind follows, or the end."""
     length, kind = _frame(header)
     after = _frame(_read(file, begin + length, 4))
     return after[1] == kind if after else begin + length >= size
 
 
 def _are_followed(file, place, size, more):
-    """Whether so many frames begin here, one after another, that another one or the end follows."""
+    """Whether ``more`` frames in a row begin here, each followed by another one or the end."""
     for _ in range(more):
         header = _read(file, place, 4)
         found = _frame(header)
@@ -180,8 +180,8 @@ def _count(file, begin, first, size):
 
 
 def _first_frame(file, begin, size):
-    """Where the first frame begins: at once; or, of what was recorded from a stream or has more
-    behind its tags than they say, after less than two frames or some zeros, with more behind it."""
+    """Where the first frame begins: at once, or (in recorded streams, and after tags that state too
+    small a length) after some zeros or less than two frames, if several frames follow."""
     first = _read(file, begin, 4)
     if _frame(first):
         return begin if _is_followed(file, begin, first, size) else None
@@ -192,8 +192,8 @@ def _first_frame(file, begin, size):
 
 
 def _next_frame(file, place, kind, size, more=1):
-    """Where behind junk a frame begins that has so many more of its kind behind it, or the end;
-    None if there is none."""
+    """Where, after junk, a frame begins that ``more`` frames of its kind, or the end, follow; None
+    if there is none."""
     content = _read(file, place, _JUNK)
     at = content.find(b"\xff")
     while at >= 0:
@@ -220,7 +220,7 @@ def _place_of_statement(file, begin, first):
 
 
 def _new_statement(first, frames, size):
-    """A frame that is silent and states how many others there are."""
+    """A silent frame that states how many others there are."""
     numbers = struct.pack(">4s3I", b"Info", _HAS_FRAMES | _HAS_BYTES, frames, 0)
     for kbits in range(1, 15):
         header = bytes([255, first[1] | 1, kbits << 4 | first[2] & 12, first[3]])

@@ -1,4 +1,4 @@
-"""Files of which a few bytes are other ones, without a copy.
+"""Reads a file with some bytes replaced, without a copy.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -9,12 +9,12 @@ import itertools
 
 
 class SplicedFile(io.RawIOBase):
-    """A binary file, to be read, that is put together from bytes and parts of another file.
+    """A read-only binary file put together from bytes and parts of another file.
 
     Arguments
     ---------
     file : binary file
-        The other one; closed with this one.
+        The other file; closed with this one.
     pieces : list
         Bytes, and (begin, end) for a part of the other file.
 
@@ -43,12 +43,12 @@ class SplicedFile(io.RawIOBase):
 
     def seek(self, offset, whence=io.SEEK_SET):
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.ends[-1]}[whence]
-        # Never an error: soundfile cannot pass one on from where libsndfile calls.
+        # Never an error: soundfile cannot pass one on from a callback of libsndfile.
         self.place = max(0, origin + offset)
         return self.place
 
     def readinto(self, buffer):
-        # In full, which callers of raw files need not rely on, but libsndfile does.
+        # In full: unlike other readers of raw files, libsndfile relies on that.
         view, done = memoryview(buffer).cast("B"), 0
         for piece, end in zip(self.pieces, self.ends, strict=True):
             count = min(len(view) - done, end - self.place)
@@ -77,9 +77,9 @@ def patched(size, *patches):
     Arguments
     ---------
     size : int
-        Of the file.
+        Length of the file in bytes.
     *patches : tuple
-        Where, and the bytes that stand there instead; they do not overlap.
+        An offset, and the bytes to put there; patches do not overlap.
 
     Returns
     -------

@@ -1,8 +1,4 @@
-"""How long the sound in a file is, whatever its header says.
-
-Programs that write to a pipe cannot know a length beforehand and leave a placeholder, others count
-a few bytes too many, or stop in the middle; libsndfile believes them all. Here the header is
-compared with what is there.
+"""Compares the length that the header of an audio file states with the sound that is there.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -14,30 +10,29 @@ from waveglow_vq.audio.headers.data_chunks import find_data
 from waveglow_vq.audio.headers.flac_frames import flac_lengths, flac_with_length
 from waveglow_vq.audio.headers.mp3_frames import count_frames
 
-# So many bytes too many are a slip of the program that wrote the header, which counted the header
-# in, say, rather than sound that is missing: at 22 kHz and 16 bits they would be 3 ms.
+# A header that promises at most this much too much was miscounted (its own bytes included, say):
+# no sound is missing. At 22 kHz and 16 bits it would be 3 ms.
 FEW_BYTES = 128
-# What is this close to the largest numbers of 31, 32, 63 and 64 bits is no length; nor is what SoX
-# writes into AIFF.
+# A number this close to 2^31, 2^32, 2^63 or 2^64 is no length; nor is what SoX writes into AIFF.
 PLACEHOLDER_MARGIN = 2**16
 _PLACEHOLDERS = *(2**bits for bits in (31, 32, 63, 64)), 0x7F000000
-# Of the pages of an Ogg file: how each begins, the bytes of that and of a whole one, the number of
-# the stream, and whether it is the last one.
+# Pages of an Ogg file: how each begins, bytes of its head and of the largest page, and where the
+# head has the number of the stream and the flag of the last page.
 _PAGE, _PAGE_HEAD, _LARGEST_PAGE = b"OggS", 27, 65307
 _SERIAL, _FLAGS, _IS_LAST = slice(14, 18), 5, 4
 
 
 class Length(NamedTuple):
-    """What became of comparing a header with its file.
+    """How a file compares with its header.
 
     Arguments
     ---------
     pieces : list or None
-        How to read the file (see `SplicedFile`) with a right header; None: as it is.
+        The file (see `SplicedFile`) with the right header; None: it is right as it is.
     wrong : str or None
-        What is to be said of a file whose header, or end, is wrong.
+        What is wrong with the header, or the end, of a file that can be read all the same.
     missing : str or None
-        What a file lacks that was cut off.
+        How much a truncated file lacks.
     """
 
     pieces: list | None = None
@@ -48,20 +43,18 @@ class Length(NamedTuple):
 def true_length(file, size):
     """Compares the length in the header of a sound file with the sound that is there.
 
-    A header may promise more than there is. Up to 128 bytes more (of MP3 without a number of bytes,
-    one frame), or a placeholder, that is a number within 65,536 of 2^31, 2^32, 2^63 or 2^64, it is
-    wrong and what is there is all; anything else is a file that was cut off. A header may also
-    promise less: behind the sound there are other chunks, a tag or a few zeros; where there is
-    something else, it is sound. Of Ogg files, which promise nothing, those were cut off that end
-    within a page.
+    If the header promises more than there is, the file was truncated, except for up to 128 bytes
+    (one frame of an MP3 that states no bytes) or a placeholder (a number within 65,536 of 2^31,
+    2^32, 2^63 or 2^64): then the header is wrong and nothing is missing. If it promises less, what
+    follows is sound too, unless it is another chunk, a tag or a few zeros. An Ogg file promises
+    nothing; it was truncated if it ends within a page.
 
     Arguments
     ---------
     file : binary file
-        WAV (RIFF, RIFX, RF64), W64, AIFF, CAF, AU, FLAC, MP3 or Ogg; any other is taken to be
-        right.
+        WAV (RIFF, RIFX, RF64), W64, AIFF, CAF, AU, FLAC, MP3 or Ogg; others are believed.
     size : int
-        Its bytes.
+        Its length in bytes.
 
     Returns
     -------
@@ -85,14 +78,14 @@ def true_length(file, size):
         return _of_pages(file, size)
     promised, there = flac_lengths(file, size)
     if there > promised > 0:
-        # As if the length were unknown: decoding tells.
+        # With an unknown length, which makes libsndfile decode all of it.
         return Length(flac_with_length(file, size, 0), _wrong(promised, there, "samples"))
     count = count_frames(file, size)
     return Length() if count is None else _of_frames(count)
 
 
 def is_placeholder(number):
-    """Whether a length is one that programs write which do not know it.
+    """Whether a length is one that programs write when they do not know it.
 
     Example
     -------
@@ -117,13 +110,13 @@ def _of_data(file, size, data):
 
 
 def _sound_goes_on(file, data, size):
-    """Whether sound follows where the header has it end."""
+    """Whether there is more sound after the end that the header states."""
     end = data.begin + data.promised
     file.seek(end)
     rest = file.read(PLACEHOLDER_MARGIN)
     if not any(rest) and end + len(rest) == size:
         return False
-    # Chunks begin at even places, but some programs forget that.
+    # Chunks begin at even offsets, but some programs forget the padding.
     padding = end % 2
     return len(rest) > padding and not any(
         data.begins_chunk(more, size - end) or more.startswith((b"TAG", b"ID3", b"APETAGEX"))
@@ -148,7 +141,7 @@ def _wrong(promised, there, unit):
 
 
 def _of_pages(file, size):
-    """Of an Ogg file (Vorbis, Opus, FLAC), which has no length but that of its last page."""
+    """The length of an Ogg file (Vorbis, Opus, FLAC), which only its last page tells."""
     file.seek(0)
     first = file.read(_PAGE_HEAD)
     begin = max(0, size - _LARGEST_PAGE)
