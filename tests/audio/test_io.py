@@ -71,7 +71,7 @@ def test_file_without_samples(tmp_path):
 
 def test_file_of_another_kind(tmp_path):
     (tmp_path / "text.wav").write_text("this is not sound" * 20)
-    with pytest.raises(UserError, match="text.wav cannot be read as a sound file"):
+    with pytest.raises(UserError, match="text.wav cannot be read as an audio file"):
         read_wav(tmp_path / "text.wav")
 
 
@@ -145,7 +145,7 @@ def test_integers_stored_as_floats(tmp_path, tone, scale, bits):
 
 @pytest.mark.parametrize(
     ("right", "message"),
-    [(-1.0, "120 dB less loud"), (-0.7, "15 dB less loud"), (-0.3, ""), (1, "")],
+    [(-1.0, "120 dB quieter"), (-0.7, "15 dB quieter"), (-0.3, ""), (1, "")],
 )
 def test_channels_in_opposite_phase_are_named_once(tmp_path, caplog, tone, right, message):
     path = tmp_path / "two.wav"
@@ -234,7 +234,7 @@ def test_bytes_read_as_their_file_does(tmp_path, tone, suffix, subtype):
     [
         (lambda data: b"", "is an empty file"),
         (lambda data: data[:5000], "is truncated: its header promises 3044 bytes more"),
-        (lambda data: b"no sound" * 50, "cannot be read as a sound file"),
+        (lambda data: b"no sound" * 50, "cannot be read as an audio file"),
         (lambda data: data[:44], "is truncated"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Sound files of any length in constant memory: read, analyzed and written block by block.
+"""Reads, analyzes and writes audio files block by block, in constant memory.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -23,25 +23,25 @@ from waveglow_vq.utils.windows import Buffer
 import soundfile
 import torch
 
-# Seconds of sound that are read, resampled and analyzed at once.
+# Seconds that are read, resampled and analyzed at once.
 BLOCK_SECONDS = 5.0
 
 
 def read_blocks(source, sample_rate, min_samples=1, block_seconds=BLOCK_SECONDS):
-    """Reads any sound file as a model wants it, block by block.
+    """:func:`~waveglow_vq.audio.io.read_for_model` block by block.
 
     Arguments
     ---------
     source, sample_rate, min_samples
         As for :func:`~waveglow_vq.audio.io.read_for_model`.
     block_seconds : float
-        About how long a block is.
+        Approximate length of a block.
 
     Returns
     -------
     iterator of torch.Tensor
-        Float32 [n] each; together, what ``read_for_model`` gives. The header of the file is
-        checked at once, its content when it is read.
+        Float32 [n] each; together, what ``read_for_model`` returns. The header is checked at once,
+        the content when it is read.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def log_mel_blocks(features, wavs):
     features : LogMel
         The features.
     wavs : iterable of torch.Tensor
-        The waveform ``[n]``, in blocks of any length; ``margin + 1`` samples at least.
+        Blocks ``[n]`` of any length, with at least ``margin + 1`` samples together.
 
     Yields
     ------
@@ -100,7 +100,7 @@ def log_mel_blocks(features, wavs):
 
 
 def _reflected(wavs, margin):
-    """The waveform with ``margin`` samples before and after it, its reflection."""
+    """The waveform, padded by ``margin`` reflected samples at both ends."""
     buffer, begun = Buffer(), False
     for wav in wavs:
         buffer.append(wav)
@@ -116,15 +116,14 @@ def _reflected(wavs, margin):
 
 
 class WavWriter:
-    """Writes a sound file block by block, 16-bit PCM as ``write_wav`` does.
+    """Writes an audio file of 16-bit PCM block by block, as ``write_wav`` does at once.
 
-    It is written beside ``path`` under another name, and has its own when all is written: an error
-    in between leaves what was there before.
+    The file appears at ``path`` when it is complete; after an error, what was there before stays.
 
     Arguments
     ---------
     path : str or Path
-        Where to write; missing folders are made. The ending says the format: .wav, .flac, ...
+        Where to write; missing folders are made. The extension is the format: .wav, .flac, ...
     sample_rate : int
         In Hz.
 
@@ -164,7 +163,7 @@ class WavWriter:
         return self
 
     def write(self, block):
-        """Writes what follows, samples [n].
+        """Writes the next samples, [n].
 
         Raises
         ------

@@ -1,8 +1,8 @@
 """Reads and writes audio files, and checks what they hold.
 
-Two ways in: ``read_wav`` is strict and serves training and scoring, where a wrong rate or a second
-channel means that something is wrong with the data; ``read_for_model`` takes whatever a person has
-at hand and brings it to the rate of the model. A problem is one sentence that names the file.
+``read_wav`` is strict, for training and scoring, where a wrong rate or a second channel means that
+something is wrong with the data; ``read_for_model`` takes any audio file, mixes it to mono and
+resamples it to the rate of the model. An error is one sentence that names the file.
 """
 
 import logging
@@ -28,25 +28,25 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-# Two channels whose mean has less than this share of their energy.
+# Two channels have opposite phases if their mean has less than this share of their energy.
 _OPPOSITE_PHASE = 0.1
-# Samples that are decoded at once when all of them are wanted.
+# Samples that are decoded at once.
 _BLOCK = 2**16
 
 
 def read_wav(source, sample_rate=None, mono="require", min_samples=1):
-    """Reads one channel of sound as it is, and refuses what does not fit.
+    """Reads one channel of an audio file as it is, and refuses what does not fit.
 
     Arguments
     ---------
     source : str, Path or SoundBytes
-        The sound file.
+        The audio file.
     sample_rate : int or None
         Rate in Hz that the file must have; ``None`` accepts any.
     mono : str
         ``"require"`` refuses more than one channel; ``"mix"`` averages the channels.
     min_samples : int
-        The least length in samples.
+        The shortest length accepted.
 
     Returns
     -------
@@ -56,8 +56,8 @@ def read_wav(source, sample_rate=None, mono="require", min_samples=1):
     Raises
     ------
     UserError
-        If the file is missing, empty, unreadable, cut off, at another rate, too short, holds NaN,
-        infinity or samples beyond 4, or has several channels where one is required.
+        If the file is missing, empty, unreadable, truncated, too short or at another rate, has
+        several channels where one is required, or holds NaN, infinity or samples beyond 4.
 
     Example
     -------
@@ -109,14 +109,14 @@ def _decoded(source, info):
 
 
 def decoded_blocks(source, info, size):
-    """Decodes a sound file block by block.
+    """Decodes an audio file block by block.
 
     Arguments
     ---------
     source : str, Path or SoundBytes
-        The sound file.
+        The audio file.
     info : AudioInfo
-        What :func:`audio_info` said of it.
+        From :func:`~waveglow_vq.audio.sound_files.audio_info`.
     size : int
         Samples in a block; the last one may have fewer.
 
@@ -140,7 +140,7 @@ def decoded_blocks(source, info, size):
                 peak = max(peak, float(np.abs(samples).max()))
             else:
                 bad += int((~np.isfinite(samples)).sum())
-            # What follows wrong samples is read to tell of them, and for nothing else.
+            # After wrong samples the rest is read only to count them.
             if bad or peak > LARGEST_SAMPLE or read > info.num_samples:
                 continue
             wav = np.ascontiguousarray(samples[:, 0])
@@ -160,22 +160,22 @@ def decoded_blocks(source, info, size):
     if info.num_channels == 2 and mixed < _OPPOSITE_PHASE * energy:
         lost = -10 * math.log10(max(mixed / energy, 1e-12))
         warn_once(
-            f"{name}: its channels are in opposite phase, so that mixed to mono it is {lost:.0f} dB"
-            " less loud; invert one of them, or give one alone."
+            f"{name}: its channels have opposite phases, so the mono mix is {lost:.0f} dB quieter; "
+            "invert one of them, or use one alone."
         )
 
 
 def read_for_model(source, sample_rate, min_samples=1):
-    """Reads any sound file as a model wants it: one channel, at the rate of the model.
+    """Reads any audio file as one channel at the rate of the model.
 
     Arguments
     ---------
     source : str, Path or SoundBytes
-        The sound file, at any rate and with any number of channels.
+        The audio file, at any rate and with any number of channels.
     sample_rate : int
         Rate of the model in Hz.
     min_samples : int
-        The least length in samples, counted at the rate of the model.
+        The shortest length accepted, at the rate of the model.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def read_for_model(source, sample_rate, min_samples=1):
     Raises
     ------
     UserError
-        If the file is missing, empty, unreadable, cut off, too short, or holds NaN, infinity or
+        If the file is missing, empty, unreadable, truncated or too short, or holds NaN, infinity or
         samples beyond 4.
 
     Example
@@ -201,16 +201,8 @@ def read_for_model(source, sample_rate, min_samples=1):
 
 
 def audio_info_for_model(source, sample_rate, min_samples=1):
-    """The header of a sound file, and the samples that it has at the rate of a model; arguments and
-    errors as :func:`read_for_model`.
-
-    Returns
-    -------
-    info : AudioInfo
-        Of the file as it is.
-    samples : int
-        At ``sample_rate``.
-    """
+    """The header of an audio file, and its number of samples at the rate of a model; arguments and
+    errors as :func:`read_for_model`."""
     info = audio_info(source)
     samples = -(-info.num_samples * sample_rate // info.sample_rate)
     if samples < min_samples:
@@ -222,7 +214,7 @@ def audio_info_for_model(source, sample_rate, min_samples=1):
 
 
 def write_wav(path, wav, sample_rate):
-    """Writes 16-bit PCM; what exceeds full scale is limited and reported in the log.
+    """Writes 16-bit PCM; samples beyond full scale are limited and reported in the log.
 
     Rounds to the grid of ``read_wav`` (multiples of 1/32768), so that a 16-bit file that is read
     and written again is the same file.
@@ -259,7 +251,7 @@ def write_wav(path, wav, sample_rate):
     if wav.ndim == 2 and wav.shape[0] == 1:
         wav = wav[0]
     if wav.ndim != 1:
-        raise ValueError(f"write_wav wants samples [N] or [1, N], got {tuple(wav.shape)}.")
+        raise ValueError(f"write_wav expects samples [N] or [1, N], got {tuple(wav.shape)}.")
     pcm, limited = to_pcm(path, wav)
     if limited:
         warn_of_limited(path, limited, len(wav), float(wav.abs().max()))

@@ -20,9 +20,9 @@ _BLOCK = 2**16
 def resample(wav, rate_in, rate_out):
     """Band-limited resampling by soxr at its highest quality, without delay.
 
-    Time and memory grow with the samples that go in and come out, however odd the ratio is. Up to
-    0.91 of the lower Nyquist frequency levels are kept to 0.01 dB; what lies above the whole of it
-    is rejected by more than 140 dB. Gradients do not pass.
+    Time and memory grow with the samples in and out, whatever the ratio. Levels are kept to 0.01 dB
+    up to 0.91 of the lower Nyquist frequency; everything above that frequency is attenuated by more
+    than 140 dB. Gradients do not pass.
 
     Arguments
     ---------
@@ -55,14 +55,14 @@ def resample_blocks(blocks, rate_in, rate_out):
     Arguments
     ---------
     blocks : iterable of torch.Tensor
-        [n] each, any number of samples, floating point.
+        [n] each, of any length, floating point.
     rate_in, rate_out : int
         Rates in Hz.
 
     Yields
     ------
     torch.Tensor
-        [n]; together, to the bit, what :func:`resample` makes of the whole.
+        [n]; together, to the bit, what :func:`resample` returns for the whole.
 
     Example
     -------
@@ -78,7 +78,7 @@ def resample_blocks(blocks, rate_in, rate_out):
         if not ended:
             like, taken = block, taken + len(block)
         else:
-            # Silence behind the end, for as long as the last sample of the result lasts and longer.
+            # Silence after the end, longer than the last sample of the result.
             block = like.new_zeros(rate_in // rate_out + 2)
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         stream = stream or soxr.ResampleStream(rate_in, rate_out, 1, str(dtype)[6:], _QUALITY)

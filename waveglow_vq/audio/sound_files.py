@@ -1,4 +1,4 @@
-"""Sound files and their headers.
+"""Opens audio files and reads their headers, whether the headers are right or wrong.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -24,26 +24,26 @@ import soundfile
 
 logger = logging.getLogger(__name__)
 
-# Rates in Hz. A file at less than the least one that speech has is an hour long at most: with a
-# damaged header, seconds would become days.
+# Rates in Hz. A file at a rate below that of any speech lasts an hour at most: with a damaged
+# header, seconds would become days.
 _MOST_RATE, _LEAST_RATE, _MOST_HOURS = 768_000, 1000, 1
-# Full scale is 1, and louder recordings exist; what is far beyond is on another scale.
+# Full scale is 1, and some recordings exceed it; samples far beyond are on another scale.
 LARGEST_SAMPLE = 4.0
-# A length that libsndfile does not know is near to 2^63.
+# libsndfile states a length near 2^63 where it does not know it.
 _UNKNOWN_FRAMES = 2**62
 # Samples that are decoded at once.
 _BLOCK = 2**16
-# Those of soundfile are RuntimeErrors; numbers that do not fit raise the others.
+# Soundfile raises RuntimeErrors; numbers out of range raise the others.
 _ERRORS = OSError, RuntimeError, TypeError, OverflowError, MemoryError
 
 
 class SoundBytes(NamedTuple):
-    """A whole sound file in memory. Whatever reads sound here takes it in the place of a path.
+    """An audio file in memory, which can be read wherever a path can.
 
     Arguments
     ---------
     name : str
-        What messages call it.
+        Its name in messages.
     data : bytes
         The content of the file.
     """
@@ -53,19 +53,19 @@ class SoundBytes(NamedTuple):
 
 
 def sound_name(source):
-    """What messages call a source of sound: its path, or the name of SoundBytes."""
+    """The name of a source in messages: its path, or the name of SoundBytes."""
     return source.name if isinstance(source, SoundBytes) else str(source)
 
 
 def sound_file(source):
-    """What soundfile reads a source from: its path, or a file in memory."""
+    """What soundfile can open: the path of a source, or a file in memory."""
     if isinstance(source, SoundBytes):
         return io.BytesIO(source.data)
     return os.fsencode(user_path(source))  # names need not be UTF-8
 
 
 class AudioInfo(NamedTuple):
-    """What the header of a sound file says.
+    """What the header of an audio file states.
 
     Arguments
     ---------
@@ -83,12 +83,12 @@ class AudioInfo(NamedTuple):
 
 
 def audio_info(source):
-    """Reads the header of a sound file and checks that the file is whole.
+    """Reads the header of an audio file and checks that the file is whole.
 
-    The number of samples is that of the sound which is there. Where a header promises another one,
-    because the program that wrote it did not know or miscounted, a line in the log says so; see
-    :func:`~waveglow_vq.audio.headers.true_length.true_length` for how such files are told from
-    those that were cut off. A FLAC file without a length is decoded to know it, in little memory.
+    The number of samples is what the file really has. If the header promises another one, because
+    the program that wrote it did not know or miscounted, a warning says so; for how such files are
+    told from truncated ones, see :func:`~waveglow_vq.audio.headers.true_length.true_length`. A FLAC
+    file without a length is decoded to find it, in little memory.
 
     Arguments
     ---------
@@ -102,7 +102,7 @@ def audio_info(source):
     Raises
     ------
     UserError
-        If the file is missing, empty, not a sound file, cut off, or at a rate that cannot be.
+        If the file is missing, empty, truncated, not an audio file, or at an impossible rate.
 
     Example
     -------
@@ -123,29 +123,29 @@ def audio_info(source):
         raise UserError(f"{name} holds no samples.")
     if not 1 <= info.sample_rate <= _MOST_RATE:
         raise UserError(
-            f"{name} has a sample rate of {info.sample_rate} Hz, and from 1 to {_MOST_RATE} Hz can "
-            "be read; its header is damaged: write it with the right rate."
+            f"{name} has a sample rate of {info.sample_rate} Hz, which is not from 1 to "
+            f"{_MOST_RATE} Hz; its header is damaged: rewrite it with the right rate."
         )
     hours = info.num_samples / info.sample_rate / 3600
     if info.sample_rate < _LEAST_RATE and hours > _MOST_HOURS:
         raise UserError(
             f"{name} has a sample rate of {info.sample_rate} Hz, at which it lasts {hours:.4g} "
-            "hours; its header is likely wrong: write it with the right rate."
+            "hours; its header is probably wrong: rewrite it with the right rate."
         )
     return info
 
 
 @contextlib.contextmanager
 def open_sound(source, forward=False):
-    """Opens a sound file, as if its header had the right length.
+    """Opens an audio file as if its header had the right length.
 
     Arguments
     ---------
     source : str, Path or SoundBytes
-        The sound file.
+        The audio file.
     forward : bool
-        Whether it is read from begin to end, never searched; its ``frames`` may be near to 2^63
-        then, where nobody knows them.
+        Whether it is read from begin to end, without seeking; its ``frames`` may then be near 2^63,
+        which means unknown.
 
     Yields
     ------
@@ -154,7 +154,7 @@ def open_sound(source, forward=False):
     Raises
     ------
     UserError
-        If the file is missing, empty, not a sound file, or cut off, or cannot be decoded while it
+        If the file is missing, empty, truncated or not an audio file, or cannot be decoded while it
         is open.
 
     Example
@@ -174,13 +174,13 @@ def open_sound(source, forward=False):
                 raise UserError(f"{name} does not exist or is not a file.")
             file = _open_corrected(source, forward, opened)
         except _ERRORS as error:
-            problem = f"{name} cannot be read as a sound file: {reason(error)}"
+            problem = f"{name} cannot be read as an audio file: {reason(error)}"
             raise UserError(problem.rstrip(".") + (how_to_convert([name]) or ".")) from error
         try:
             yield file
         except _ERRORS as error:
             raise UserError(
-                f"{name} cannot be decoded, perhaps it is truncated: {reason(error)}"
+                f"{name} cannot be decoded; it may be truncated: {reason(error)}"
             ) from error
 
 
@@ -194,7 +194,7 @@ def _open_corrected(source, forward, opened):
     if length.missing:
         raise UserError(
             f"{name} is truncated: its header promises {length.missing} more than the file has; "
-            "copy or download it again, or if there is no more of it, write it with a new header: "
+            "copy or download it again, or if this is all there is, rewrite its header: "
             "ffmpeg -i OLD NEW."
         )
     if length.wrong:
@@ -203,7 +203,7 @@ def _open_corrected(source, forward, opened):
     def as_if(pieces):
         if pieces is None and not isinstance(source, SoundBytes):
             return opened.enter_context(kind(sound_file(source)))
-        # In memory as a whole, too: libsndfile seeks to negative places in files that are damaged.
+        # Also if all of it is in memory: in damaged files libsndfile seeks to negative offsets.
         spliced = opened.enter_context(SplicedFile(content, pieces or [(0, size)]))
         return opened.enter_context(kind(spliced))
 
@@ -214,15 +214,15 @@ def _open_corrected(source, forward, opened):
 
 
 class _ForwardFile(soundfile.SoundFile):
-    """Soundfile searches after each block that it reads, which makes decoders begin anew, and fails
-    where libsndfile does not know the length; but not in files that cannot be searched."""
+    """Soundfile seeks after each block that it reads, which restarts decoders and fails where
+    libsndfile does not know the length; but not in files that say that they cannot seek."""
 
     def seekable(self):
         return False
 
 
 def _decoded_length(source):
-    """Samples of a file that only decoding tells."""
+    """The number of samples of a file, which only decoding can tell."""
     if isinstance(source, SoundBytes):
         return _decode_length(source)
     status = os.stat(user_path(source))
@@ -244,7 +244,7 @@ def _decode_length(source):
 
 
 def check_peak(name, peak):
-    """Raises a UserError if the largest sample of a file, without its sign, is beyond 4.
+    """Raises a UserError if the largest magnitude of a file's samples is beyond 4.
 
     Example
     -------
@@ -264,17 +264,16 @@ def check_peak(name, peak):
 
 @functools.lru_cache(4096)
 def warn_once(text):
-    """Says in the log what is wrong with a file, however often it is read."""
+    """Warns of a file once, however often it is read."""
     logger.warning("%s", text)
 
 
 def reason(error):
-    """What an error of soundfile says, without the file: of one in memory, that is its address,
-    which differs each time."""
+    """The message of soundfile without the file, which for one in memory is an address."""
     return getattr(error, "error_string", error)
 
 
 def _opened(source):
-    """The content of a source of sound as a binary file."""
+    """The content of a source as a binary file."""
     file = sound_file(source)
     return file if isinstance(source, SoundBytes) else open(file, "rb")

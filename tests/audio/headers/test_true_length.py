@@ -256,7 +256,7 @@ def test_ogg_that_was_cut_off(caplog, subtype, rate):
     assert not caplog.records
     # Between two pages, as a stream that is recorded ends.
     assert 0 < len(read_wav(SoundBytes(f"stream.{subtype}", whole[:last]))) < 3 * rate
-    assert f"stream.{subtype}: it breaks off before its end" in caplog.text
+    assert f"stream.{subtype}: its last page is missing" in caplog.text
     other = bytes(encoded("OGG", subtype, wav, rate))
     read_wav(SoundBytes(f"two.{subtype}", whole + other))
     assert f"two.{subtype}: it holds several streams" in caplog.text

@@ -1,4 +1,4 @@
-"""Which kinds of sound files can be read, in one place.
+"""Which audio formats can be read, by the extensions of their files.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -8,8 +8,7 @@ import functools
 import os
 from pathlib import Path
 
-# Formats of libsndfile that have other endings than their name. A file without a header (RAW) is
-# read by nobody who does not know what is in it.
+# Formats of libsndfile whose extension is not their name. RAW has no header to read it by.
 _ENDINGS = {
     "AIFF": (".aiff", ".aif", ".aifc"),
     "AU": (".au", ".snd"),
@@ -20,7 +19,7 @@ _ENDINGS = {
     "SVX": (".svx", ".8svx", ".iff"),
     "WAV": (".wav", ".wave"),
 }
-# Sound and video that other programs read.
+# Audio and video that has to be converted first.
 _TO_CONVERT = (
     ".m4a .m4b .aac .mp4 .m4v .mov .webm .weba .mkv .mka .wma .wmv .avi .amr .3gp .ac3 .ape .wv .ra"
 ).split()
@@ -28,7 +27,7 @@ _TO_CONVERT = (
 
 @functools.cache
 def sound_suffixes():
-    """Endings, in lower case, of the sound files that soundfile can read.
+    """Extensions, in lower case, of the audio files that soundfile can read.
 
     Returns
     -------
@@ -49,17 +48,13 @@ def sound_suffixes():
 
 
 def is_sound(path):
-    """Whether the ending of a name is one of :func:`sound_suffixes`."""
+    """Whether the extension of a path is one of :func:`sound_suffixes`."""
     return os.path.splitext(path)[1].lower() in sound_suffixes()
 
 
 def how_to_convert(paths):
-    """What to do about sound that cannot be read, as the end of a sentence; "" where there is none.
-
-    Arguments
-    ---------
-    paths : iterable of str or Path
-        Files of any kind.
+    """How to convert the first audio file that cannot be read, as the end of a sentence; "" if none
+    of the paths is one.
 
     Example
     -------

@@ -156,7 +156,7 @@ def _of_pages(file, size):
     if missing > 0:
         return Length(missing=f"{missing} bytes")
     if first[_SERIAL] != last[_SERIAL]:
-        return Length(wrong="it holds several streams, of which one is read; give them one by one")
+        return Length(wrong="it holds several streams, of which only the first is read; split it")
     if not last[_FLAGS] & _IS_LAST:
-        return Length(wrong="it breaks off before its end; what there is is read")
+        return Length(wrong="its last page is missing; everything before it is read")
     return Length()
