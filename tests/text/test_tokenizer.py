@@ -61,7 +61,7 @@ def test_both_kinds_are_made(tmp_path):
 def test_text_that_is_normalized_already_is_taken_as_it_is(tokenizer):
     spoken = "the b b c at nine thirty"
     assert tokenizer.encode(spoken, normalized=True) == tokenizer.encode("the BBC at 9:30")
-    with pytest.raises(UserError, match="'B', '9', '3', '0' were in none"):
+    with pytest.raises(UserError, match="without 'B', '9', '3', '0': spell them"):
         tokenizer.encode("B 930", normalized=True)
 
 
@@ -72,12 +72,12 @@ def test_text_with_nothing_to_say_is_refused(tokenizer, text):
 
 
 def test_unknown_symbols_are_named(tokenizer):
-    with pytest.raises(UserError, match="^'é' was in none .* so it cannot be said"):
+    with pytest.raises(UserError, match="without 'é': spell it differently"):
         tokenizer.encode("é", normalized=True)
-    with pytest.raises(UserError, match="'你', '好', 'ж' were in none of the texts") as error:
+    with pytest.raises(UserError, match="texts without '你', '好', 'ж': spell them") as error:
         tokenizer.encode("hello 你好你, ж")
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="and others were") as error:
+    with pytest.raises(UserError, match="and others: spell") as error:
         tokenizer.encode("".join(map(chr, range(0x4E00, 0x4F00))))
     assert len(str(error.value)) < 400
     assert tokenizer.decode(tokenizer.encode("Café Ærø")) == "cafe aero"
@@ -93,7 +93,7 @@ def test_unknown_marks_are_replaced_by_similar_ones(model_file):
     spoken = {"the cat!": "the cat.", "a cat; ten": "a cat. ten", "the-cat's": "the cats"}
     for text, expected in {**spoken, "the cat: sat?": "the cat. sat."}.items():
         assert tokenizer.decode(tokenizer.encode(text)) == expected
-    with pytest.raises(UserError, match="^'d', 'g' were"):
+    with pytest.raises(UserError, match="texts without 'd', 'g': spell"):
         tokenizer.encode("dog!")
 
 
@@ -155,10 +155,10 @@ def test_the_possible_size_is_named(tmp_path):
     [
         ([], {}, "there is no text to train"),
         (["", " ", "?!", "🙂"], {}, "there is no text to train"),
-        (["text"], {"kind": "word"}, "kind is 'word'"),
-        (["text"], {"kind": "bpe", "vocabulary_size": "500"}, "vocabulary_size is '500'"),
-        (["text"], {"kind": "bpe", "vocabulary_size": 1}, "vocabulary_size is 1"),
-        (["text"], {"kind": "bpe", "vocabulary_size": True}, "vocabulary_size is True"),
+        (["text"], {"kind": "word"}, "tokenizer .*, got 'word'"),
+        (["text"], {"kind": "bpe", "vocabulary_size": "500"}, "vocabulary_size .*, got '500'"),
+        (["text"], {"kind": "bpe", "vocabulary_size": 1}, "vocabulary_size .*, got 1"),
+        (["text"], {"kind": "bpe", "vocabulary_size": True}, "vocabulary_size .*, got True"),
     ],
 )
 def test_impossible_trainings(tmp_path, texts, options, message):
@@ -229,6 +229,6 @@ def test_a_failed_loading_keeps_the_model(model_file, tmp_path):
 def test_tokens_that_do_not_exist(model_file, token):
     tokenizer = TextTokenizer(model_file)
     for read in (tokenizer.decode, tokenizer.pieces):
-        with pytest.raises(UserError, match=f"{token} is no token"):
+        with pytest.raises(UserError, match=f"{token} is not a token"):
             read([1, token])
     assert tokenizer.decode([]) == ""

@@ -7,7 +7,6 @@ Authors
 import re
 import unicodedata
 
-from waveglow_vq.errors import UserError
 from waveglow_vq.text.abbreviations import expand_abbreviations, point_ends_sentence
 from waveglow_vq.text.addresses import expand_addresses
 from waveglow_vq.text.dates import expand_dates
@@ -16,6 +15,7 @@ from waveglow_vq.text.money import CURRENCY_SIGNS, expand_money
 from waveglow_vq.text.numbers import expand_numbers
 from waveglow_vq.text.signs import is_mark, pictures, plain_letters, plain_signs, unquoted
 from waveglow_vq.text.units import expand_capital_units
+from waveglow_vq.utils.validation import require_integer
 
 # LJSpeech's longest texts have somewhat more than 180 characters: models hear nothing longer.
 MAX_CHARACTERS = 180
@@ -177,8 +177,7 @@ def split_sentences(text, max_characters=MAX_CHARACTERS):
     >>> split_sentences("He came, he saw, and after a while he left again.", 35)
     ['He came, he saw,', 'and after a while he left again.']
     """
-    if not max_characters >= 1:
-        raise UserError(f"max_characters is {max_characters}, but has to be at least 1")
+    require_integer("max_characters", max_characters, least=1)
     sentences = []
     for paragraph in re.split(r"\n\s*\n|\u2029", re.sub(r"\r\n?", "\n", text)):
         sentences += _sentences(" ".join(unquoted(paragraph).split()))

@@ -1,4 +1,4 @@
-"""Text as numbers: a sentencepiece model over normalized text, by characters or by byte pairs.
+"""Turns normalized text into tokens: a sentencepiece model over characters or byte pairs.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -14,14 +14,15 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.text.normalization import normalize_text
 from waveglow_vq.text.signs import named
 from waveglow_vq.utils.files import user_path, written_whole
+from waveglow_vq.utils.validation import require_choice, require_integer
 
 import sentencepiece
 from speechbrain.tokenizers.SentencePiece import SentencePiece
 
 KINDS = ("char", "bpe")
-# Sentencepiece leaves lines of more than 4192 bytes out of its training without a word.
+# Sentencepiece silently skips lines of more than 4192 bytes in training.
 _LONGEST_LINE = 1000
-# What stands in for a mark that the training texts never had: the most similar one, else nothing.
+# What replaces a mark that the training texts lack: the first of these that they have, or nothing.
 _SIMILAR_MARKS = {
     "!": ".?;:,",
     "?": ".!;:,",
@@ -40,25 +41,23 @@ def train_tokenizer(texts, path, kind="char", vocabulary_size=500):
     Arguments
     ---------
     texts : iterable of str
-        As they are written: they are normalized here.
+        As written; they are normalized here.
     path : str or Path
         The file to write, usually `tokenizer.model`; it appears complete or not at all.
     kind : str
         "char": one token for each character that occurs. "bpe": byte-pair encoding, where frequent
-        groups of up to ten characters within words become tokens of their own.
+        groups of up to ten characters within words become tokens.
     vocabulary_size : int
-        Number of tokens for "bpe", the unknown one included. For "char" the texts decide.
+        Number of tokens for "bpe", with the unknown token. For "char" the texts decide.
 
     Returns
     -------
     TextTokenizer
-        The trained tokenizer.
 
     Raises
     ------
     UserError
-        If there is no text, the kind is unknown, or the texts do not allow for so many or so few
-        tokens.
+        If there is no text, the kind is unknown, or the texts do not allow this number of tokens.
 
     Example
     -------
@@ -69,9 +68,8 @@ def train_tokenizer(texts, path, kind="char", vocabulary_size=500):
     >>> tokenizer.pieces(tokenizer.encode("Sit!"))
     ['▁', 's', 'i', 't', '.']
     """
-    if kind not in KINDS:
-        raise UserError(f"the tokenizer's kind is {kind!r}, but has to be one of {KINDS}")
-    size = _checked_size(vocabulary_size)
+    require_choice("tokenizer", kind, KINDS)
+    require_integer("vocabulary_size", vocabulary_size, least=2)
     lines = [
         line
         for text in texts
@@ -83,31 +81,25 @@ def train_tokenizer(texts, path, kind="char", vocabulary_size=500):
         raise UserError(f"there is no text to train the tokenizer {path} on")
     if kind == "char":
         # The wrapper warns if this is not what comes out: characters, space and unknown.
-        size = len(set("".join(lines)) - {" "}) + 2
+        vocabulary_size = len(set("".join(lines)) - {" "}) + 2
     path = user_path(path)
     with written_whole(path) as part:
-        part.write_bytes(_train(lines, kind, size, path))
+        part.write_bytes(_train(lines, kind, vocabulary_size, path))
     return TextTokenizer(path)
-
-
-def _checked_size(size):
-    if isinstance(size, bool) or not isinstance(size, int) or size < 2:
-        raise UserError(f"vocabulary_size is {size!r}, but has to be a whole number of at least 2")
-    return size
 
 
 def _train(lines, kind, size, path):
     """The bytes of a trained sentencepiece model."""
     with tempfile.TemporaryDirectory(prefix="tokenizer_") as folder:
-        # Sentencepiece takes its options as one string, and its inputs as a list with commas.
+        # Sentencepiece takes its options as one string, and its inputs separated by commas.
         if re.search(r"[\s,]", folder):
             raise UserError(
                 f"the folder for temporary files {folder!r} has a space or a comma in its name,"
-                " which sentencepiece cannot read; set TMPDIR to another one"
+                " which sentencepiece cannot read; set TMPDIR to another folder"
             )
         text_file = Path(folder, "texts.txt")
         text_file.write_text("\n".join(lines) + "\n", "utf-8")
-        sentencepiece.set_min_log_level(2)  # else it tells its whole training on stderr
+        sentencepiece.set_min_log_level(2)  # else it logs its whole training on stderr
         wrapper_log = logging.getLogger(SentencePiece.__module__)
         level = wrapper_log.level
         wrapper_log.setLevel(logging.WARNING)
@@ -121,22 +113,22 @@ def _train(lines, kind, size, path):
 
 
 def _training_error(message, kind, size, path):
-    """What sentencepiece complains of, as a sentence about the option."""
+    """An error of sentencepiece as a sentence about the option."""
     if found := re.search(r"too high .*<= (\d+)", message):
         return (
-            f"vocabulary_size is {size}, but the texts allow for at most {found[1]} tokens; "
-            "lower it, or take kind=char"
+            f"vocabulary_size is {size}, but the texts allow at most {found[1]} tokens; "
+            "lower it, or choose the kind 'char'"
         )
     if found := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
         return (
-            f"vocabulary_size is {size}, but the texts have so many characters that at least"
-            f" {found[1]} tokens are needed"
+            f"vocabulary_size is {size}, but the characters of the texts need at least {found[1]}"
+            " tokens; raise it"
         )
     return f"the tokenizer {path} cannot be trained: {' '.join(message.split())}"
 
 
 class TextTokenizer:
-    """Text to tokens and back, with a model that :func:`train_tokenizer` has written.
+    """Text to tokens and back, with a model of :func:`train_tokenizer`.
 
     Arguments
     ---------
@@ -153,8 +145,8 @@ class TextTokenizer:
     >>> tokenizer.encode("Shy")
     Traceback (most recent call last):
     ...
-    waveglow_vq.errors.UserError: 'y' was in none of the texts that the tokenizer was trained on,
-    so it cannot be said; write it in other letters or leave it out
+    waveglow_vq.errors.UserError: the tokenizer was trained on texts without 'y': spell it
+    differently or leave it out
     """
 
     def __init__(self, path=None):
@@ -163,22 +155,12 @@ class TextTokenizer:
             self.load(path)
 
     def load(self, path):
-        """Reads a model from a file.
-
-        Arguments
-        ---------
-        path : str or Path
-            The file.
-
-        Returns
-        -------
-        TextTokenizer
-            Itself.
+        """Reads a model from a file and returns the tokenizer itself.
 
         Raises
         ------
         UserError
-            If the file is missing, damaged, or no such model.
+            If the file is missing, damaged, or not of :func:`train_tokenizer`.
         """
         try:
             data = Path(path).read_bytes()
@@ -196,15 +178,15 @@ class TextTokenizer:
             ) from None
         if processor.get_piece_size() < 2 or processor.unk_id() != 0 or processor.bos_id() >= 0:
             raise UserError(
-                f"{path} is a tokenizer of another program: token 0 has to be the unknown one, and"
-                " there may be none for the beginning of a text; train one with train_tokenizer"
+                f"{path} is a tokenizer of another program: token 0 must be the unknown one, and no"
+                " token may mark the beginning of a text; train one with train_tokenizer"
             )
         self._processor = processor
         return self
 
     @property
     def processor(self):
-        """The model of sentencepiece."""
+        """The sentencepiece model."""
         if self._processor is None:
             raise UserError("the tokenizer has no model yet; load or train one")
         return self._processor
@@ -223,15 +205,15 @@ class TextTokenizer:
     def encode(self, text, normalized=False):
         """Text to tokens.
 
-        Marks (such as ``;``) that were in none of the training texts are replaced by the most
-        similar one that was, or left out.
+        Marks (such as ``;``) that the training texts lack are replaced by a similar one that they
+        have, or left out.
 
         Arguments
         ---------
         text : str
-            As it is written.
+            As written.
         normalized : bool
-            That it has gone through `normalize_text` already.
+            Whether `normalize_text` has been applied already.
 
         Returns
         -------
@@ -241,7 +223,7 @@ class TextTokenizer:
         Raises
         ------
         UserError
-            If there is nothing to say, or a symbol is unknown; all unknown ones are named.
+            If there is nothing to say, or symbols are unknown; all of them are named.
         """
         spoken = text if normalized else normalize_text(text)
         if not any(character.isalnum() for character in spoken):
@@ -251,7 +233,7 @@ class TextTokenizer:
         if unknown:
             letters = [c for c in unknown if c not in _SIMILAR_MARKS]
             if letters:
-                raise UserError(_unknown_sentence(letters))
+                raise UserError(_unknown(letters))
             spoken = self._with_known_marks(spoken, unknown)
         return processor.encode_as_ids(spoken)
 
@@ -262,31 +244,11 @@ class TextTokenizer:
         return " ".join(spoken.split())
 
     def pieces(self, ids):
-        """Tokens as pieces of text, ``▁`` for a space, as sentencepiece writes them.
-
-        Arguments
-        ---------
-        ids : iterable of int
-            Tokens.
-
-        Returns
-        -------
-        list of str
-        """
+        """The piece of text of each token, with ``▁`` for a space as in sentencepiece."""
         return [self.processor.id_to_piece(token) for token in self._checked(ids)]
 
     def decode(self, ids):
-        """Tokens to normalized text.
-
-        Arguments
-        ---------
-        ids : iterable of int
-            Tokens.
-
-        Returns
-        -------
-        str
-        """
+        """Tokens to normalized text."""
         return self.processor.decode_ids(self._checked(ids))
 
     def _checked(self, ids):
@@ -294,7 +256,7 @@ class TextTokenizer:
         size = self.vocabulary_size
         for token in ids:
             if not 0 <= token < size:
-                raise UserError(f"{token} is no token; they go from 0 to {size - 1}")
+                raise UserError(f"{token} is not a token: they go from 0 to {size - 1}")
         return ids
 
 
@@ -302,12 +264,10 @@ def _shortened(text):
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _unknown_sentence(unknown):
-    names = ", ".join(map(named, unknown[:20]))
-    names += " and others" if len(unknown) > 20 else ""
-    were, they = ("was", "it") if len(unknown) == 1 else ("were", "they")
+def _unknown(symbols):
+    names = ", ".join(map(named, symbols[:20])) + (" and others" if len(symbols) > 20 else "")
+    them = "it" if len(symbols) == 1 else "them"
     return (
-        f"{names} {were} in none of the texts that the tokenizer was trained on, so {they} cannot"
-        f" be said; write {they if they == 'it' else 'them'} in other letters or leave"
-        f" {they if they == 'it' else 'them'} out"
+        f"the tokenizer was trained on texts without {names}: spell {them} differently or leave"
+        f" {them} out"
     )
