@@ -1,4 +1,4 @@
-"""Abbreviations, initials, acronyms and Roman numerals in English text, and what is said for them.
+"""Expands abbreviations, initials, acronyms and Roman numerals.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -41,11 +41,11 @@ _TITLES = {
     "insp": "inspector",
     "det": "detective",
 }
-# These are no words of their own, so they are titles in lower case and at the end of a line, too.
+# These are not words otherwise, so they are titles in lower case and at the end of a line, too.
 _SURE_TITLES = {"mr", "mrs", "ms", "messrs", "drs", "prof", "lt", "capt", "sgt", "supt"}
-# Such stand as often without a point, as the British write them.
+# These often have no point, as in British English.
 _BARE_TITLES = {"mr", "mrs", "messrs", "dr", "prof"}
-# Anywhere, and sentences may end with them.
+# Anywhere; sentences may end with them.
 _WORDS = {
     "st": "street",
     "ave": "avenue",
@@ -87,23 +87,13 @@ _BEFORE_NUMBERS = {
     "art": "article",
     "tel": "telephone",
 }
-_MONTHS = {
-    "jan": "january",
-    "feb": "february",
-    "mar": "march",
-    "apr": "april",
-    "jun": "june",
-    "jul": "july",
-    "aug": "august",
-    "sep": "september",
-    "sept": "september",
-    "oct": "october",
-    "nov": "november",
-    "dec": "december",
-}
+MONTHS = (
+    "january february march april may june july august september october november december"
+).split()
+_SHORT_MONTHS = {month[:3]: month for month in MONTHS if month != "may"} | {"sept": "september"}
 _LATIN = {"ie": "that is", "eg": "for example", "cf": "compare"}
 
-# Capitals that are a word written large; all others of up to three letters are spelled.
+# Words in capitals; all others of up to three letters are spelled.
 _SHORT_WORDS = set(
     "i am an as at be by do go he if in is it me my no of oh on or so to up we act add age ago"
     " air all and any are arm art ask bad bed big box boy but can car cup cut day did die dog"
@@ -112,24 +102,9 @@ _SHORT_WORDS = set(
     " own pay per pop put ran raw red run sad sat saw say sea see set she sir six sky son sun"
     " tea ten the tie too top try two use via war was way who why win won yes yet you good".split()
 )
-# These are spelled, whatever they look like.
-_ALWAYS_SPELLED = {
-    "FBI",
-    "CIA",
-    "USA",
-    "UK",
-    "EU",
-    "USSR",
-    "YMCA",
-    "YWCA",
-    "UCLA",
-    "ESPN",
-    "NAACP",
-    "ACLU",
-    "IEEE",
-    "ISBN",
-}
-# No English word begins with other pairs of consonants.
+# Always spelled, whatever they look like.
+_SPELLED = set("FBI CIA USA UK EU USSR YMCA YWCA UCLA ESPN NAACP ACLU IEEE ISBN".split())
+# The pairs of consonants that English words begin with.
 _ONSETS = set(
     "bl br ch cl cr dr dw fl fr gh gl gn gr kl kn kr ll mc ph pl pn pr ps rh sc sh sk sl sm sn sp"
     " sq st sw th tr ts tw wh wr".split()
@@ -141,12 +116,12 @@ _KINGS = (
     " Nebuchadnezzar Nicholas Otto Paul Peter Philip Pius Ptolemy Rameses Ramses Richard"
     " Robert Sargon Sixtus Theodore Urban Victor Wilhelm William Xerxes"
 ).split()
-# These are numbered with single Roman digits, too; "Class C" and "Type V" have letters.
+# Numbered with single Roman digits, too; "Class C" and "Type V" have letters.
 _CHAPTERS = "Act Article Book Canto Chapter Part Psalm Scene Section Volume War".split()
 _NUMBERED_THINGS = (
     _CHAPTERS + "Appendix Apollo Class Figure Grade Phase Plate Stage Table Title Type".split()
 )
-# Words with a capital that tell that a sentence begins, since names do not begin with them.
+# Capitalized, these words begin a sentence, since names do not begin with them.
 _STARTERS = set(
     "a after all although an and another as at because before both but by did do during each even"
     " every few finally first for from had has have he her here his how however i if in instead is"
@@ -178,14 +153,8 @@ _CAPITALIZED = re.compile(r"[A-Z][a-z]*(?![\w.])")
 
 
 def point_ends_sentence(text, position):
-    """Whether a point ends a sentence, rather than an abbreviation or an initial only.
-
-    Arguments
-    ---------
-    text : str
-        As written.
-    position : int
-        Of the point; white space follows it, or the end of the text.
+    """Whether the point at a position ends a sentence, not only an abbreviation or an initial;
+    white space follows it, or the end of the text.
 
     Example
     -------
@@ -195,7 +164,7 @@ def point_ends_sentence(text, position):
     """
     word = _LAST_WORD.search(text, max(0, position - 20), position)[0]
     lower = word.lower()
-    if lower in _BEFORE_NUMBERS or lower in _MONTHS:
+    if lower in _BEFORE_NUMBERS or lower in _SHORT_MONTHS:
         return not _NUMBER.match(text, position + 1)
     initial = len(word) == 1 and word.isupper() and word != "I"
     dotted = "." in word and re.fullmatch(r"(?:[^\W\d_]{1,2}\.)+[^\W\d_]", word)
@@ -211,15 +180,6 @@ _NUMBER = re.compile(r"\s*[A-Z]?-?\d")
 def expand_abbreviations(text):
     """Replaces abbreviations, initials and Roman numerals; spells acronyms.
 
-    Arguments
-    ---------
-    text : str
-        As written, with quotation marks, dashes and spaces in ASCII.
-
-    Returns
-    -------
-    str
-
     Example
     -------
     >>> expand_abbreviations("Dr. J. B. Lee of Rose & Co. met Henry VIII at 5 p.m. in No. 7.")
@@ -233,7 +193,7 @@ def expand_abbreviations(text):
 
 
 def _keeping_stop(words):
-    """Takes the point of an abbreviation away, unless it ends the sentence as well."""
+    """Removes the point of an abbreviation unless it ends the sentence as well."""
 
     def replaced(found):
         spoken = words(found) if callable(words) else words[found[1].lower()]
@@ -246,7 +206,7 @@ def _keeping_stop(words):
 
 
 def _title(found):
-    """A title before a name; "St." and "Dr." may end the name of a street, too."""
+    """A title before a name; "St." and "Dr." may also end the name of a street."""
     title, after = found[1].lower(), found.end()
     ends = ends_sentence(found.string, after)
     if ends or found.string[after : after + 1] == ",":
@@ -291,7 +251,7 @@ def _roman_cardinal(found):
 def _spell_acronyms(text):
     words = re.findall(r"[^\W\d_]{2,}", text)
     large = sum(word.isupper() for word in words)
-    # In a text that is all in capitals they tell nothing.
+    # In a text all in capitals they mean nothing.
     shouted = large >= 3 and large > len(words) // 2
 
     def spelled(found):
@@ -311,7 +271,7 @@ def _is_spelled(word, shouted):
     no_word = not re.search("[aeiouy]", lower) or (
         re.match("[^aeiouy]{2}", lower) and lower[:2] not in _ONSETS
     )
-    if word in _ALWAYS_SPELLED or no_word:
+    if word in _SPELLED or no_word:
         return True
     return len(word) <= 3 and not shouted and (lower not in _SHORT_WORDS or word == "IT")
 
@@ -368,8 +328,8 @@ _RULES = [
             lambda found: _BEFORE_NUMBERS[found[1]] + " ",
         ),
         (
-            rf"\b({_capitalized(_MONTHS)})(?:\.(?=\s*\d)|(?=\s\d)|(?<=\d ...)(?!\w))",
-            lambda found: _MONTHS[found[1].lower()],
+            rf"\b({_capitalized(_SHORT_MONTHS)})(?:\.(?=\s*\d)|(?=\s\d)|(?<=\d ...)(?!\w))",
+            lambda found: _SHORT_MONTHS[found[1].lower()],
         ),
         (r"\bw/o\b", "without"),
         (r"\bw/(?=\s?[A-Za-z])", "with "),

@@ -1,4 +1,4 @@
-"""Addresses of the internet, names of files, hashtags and the like, as they are read out.
+"""Expands web and mail addresses, file names, handles and hashtags.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -11,11 +11,11 @@ _SPOKEN = {
     **{"?": "question mark", "=": "equals", "&": "and", "#": "hash", "%": "percent"},
     **{"~": "tilde", "+": "plus"},
 }
-# Of names without "www." or a scheme, those that end so are addresses.
+# Names without "www." or a scheme are addresses if they end like this.
 _DOMAINS = (
     "com|org|net|edu|gov|info|io|ai|dev|app|eu|de|fr|nl|ch|ca|jp|uk|com\\.au|COM|ORG|NET|EDU|GOV"
 )
-# Endings of files: spelled, or words.
+# Extensions of files that are spelled, and that are words.
 _SPELLED = "avi bmp cfg cpp css csv doc docx exe flac htm html jpg js mkv mp ogg pdf php png ppt"
 _SPELLED += " pptx py rb rtf sql svg ts tsv txt xls xlsx xml yml"
 _WORDS = "bat bin dll gif ini iso jar jpeg json log md tar gz tex toml wav yaml zip"
@@ -35,16 +35,7 @@ _ADDRESS = re.compile(
 
 
 def expand_addresses(text):
-    """Replaces web and mail addresses, names of files, ``@names`` and hashtags.
-
-    Arguments
-    ---------
-    text : str
-        As written, with signs in ASCII.
-
-    Returns
-    -------
-    str
+    """Replaces web and mail addresses, file names, ``@names`` and hashtags.
 
     Example
     -------
@@ -68,7 +59,7 @@ def _spoken(found):
         letters = ending.rstrip("34")
         ending = " ".join(letters if letters in _SPELLED.split() else [letters])
         return f"{_said(stem)} dot {ending} {written[len(stem) + 1 + len(letters) :]}".rstrip()
-    # Marks at the end are those of the sentence.
+    # Marks at the end belong to the sentence.
     address = written.rstrip(".,;:!?)]}'*/")
     return _said(re.sub(r"^www\b", "w w w", address)) + written[len(address) :].replace("/", "")
 

@@ -1,4 +1,4 @@
-"""Dates that are written with digits alone, in words.
+"""Expands dates in digits.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -6,12 +6,10 @@ Authors
 
 import re
 
+from waveglow_vq.text.abbreviations import MONTHS
 from waveglow_vq.text.number_words import cardinal, year
 from waveglow_vq.text.numbers import apart
 
-_MONTHS = (
-    "january february march april may june july august september october november december"
-).split()
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _END = r"(?![\w/-]|\.\d)"
 # The time of day of a date, and its zone.
@@ -33,20 +31,10 @@ _RULES = [
 
 
 def expand_dates(text):
-    """Replaces dates in digits.
+    """Replaces dates in digits, unless the calendar does not have them.
 
-    The year comes first, or last. Then the month comes before the day, as Americans write it,
-    unless it could be no month or points stand between them, as in Germany.
-
-    Arguments
-    ---------
-    text : str
-        As written.
-
-    Returns
-    -------
-    str
-        Where the digits are no date of the calendar, they stay.
+    The year comes first or last. If it is last, the month comes before the day, as in American
+    English, unless it is above 12 or the parts are separated by points, as in German.
 
     Example
     -------
@@ -67,7 +55,7 @@ def _date(found):
     parts = found.groupdict()
     number = int(parts["year"])
     if number < 100:
-        # As POSIX has it.
+        # As in POSIX.
         number += 1900 if number >= 69 else 2000
     if "month" in parts:
         month, day = int(parts["month"]), int(parts["day"])
@@ -77,7 +65,7 @@ def _date(found):
             month, day = day, month
     if not (1 <= month <= 12 and 1 <= day <= _DAYS[month - 1]):
         return found[0]
-    words = f"{_MONTHS[month - 1]} {cardinal(day)}, {year(number)}"
+    words = f"{MONTHS[month - 1]} {cardinal(day)}, {year(number)}"
     return f"{words}, {_time(parts)}" if parts.get("time") else words
 
 

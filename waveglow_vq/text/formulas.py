@@ -1,4 +1,4 @@
-"""Comparisons, products, powers and numbers in scientific notation, as they are read out.
+"""Expands comparisons, products, powers and scientific notation.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -15,7 +15,7 @@ _COMPARISONS = {
     "≈": "approximately",
 }
 _POWERS = {"2": "squared", "3": "cubed"}
-# A sign, and a currency's, before a value.
+# What may precede the digits of a value.
 _VALUE = r"[-+]?[$£€¥₹₩]?\.?"
 _RULES = [
     (re.compile(pattern), words)
@@ -33,7 +33,7 @@ _RULES = [
         (r"={3,}", " "),
         (r"==", "="),
         (r"~(?= ?[$£€¥₹₩]?\d)", " about "),
-        # Of two things, or of one number.
+        # Between two values, or before a number.
         (
             rf"(?:(?<=[\w)%°\"'])|(?<=[\w)%°\"'] ))[<>](?= ?{_VALUE}[\w(])"
             rf"|(?<![<>=])[<>](?= ?{_VALUE}\d)|[≤≥≠≈]",
@@ -55,22 +55,12 @@ _RAISED = r"\^[({]?(?:(-)|\+)?(\d+(?:\.\d+)?|[A-Za-z])\b[)}]?"
 POWER_OF_NUMBER, POWER = re.compile(rf"(?<=\d){_RAISED}"), re.compile(rf"(?<=[\w)]){_RAISED}")
 
 
-def expand_comparisons(text):
-    """Replaces signs between two values, and brings powers into one form.
-
-    Arguments
-    ---------
-    text : str
-        As written, with signs in ASCII where it has them.
-
-    Returns
-    -------
-    str
-        With ``^`` before powers, as `POWER` finds them.
+def expand_formulas(text):
+    """Replaces signs between two values; powers keep a ``^``, for `POWER` to find.
 
     Example
     -------
-    >>> expand_comparisons("If x <= 5 or y>3 then 4*2 ≠ 1.5e-3, <b>~6</b>, 2**n")
+    >>> expand_formulas("If x <= 5 or y>3 then 4*2 ≠ 1.5e-3, <b>~6</b>, 2**n")
     'If x less than or equal to 5 or y greater than 3 then 4 times 2 not equal to 1.5 times 10^-3,
     ⟨b⟩ about 6 ⟨/b⟩ , 2^n'
     """
@@ -82,7 +72,7 @@ def expand_comparisons(text):
 
 
 def power_in_words(found):
-    """What `POWER` finds, its number in digits.
+    """The words for what `POWER` finds, with its number in digits.
 
     Example
     -------

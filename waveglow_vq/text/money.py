@@ -1,4 +1,4 @@
-"""Amounts of money, with the sign or the code of the currency before or after them, in words.
+"""Expands amounts of money, with the sign or code of the currency before or after them.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -10,7 +10,7 @@ from waveglow_vq.text.numbers import NUMBER, amount_in_words, apart
 from waveglow_vq.text.units import PER, any_of, per
 
 _CENT = ("cent", "cents")
-# One, many, and one and many of the hundredth part, if people say its name.
+# Singular and plural, and those of the hundredth part if it has a name that people say.
 _CURRENCIES = {
     "USD": ("dollar", "dollars", *_CENT),
     "GBP": ("pound", "pounds", "penny", "pence"),
@@ -52,7 +52,7 @@ _SIGNS = {
     **{"$": "USD", "£": "GBP", "€": "EUR", "¥": "JPY", "₹": "INR", "₩": "KRW", "₽": "RUB"},
     **{"₴": "UAH", "₪": "ILS", "₫": "VND", "₦": "NGN", "₺": "TRL", "฿": "THB", "₿": "BTC"},
 }
-# Before the sign of the dollar, or instead of a code.
+# Other ways to write them.
 _OTHER_SIGNS = {
     **dict.fromkeys(("US$", "U.S.$", "U.S. $", "US $"), "USD"),
     **dict.fromkeys(("A$", "AU$"), "AUD"),
@@ -77,7 +77,7 @@ _AMOUNT = (
     r"(?:\d{1,2}(?:,\d\d)+,\d{3}(?!\d)|\d{1,3}(?:\.\d{3})+,\d\d(?!\d)|\d+,\d\d(?![\d,])"
     rf"|{NUMBER})"
 )
-# Not the letter of "$5 T-shirt", "$20 K-cups".
+# But not the letter of "$5 T-shirt" or "$20 K-cups".
 _MAGNITUDE = rf"(?:(?! T\b| [A-Za-z][-/]\w) ?(?P<magnitude>{any_of(_MAGNITUDES)})(?!\w))?"
 _RULES = [
     re.compile(pattern)
@@ -96,15 +96,6 @@ _MAY_BE_MONEY = re.compile(rf"{_SIGN}|(?<![A-Za-z])(?:{_CODES})(?![A-Za-z])")
 
 def expand_money(text):
     """Replaces amounts of money.
-
-    Arguments
-    ---------
-    text : str
-        As written, with signs in ASCII but those of currencies.
-
-    Returns
-    -------
-    str
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Written English as it is spoken, and long text in sentences.
+"""Normalizes English text to what is spoken, and splits long text into sentences.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -10,16 +10,16 @@ import unicodedata
 from waveglow_vq.text.abbreviations import expand_abbreviations, point_ends_sentence
 from waveglow_vq.text.addresses import expand_addresses
 from waveglow_vq.text.dates import expand_dates
-from waveglow_vq.text.formulas import expand_comparisons
+from waveglow_vq.text.formulas import expand_formulas
 from waveglow_vq.text.money import CURRENCY_SIGNS, expand_money
 from waveglow_vq.text.numbers import expand_numbers
 from waveglow_vq.text.signs import is_mark, pictures, plain_letters, plain_signs, unquoted
 from waveglow_vq.text.units import expand_capital_units
 from waveglow_vq.utils.validation import require_integer
 
-# LJSpeech's longest texts have somewhat more than 180 characters: models hear nothing longer.
+# LJSpeech's longest texts have little more: models are not trained on longer ones.
 MAX_CHARACTERS = 180
-# The strongest first: of several marks in a row, it stays. The last stands for a dash.
+# The strongest first: of several marks in a row, it stays. The last one is a dash.
 MARKS = "?!.;:,—"
 _SIGNS = {
     **{"&": "and", "%": "percent", "+": "plus", "=": "equals", "@": "at", "#": "hash"},
@@ -34,9 +34,9 @@ def normalize_text(text):
     """English text as it is spoken, in the symbols that a text model learns.
 
     Numbers, dates, times of day, money, units, formulas, versions, addresses, abbreviations,
-    acronyms and signs become words, as an American reads them. Accents fall away; brackets become
+    acronyms and signs become words, as in American English. Accents are dropped; brackets become
     commas; of several marks in a row the strongest stays; pictures and signs without words are left
-    out (see `unspoken_signs`). What has been normalized stays as it is.
+    out (see `unspoken_signs`). Normalized text stays as it is.
 
     Arguments
     ---------
@@ -46,9 +46,9 @@ def normalize_text(text):
     Returns
     -------
     str
-        Lower case letters, apostrophes within words and at their ends, single spaces, the marks
-        ``, . ? ! ; :``, and ``-``: within words, and as a dash between spaces. Letters that are no
-        Latin ones stay, so that a tokenizer can name them. Empty if nothing of the text is spoken.
+        Lower-case letters, apostrophes within words and at their ends, single spaces, the marks
+        ``, . ? ! ; :``, and ``-``: within words, and as a dash between spaces. Letters of other
+        alphabets stay, so that a tokenizer can name them. Empty if nothing of the text is spoken.
 
     Example
     -------
@@ -61,8 +61,8 @@ def normalize_text(text):
     'on february three, twenty thirty-one doctor wu paid twelve euros, fifty cents for three
     gigabytes, x squared greater than or equal to five.'
     """
-    # What one round leaves may be an abbreviation for the next: "(Smith Jr)." is "smith jr." Two
-    # rounds and one to see that nothing changes were enough for all texts tried.
+    # One round may leave an abbreviation for the next: "(Smith Jr)." becomes "smith jr." For all
+    # texts tried, two rounds and one that changes nothing were enough.
     for _ in range(10):
         spoken, text = text, _normalize(text)
         if spoken == text:
@@ -75,8 +75,8 @@ def _normalize(text):
 
 
 def _in_words(text):
-    """A text without digits and signs that have words; what else is not spoken is still there."""
-    text = expand_addresses(expand_comparisons(plain_signs(unquoted(text))))
+    """A text with words for digits and signs; signs that have none are still there."""
+    text = expand_addresses(expand_formulas(plain_signs(unquoted(text))))
     text = re.sub(r"\b([CF])#(?!\w)", r"\1 sharp", re.sub(r"#(?=\d)", " number ", text))
     text = expand_capital_units(expand_money(expand_dates(text)))
     text = expand_numbers(expand_abbreviations(text))
@@ -84,14 +84,14 @@ def _in_words(text):
 
 
 def _tidy(text):
-    """Spoken symbols only, and each mark but once."""
-    # "The word(s)", and a bracket that ends the text needs no pause.
+    """Spoken symbols only, and never two marks in a row."""
+    # "The word(s)"; and a bracket at the end of the text needs no pause.
     text = re.sub(r"(?<=\w)[(\[](\w+)[)\]]", r"\1", text)
     text = re.sub(r"[()\[\]{}]", ",", text.rstrip(")]} "))
     text = "".join(character if _is_spoken(character) else " " for character in text)
     # Times as LJSpeech's normalized texts have them: "twelve:thirty".
     text = re.sub(r"(?<=[^\W\d_]):(?=[^\W\d_])", " ", text)
-    # An apostrophe is of a word, or a quotation mark.
+    # An apostrophe belongs to a word, or is a quotation mark.
     text = re.sub(rf"(?<![^\W\d_])'(?!(?:{_ELIDED})\b)|(?<!s)(?<!in)'(?![^\W\d_])", "", text)
     text = re.sub(r"(?<![^\W\d_])-(?=\w)|(?<=\w)-(?!\w)|(?<!\w)-(?!\w)", " ", text)
     text = " ".join(text.split())
@@ -106,18 +106,8 @@ def _is_spoken(character):
 
 
 def unspoken_signs(text):
-    """What `normalize_text` leaves out of a text although it is no mark: pictures and signs that
-    have no words.
-
-    Arguments
-    ---------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    list of str
-        Each but once, in order.
+    """The pictures and signs of a text that `normalize_text` leaves out because they have no words:
+    each once, in order.
 
     Example
     -------
@@ -145,30 +135,30 @@ def _strongest_mark(found):
 
 
 def split_sentences(text, max_characters=MAX_CHARACTERS):
-    """Cuts long text, as it is written, into pieces that can be spoken one by one.
+    """Cuts long text into pieces that can be spoken one by one.
 
     Cuts are between sentences and paragraphs. A sentence that is too long is cut after commas and
-    the like, else at spaces, into pieces of similar length. Pieces without a letter or digit go
-    with their neighbour.
+    the like, else at spaces, into pieces of similar length. Pieces without a letter or digit are
+    joined to a neighbour.
 
     Arguments
     ---------
     text : str
-        Before or after `normalize_text`; before is better, since capitals tell where sentences
+        Before or after `normalize_text`; before is better, since capitals show where sentences
         begin.
     max_characters : int
-        The longest piece. Words that are longer are cut within.
+        The longest piece; longer words are cut.
 
     Returns
     -------
     list of str
-        In order, without white space around them; joined by spaces they are the text, with all
-        white space as single spaces (but where a word was cut within). Empty for empty text.
+        In order and stripped. Joined by spaces they are the text with single spaces, except where a
+        word was cut. Empty for empty text.
 
     Raises
     ------
     UserError
-        If max_characters is not positive.
+        If max_characters is not a positive whole number.
 
     Example
     -------
@@ -187,7 +177,7 @@ def split_sentences(text, max_characters=MAX_CHARACTERS):
     return _with_words(pieces)
 
 
-# Marks that may end a sentence, with what closes after them; East Asian ones need no space.
+# Marks that may end a sentence, with closing quotes and brackets; East Asian ones need no space.
 _END = re.compile(r"(?:[.?!…]+[\"'”’)\]]*\s+|[。！？]+[”’」』）]*\s*)")
 _CLAUSE = re.compile(r"[,;:—–]\s+|\s[-–—]+\s+|(?<=[)\]])\s+")
 
@@ -232,13 +222,13 @@ def _has_words(piece):
 
 
 def _cut(sentence, longest):
-    """A sentence in pieces of similar length, none longer than so many characters."""
+    """A sentence in pieces of similar length, none longer than ``longest`` characters."""
     pieces = []
     while len(sentence) > longest:
         aim = len(sentence) / -(-len(sentence) // longest)
         window = sentence[: longest + 1]
         places = [found.end() for found in _CLAUSE.finditer(window) if found.end() > longest / 4]
-        # Else between words, but not behind the point of an abbreviation.
+        # Else between words, but not after the point of an abbreviation.
         places = places or [found.end() for found in re.finditer(r"(?<!\.)\s", window)]
         places = places or [found.end() for found in re.finditer(r"\s", window)] or [longest]
         place = min(places, key=lambda place: abs(place - aim))

@@ -1,4 +1,6 @@
-"""Numbers as English words, as an American reads them: "one hundred twenty-three", without "and".
+"""Numbers in American English: "one hundred twenty-three", without "and".
+
+The library inflect has the same, but importing it takes longer than importing torch.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -26,18 +28,9 @@ LONGEST_CARDINAL = 3 * (len(_GROUPS) + 1)
 
 
 def cardinal(number):
-    """A whole number in words.
+    """A whole number in words; digit by digit if it has more than 24.
 
-    Commas stand between its groups where a reader breathes: before a last group of hundreds.
-
-    Arguments
-    ---------
-    number : int
-        Of at most 24 digits; a longer one is said digit by digit.
-
-    Returns
-    -------
-    str
+    Commas separate its groups where a reader breathes, before the last one only if it has hundreds.
 
     Example
     -------
@@ -75,7 +68,7 @@ def _below_thousand(number):
 
 
 def ordinal(number):
-    """The place in an order that a whole number from 0 names.
+    """The ordinal of a whole number from 0.
 
     Example
     -------
@@ -95,7 +88,7 @@ def ordinal(number):
 
 
 def digit_by_digit(digits):
-    """Digits one after the other, as in the number of a telephone or a part.
+    """Digits one by one, as in the number of a telephone or a part.
 
     Example
     -------
@@ -106,12 +99,7 @@ def digit_by_digit(digits):
 
 
 def decimal(whole, fraction):
-    """A number with decimals.
-
-    Arguments
-    ---------
-    whole, fraction : str
-        The digits before and after the point.
+    """A number from the digits before and after its point.
 
     Example
     -------
@@ -123,16 +111,7 @@ def decimal(whole, fraction):
 
 
 def in_pairs(number):
-    """A number of three or four digits as years and house numbers are read, two digits at a time.
-
-    Arguments
-    ---------
-    number : int
-        From 100 to 9999.
-
-    Returns
-    -------
-    str
+    """A number from 100 to 9999 as years and house numbers are read, two digits at a time.
 
     Example
     -------
@@ -159,7 +138,7 @@ def year(number):
 
 
 def plural(words):
-    """The plural of a number in words, as decades have it.
+    """The plural of a number in words, as in decades.
 
     Example
     -------
@@ -189,17 +168,9 @@ def fraction(numerator, denominator):
     return f"{cardinal(numerator)} {part}"
 
 
-_ROMAN_DIGITS = {
-    "C": 100,
-    "XC": 90,
-    "L": 50,
-    "XL": 40,
-    "X": 10,
-    "IX": 9,
-    "V": 5,
-    "IV": 4,
-    "I": 1,
-}
+_ROMAN_DIGITS = dict(
+    zip("C XC L XL X IX V IV I".split(), (100, 90, 50, 40, 10, 9, 5, 4, 1), strict=True)
+)
 
 
 def _as_roman(number):
@@ -210,7 +181,7 @@ def _as_roman(number):
     return numeral
 
 
-# Chapters and kings do not go further.
+# Chapters and kings have no larger ones.
 _ROMAN_NUMERALS = {_as_roman(number): number for number in range(1, 400)}
 
 

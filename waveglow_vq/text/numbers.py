@@ -1,6 +1,6 @@
-"""Finds what is written with digits in a text, and says it in words.
+"""Expands numbers in digits: amounts, years, times, fractions, codes.
 
-What it gives for dates, money, codes and times follows what the reader of LJSpeech says.
+Dates, money, codes and times follow what the reader of LJSpeech says.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -23,26 +23,16 @@ from waveglow_vq.text.number_words import (
 )
 from waveglow_vq.text.units import UNIT, UNITS, per
 
-# A number with or without commas between groups of three, and decimals.
+# With or without commas between groups of three, and decimals.
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 NUMBER = rf"(?:{_WHOLE}(?:\.\d+)?|(?<![\w.])\.\d+)"
-# Denominators that are read as parts; "24/7" and "9/11" are read as two numbers.
+# Denominators of fractions; others, as in "24/7" and "9/11", are read as two numbers.
 _DENOMINATORS = {*range(2, 11), 12, 15, 16, 20, 24, 25, 30, 32, 40, 50, 60, 64, 100, 1000}
 
 
 def expand_numbers(text):
-    """Replaces all digits by words.
-
-    Arguments
-    ---------
-    text : str
-        Case and marks as written; digits, hyphens and apostrophes in ASCII. Abbreviations (see
-        abbreviations.py), dates in digits and money are expanded.
-
-    Returns
-    -------
-    str
-        Without digits.
+    """Replaces all digits by words, in a text in which abbreviations, dates in digits and money are
+    expanded already.
 
     Example
     -------
@@ -61,12 +51,12 @@ def expand_numbers(text):
 
 
 def apart(words):
-    """Words with a space between them and the letters that their digits touched.
+    """Makes a replacement put a space between its words and the letters that the digits touched.
 
     Arguments
     ---------
     words : callable
-        From what a pattern found to words.
+        From a match to its words.
 
     Example
     -------
@@ -84,12 +74,8 @@ def apart(words):
 
 
 def amount_in_words(written):
-    """A number that counts or measures.
-
-    Arguments
-    ---------
-    written : str
-        As `NUMBER` finds it; digit by digit if it begins with a zero or is very long.
+    """The words of a number that counts or measures, as `NUMBER` finds it: digit by digit if it
+    begins with a zero or is very long.
 
     Example
     -------
@@ -103,7 +89,7 @@ def amount_in_words(written):
 
 
 def _plain(found):
-    """Digits without any other sign: a year, an amount, or the number of something."""
+    """Digits without other signs: a year, an amount, or the number of something."""
     digits = found[0]
     if not digits.isdecimal():
         return amount_in_words(digits)
@@ -201,7 +187,7 @@ _YEAR_WORD = re.compile(
     r"\b(?:in|since|until|till|by|of|year|during|from|before|after|about|and|the) $", re.I
 )
 _HALF_DAY = re.compile(r" [ap] m\b", re.I)
-# What is followed by the number of its version, or of its part.
+# Names that a version, or the number of a part, follows.
 _VERSIONED = "|".join(
     rf"(?<=\b{name} )"
     for name in (
@@ -214,7 +200,7 @@ _RULES = [
     (re.compile(pattern), apart(words) if callable(words) else words)
     for pattern, words in (
         (POWER_OF_NUMBER, power_in_words),
-        # Nobody would say the name of such a number; int() even refuses very long ones.
+        # Too long for a name that anybody would say; int() even refuses very long ones.
         (
             rf"\d{{{LONGEST_CARDINAL + 1},}}|\d{{1,3}}(?:,\d{{3}}){{{LONGEST_CARDINAL // 3},}}",
             lambda found: f" {digit_by_digit(found[0].replace(',', ''))} ",
@@ -229,7 +215,7 @@ _RULES = [
             r"|(?<![\w,.-])(?!(?:(?:1[1-9]|20)\d\d\b ?){3})\d{4}(?: \d{4}){2,}(?![\w-])",
             _groups,
         ),
-        # Ranges: what stands on both sides is said by the rules below.
+        # Ranges; the numbers on both sides are left to the rules below.
         (rf"(?<![\w-])({NUMBER})-(?=[$£€]?{NUMBER}(?![\dA-Z-]))", r"\1 to "),
         (r"(?:(?<= [ap] m)|(?<=\d[%°])|(?<=\d°[CF]))-(?=\d)", " to "),
         (r"(?<![\d:.,])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?(?![\d:])", _time),

@@ -1,4 +1,4 @@
-"""Unicode's signs as the letters, digits and marks of ASCII, and which of them nobody speaks.
+"""Folds Unicode into the letters, digits and marks of ASCII, and finds pictures.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -7,7 +7,7 @@ Authors
 import re
 import unicodedata
 
-# What compatibility forms of Unicode (NFKC) lack, or would take the meaning from.
+# Signs that Unicode's compatibility form (NFKC) leaves alone or would change the meaning of.
 _BEFORE_FOLDING = {
     **dict.fromkeys("™®©℠\u00ad", ""),
     **dict.fromkeys("‘’‚‛ʼ′´`", "'"),
@@ -27,13 +27,13 @@ _BEFORE_FOLDING = {
     "‰": " per mille ",
     "🔟": " 10 ",
 }
-# Latin letters that are no base letter with an accent.
+# Latin letters that are not a base letter with an accent.
 _LETTERS = {
     **{"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th"},
     **{"ħ": "h", "ı": "i", "ŋ": "ng", "ŧ": "t", "ə": "e"},
 }
-# Pictures, arrows and dingbats; not the digits and the brackets between them. The letters and
-# ideographs in circles are pictures only where a variation selector says so.
+# Pictures, arrows and dingbats, without the digits and brackets between them. Letters and
+# ideographs in circles are pictures only with a variation selector.
 _PICTURE = (
     "(?:[\u2190-\u21ff\u2300-\u2328\u232b-\u245f\u2500-\u2767\u2794-\u27bf\u2900-\u297f"
     "\u2b00-\u2bff\u3030\u303d\U0001f000-\U0001f0ff\U0001f170-\U0001f1ad\U0001f200-\U0001fbef]"
@@ -49,7 +49,7 @@ _POWER = re.compile("(?<=[\\w)])([⁺⁻]?)([⁰¹²³⁴-⁹]+|ⁿ)([⁺⁻]?)"
 
 
 def unquoted(text):
-    """A text without the marks with which mail begins the lines that it quotes.
+    """A text without the marks before the lines that mail quotes.
 
     Example
     -------
@@ -60,18 +60,8 @@ def unquoted(text):
 
 
 def plain_signs(text):
-    """Quotation marks, dashes, digits, powers and spaces as ASCII has them.
-
-    Arguments
-    ---------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        With single spaces; ``^`` before powers, ``—`` as the only dash, other letters and signs as
-        they were. Pictures are left out.
+    """Quotation marks, dashes, digits and powers in ASCII, with single spaces, ``^`` before powers
+    and ``—`` as the only dash. Pictures are left out; other letters and signs stay.
 
     Example
     -------
@@ -112,7 +102,7 @@ _TRANSLATION = str.maketrans(_BEFORE_FOLDING)
 
 
 def _power(found):
-    """A raised number: a power, the charge of an ion, or behind a word the number of a note."""
+    """A superscript: a power, the charge of an ion, or after a word the number of a footnote."""
     sign, power, charge = ("".join(map(_SUPERSCRIPTS.get, part)) for part in found.groups())
     before = found.string[max(0, found.start() - 2) : found.start()]
     is_note = len(before) == 2 and before.isalpha() and power not in ("2", "3", "n") and not sign
@@ -131,16 +121,8 @@ def _plain_sign(character):
 
 
 def plain_letters(text):
-    """Lower case without accents, where a Latin letter is below them.
-
-    Arguments
-    ---------
-    text : str
-
-    Returns
-    -------
-    str
-        Letters of other alphabets keep their marks; marks without a letter fall away.
+    """Lower case, and Latin letters without accents. Letters of other alphabets keep their marks;
+    marks without a letter are dropped.
 
     Example
     -------
@@ -162,12 +144,12 @@ def _takes_marks(character):
 
 
 def is_mark(character):
-    """Whether it is an accent or another sign that belongs to the letter before it."""
+    """Whether a character is an accent or another mark of the letter before it."""
     return not character.isascii() and unicodedata.category(character)[0] == "M"
 
 
 def pictures(text):
-    """The emoji, flags, arrows and other pictures of a text, each as it is written.
+    """The emoji, flags, arrows and other pictures of a text, as written.
 
     Example
     -------
@@ -178,7 +160,7 @@ def pictures(text):
 
 
 def named(sign):
-    """A sign and what Unicode calls it, if it is not a letter.
+    """A sign, and its Unicode name if it is not a letter.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Units behind numbers, and what they are called.
+"""Units after numbers, and their names.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -73,7 +73,7 @@ UNITS = {
     "¢": ("cent", "cents"),
     "p": ("penny", "pence"),
 }
-# In capitals alone, which would be spelled like acronyms.
+# In capitals only; without a rule they would be spelled like acronyms.
 _CAPITALS = {
     "KB": "kilobyte",
     "MB": "megabyte",
@@ -106,7 +106,7 @@ def any_of(words):
     return "|".join(sorted(map(re.escape, words), key=len, reverse=True))
 
 
-# What something is measured in: "/h", "/month".
+# What a quantity is divided by: "/h", "/month".
 PER = rf"(?:/(?P<per>{any_of([*_PER, *_NAMES])})(?![\w^]))?"
 UNIT = rf"(?P<join>[ -]?)(?P<unit>{any_of(UNITS)}){PER}(?![\w/^])(?! m\b)(?P<dot>\.?)"
 _CAPITAL = re.compile(rf"(?<=\d)([ -]?)({any_of(_CAPITALS)}){PER}(?!\w)")
@@ -119,7 +119,7 @@ def per(name):
 
 
 def expand_capital_units(text):
-    """Units that are written in capitals, and powers of lengths without a sign for it.
+    """Replaces units in capitals, and puts the sign of a power into units such as "m2".
 
     Example
     -------
