@@ -1,7 +1,7 @@
-"""Errors that are meant for the person at the keyboard.
+"""Errors of the user's input, and how every command line reports errors.
 
 A mistake in the input (a missing folder, a damaged file, an impossible option) is reported in one
-sentence that names the file or option and says what to do; a traceback would bury it.
+sentence that names the file or option and says what to do, without a traceback.
 """
 
 import contextlib
@@ -27,20 +27,17 @@ class UserError(ValueError):
 
 @contextlib.contextmanager
 def cli_errors():
-    """What every command line owes its user, whatever happens: `error: <sentence>` on stderr and
-    exit status 2 for a `UserError`; nothing half-written and one sentence when it is stopped; and a
-    word when what it prints is lost.
+    """Turns what stops a command line into one sentence on stderr and an exit status.
 
-    Command line entry points wrap their `main` in it, either as a context manager or as a
-    decorator. Any other exception passes through with its traceback, since that is a defect of
-    the program and the traceback is what its authors need.
+    Entry points use it as a context manager or as a decorator of their `main`. All other exceptions
+    pass with their traceback: they are defects of the program.
 
     Raises
     ------
     SystemExit
-        With status 2, if a `UserError` was raised inside; 1, if standard output is closed or full;
-        130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which is ignored under nohup; 141,
-        silently, if whoever read standard output has had enough, as head has.
+        With status 2 after a `UserError`, reported as `error: <sentence>`; 1 if standard output is
+        closed or full; 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which is ignored
+        under nohup; 141, silently, if the reader of standard output has closed it, as head does.
 
     Example
     -------
@@ -73,26 +70,26 @@ def cli_errors():
         _give_up_on(sys.stdout)
         raise SystemExit(141) from None
     except FileNotFoundError as error:
-        # As tempfile says it, for whatever library was in want of one.
+        # The error of tempfile, whichever library called it.
         if "No usable temporary directory" not in str(error):
             raise
         say(
-            "error: there is no folder for temporary files that can be written to; name one in the "
-            "environment variable TMPDIR"
+            "error: there is no folder for temporary files that can be written to; set the "
+            "environment variable TMPDIR to one"
         )
         raise SystemExit(2) from None
     except OSError as error:
-        # Trouble with a file has its name.
+        # Errors of files have a name.
         problem = _stdout_problem() if error.filename is None else None
         if problem is None:
             raise
         _give_up_on(sys.stdout)
-        say(f"error: what was to be printed is lost: standard output {problem}")
+        say(f"error: the output is lost: standard output {problem}")
         raise SystemExit(1) from None
 
 
 def report_error(error):
-    """Says on stderr what an error says, in one line.
+    """Prints the message of an error to stderr, in one line.
 
     Example
     -------
@@ -100,12 +97,12 @@ def report_error(error):
     ...     report_error(UserError("no such folder:\\n  corpus"))
     error: no such folder: corpus
     """
-    # The sentence may come from a library and be wrapped over lines.
+    # Messages of libraries may have several lines.
     say(f"error: {' '.join(str(error).split())}")
 
 
 def say(sentence):
-    """Prints to stderr; where it is closed or full, the exit status has to be enough."""
+    """Prints to stderr; if that is closed or full, the exit status has to do."""
     try:
         print(sentence, file=sys.stderr)
     except OSError:
@@ -113,27 +110,26 @@ def say(sentence):
 
 
 def _have_standard_streams():
-    """Python leaves out streams that are closed when it starts. Something has to take their place:
-    the next file that is opened would, and what libraries print would go into it."""
+    """Replaces standard streams that were closed when Python started: the next file that is opened
+    would take their place, and what libraries print would go into it."""
     for name, flags in (
         ("stdin", os.O_RDONLY),
-        ("stdout", os.O_RDONLY),  # where nothing can be written to, which is noticed
+        ("stdout", os.O_RDONLY),  # not writable, so that an error says that output is lost
         ("stderr", os.O_WRONLY),
     ):
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, open(os.open(os.devnull, flags), mode, encoding="utf-8"))
-    # Names of files can hold anything, and terminals and logs take only some of it. stderr is as
-    # lenient from the start.
+    # File names can hold characters that terminals and logs cannot show; stderr is lenient already.
     if getattr(sys.stdout, "errors", None) in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _stdout_problem():
-    """Why what was printed cannot be written; None if it can."""
+    """Why standard output cannot be written to; None if it can."""
     try:
         os.write(sys.stdout.fileno(), b"\n")
-    except io.UnsupportedOperation:  # it is no file, but in memory
+    except io.UnsupportedOperation:  # it is in memory
         return None
     except OSError as error:
         return "is closed" if error.errno == errno.EBADF else f"fails ({error.strerror})"
@@ -141,5 +137,5 @@ def _stdout_problem():
 
 
 def _give_up_on(stream):
-    # What is left in its buffer would be complained of when the interpreter ends.
+    # What is left in its buffer would cause an error when the interpreter ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

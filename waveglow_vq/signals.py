@@ -1,5 +1,4 @@
-"""Signals that ask a program to end do what Ctrl-C does: an exception passes through the code that
-removes what is half-written. Where all of that can be finished or saved instead, they wait.
+"""Signals that ask a program to end raise an exception, as Ctrl-C does, or wait for a step to end.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -12,14 +11,14 @@ import sys
 import threading
 import time
 
-# SIGHUP: the terminal or the connection is gone; Windows does not know it.
+# SIGHUP: the terminal or the connection is gone; not on Windows.
 _STOP = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stopped(KeyboardInterrupt):
     """A signal asked the program to end.
 
-    Whatever is ready for Ctrl-C is ready for this: it is a KeyboardInterrupt, and no Exception.
+    It is a KeyboardInterrupt, so whatever handles Ctrl-C handles it.
 
     Arguments
     ---------
@@ -48,12 +47,11 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stop_signals():
-    """SIGTERM and SIGHUP raise `Stopped` inside, once: while that is dealt with, further ones are
+    """Makes SIGTERM and SIGHUP raise `Stopped` inside, once: while it is handled, further ones are
     ignored (a service that is stopped, or a terminal that is closed, often sends both).
 
-    A signal that somebody else handles, or that is ignored (SIGHUP by nohup), is left as it is, and
-    so is everything outside of the main thread, to which Python brings signals. Afterwards all is
-    as it was before.
+    Signals that have a handler or are ignored (SIGHUP under nohup) are left as they are. Outside of
+    the main thread, the only one that Python sends signals to, nothing changes.
 
     Raises
     ------
@@ -91,12 +89,12 @@ def stop_signals():
 # ---- waiting
 
 _ANY = [signal.SIGINT, *_STOP]
-# Launchers and terminals often send one request twice: only a signal that comes so many seconds
-# after the first one is a second request.
+# Launchers and terminals often send a request twice: a second request comes at least this many
+# seconds after the first.
 _SAME_REQUEST = 2.0
-# Seconds by which whoever reads what is printed may have got a signal before.
+# Seconds by which the reader of standard output may receive a signal earlier.
 _READER_FIRST = 0.2
-# Seconds in which a step should be over.
+# Seconds that a step may take.
 _GRACE = 30
 
 
@@ -111,16 +109,16 @@ def noted_signal():
 
 @contextlib.contextmanager
 def held_signals():
-    """Inside, a signal that asks to end is only noted, for :func:`noted_signal`; a second one ends
-    the process at once. What was noted is raised in the end.
+    """Holds back signals that ask to end: inside, the first is only noted (:func:`noted_signal`),
+    and raised at the end; a second one ends the process at once.
 
-    What is ignored (by nohup, for instance) stays ignored. Outside of the main thread, to which
-    Python brings signals, and inside of another ``held_signals``, nothing changes.
+    Signals that are ignored (under nohup, for instance) stay ignored. Outside of the main thread,
+    and inside another ``held_signals``, nothing changes.
 
     Raises
     ------
     Stopped
-        In the end, if a signal has arrived.
+        At the end, if a signal has arrived.
 
     Example
     -------
@@ -148,7 +146,7 @@ def held_signals():
         if number == getattr(signal, "SIGHUP", None):
             _leave(terminals)
 
-    # What ignores them, or belongs to no Python program, stays.
+    # Signals that are ignored, or handled outside of Python, stay so.
     before = {number: signal.getsignal(number) for number in _ANY}
     before = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
     streams = {name: getattr(sys, name) for name in ("stdout", "stderr") if getattr(sys, name)}
@@ -171,9 +169,9 @@ def held_signals():
 
 
 def shield_loader_process(worker=None):
-    """For a data loader's process, as its ``worker_init_fn``: what reaches all processes of a
-    terminal or a job is the training's business, which needs its data until it has come to the end
-    of a step. A SIGTERM, which may also be the loader's, ends the process half a minute later."""
+    """The ``worker_init_fn`` of data loaders: signals sent to all processes of a terminal or a job
+    are ignored, since training needs data until the end of a step. A SIGTERM, which may also come
+    from the loader itself, ends the process half a minute later."""
     for number in _ANY:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_later)
@@ -188,13 +186,7 @@ def _end_later(number, frame):
 
 class _Lenient:
     """A standard stream whose reader may be ended by the same signal, as Ctrl-C ends ``tee``: what
-    is printed after that goes nowhere, and is no reason to save nothing.
-
-    Arguments
-    ---------
-    stream : file
-        What is printed to.
-    """
+    is printed after that is dropped without an error, so that the run can still be saved."""
 
     def __init__(self, stream):
         self._stream = stream
@@ -203,11 +195,11 @@ class _Lenient:
         return getattr(self._stream, name)
 
     def write(self, text):
-        """As that of the stream."""
+        """Writes text, unless the reader has gone."""
         return self._unless_stopped(self._stream.write, text)
 
     def flush(self):
-        """As that of the stream."""
+        """Flushes the stream, unless the reader has gone."""
         return self._unless_stopped(self._stream.flush)
 
     def _unless_stopped(self, do, *arguments):
@@ -230,7 +222,7 @@ def _is_terminal(descriptor):
 
 
 def _leave(terminals):
-    """What is still printed goes nowhere: writing to a terminal that has gone is an error."""
+    """Drops what is still printed: writing to a terminal that has gone is an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in terminals:
         os.dup2(nowhere, descriptor)

@@ -1,15 +1,14 @@
-"""Lets torchaudio be imported beside a torch that was built without CUDA.
+"""Makes torchaudio importable beside a torch that was built without CUDA.
 
 torchaudio's Linux wheel on the package index has an extension library that links CUDA, and
 `import torchaudio` insists on loading it. Beside a CPU-only torch that ends in `OSError:
 ... libc10_cuda.so`, and so does nearly every `import speechbrain...`. What SpeechBrain uses of
 torchaudio (resampling, STFT, mel filters) is plain Python and needs no extension.
 
-So when torchaudio is first imported, and only if torch has no CUDA and the extension really cannot
-be loaded, a stand-in takes the place of the private module `torchaudio._extension`. It tells the
-rest of torchaudio what that module itself reports on installations without an extension. Where
-torchaudio works by itself, nothing is touched. The decision is made at that moment and not before,
-since it needs torch, whose import takes a second that `waveglow-vq --help` does not have to wait.
+So when torchaudio is first imported, and only if torch has no CUDA and the extension cannot be
+loaded, a stand-in replaces the private module `torchaudio._extension`. It tells the rest of
+torchaudio what that module reports on installations without an extension. Nothing is decided
+before, since that takes importing torch, for which `waveglow-vq --help` should not have to wait.
 """
 
 import ctypes
@@ -21,72 +20,25 @@ from pathlib import Path
 _EXTENSION_MODULE = "torchaudio._extension"
 
 
-def extension_loads(package_folder):
-    """Tells whether torchaudio can load its own extension library.
+def stand_in_needed(package_folder):
+    """Whether the torchaudio in this folder lacks the CUDA libraries that its extension links."""
+    import torch  # the extension links its libraries, so they are loaded first
 
-    Arguments
-    ---------
-    package_folder : str or Path
-        The folder of the installed torchaudio package.
-
-    Returns
-    -------
-    loads : bool
-        True also if there is no extension library at all: torchaudio copes with that by itself.
-
-    Example
-    -------
-    >>> extension_loads("a folder that does not exist")
-    True
-    """
-    import torch  # noqa: F401  (the extension links torch's libraries, so they come first)
-
+    if torch.version.cuda is not None:
+        return False
     for library in sorted(Path(package_folder, "lib").glob("_torchaudio*")):
         try:
             ctypes.CDLL(str(library))
         except OSError:
-            return False
-    return True
-
-
-def stand_in_needed(package_folder):
-    """Tells whether `import torchaudio` would fail for want of CUDA libraries.
-
-    Arguments
-    ---------
-    package_folder : str or Path
-        The folder of the installed torchaudio package.
-
-    Returns
-    -------
-    needed : bool
-        False if torch has CUDA, or if torchaudio's extension loads.
-    """
-    import torch
-
-    return torch.version.cuda is None and not extension_loads(package_folder)
+            return True
+    return False  # without an extension, too, torchaudio works by itself
 
 
 class StandInFinder:
     """Finds the stand-in for `torchaudio._extension` where it is needed, and nothing else."""
 
     def find_spec(self, name, path=None, target=None):
-        """What the import system asks every entry of `sys.meta_path`.
-
-        Arguments
-        ---------
-        name : str
-            Of the module that is imported.
-        path : list of str
-            For a module of a package, where the package is.
-        target : module
-            Not used.
-
-        Returns
-        -------
-        importlib.machinery.ModuleSpec
-            None: this finder has nothing for that name.
-        """
+        """For the import system, which asks every entry of `sys.meta_path`."""
         if name == _EXTENSION_MODULE and path and stand_in_needed(list(path)[0]):
             return importlib.machinery.ModuleSpec(name, self)
         return None
@@ -96,7 +48,7 @@ class StandInFinder:
         return _make_stand_in()
 
     def exec_module(self, module):
-        """Nothing is left to do."""
+        """The stand-in is complete."""
 
 
 def _make_stand_in():
@@ -117,7 +69,7 @@ def _make_stand_in():
 
 
 def install_stand_in():
-    """Has the stand-in put in place when torchaudio is imported; `import waveglow_vq` calls this.
+    """Installs the finder of the stand-in; `import waveglow_vq` calls this.
 
     Example
     -------
