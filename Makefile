@@ -9,13 +9,14 @@ STAMP := $(VENV)/.installed
 # Waiting OpenMP threads that spin instead of sleeping slow down everything beside them.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help venv judges demo test test-all lint bench clean
+.PHONY: help venv judges demo test test-all lint docs bench clean
 
 help:
 	@echo "make demo      train on generated speech, reconstruct, convert voices, speak: demo_output/"
 	@echo "make test      the tests and the examples in the documentation, without the slow ones"
 	@echo "make test-all  all of them"
 	@echo "make lint      code style"
+	@echo "make docs      the documentation with the API reference: site/index.html"
 	@echo "make bench     the measurements behind the tables of the README"
 	@echo "make venv      only the virtual environment"
 	@echo "make judges    also the speaker encoder and the recognizer that judge conversions"
@@ -53,9 +54,12 @@ lint: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
 bench: $(STAMP)
 	$(RUN) benchmarks/run.py
 
 clean:
-	rm -rf demo_output demo_data build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf demo_output demo_data site build dist *.egg-info .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -21,6 +21,8 @@ DEMO = ["espeakng-loader==0.2.4", "matplotlib", "tqdm"]
 JUDGES = ["pocketsphinx>=5.1", "webrtcvad-wheels>=2.0.14"]
 # Writing the vocoder as ONNX, and checking it.
 ONNX = ["onnx", "onnxscript", "onnxruntime"]
+# The site of `make docs`.
+DOCS = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
 TEST = ["pytest", "pytest-xdist", "nbformat", "nbclient", "ipykernel", "ruff"]
 # What training needs beside the package: a wheel holds it as data, and `waveglow-vq recipes` copies
 # it out. The same patterns are in waveglow_vq/commands/corpora/recipes.py.
@@ -60,7 +62,8 @@ setup(
         "demo": DEMO,
         "judges": JUDGES,
         "onnx": ONNX,
-        "test": TEST + sorted(set(TRAIN + METRICS + DEMO + ONNX)),
+        "docs": DOCS,
+        "test": TEST + sorted(set(TRAIN + METRICS + DEMO + ONNX + DOCS)),
     },
     entry_points={"console_scripts": ["waveglow-vq = waveglow_vq.__main__:main"]},
     classifiers=[
