@@ -1,0 +1,108 @@
+"""Command lines that are too long or too large for a test (```console) are read: programs, options,
+YAML files, targets of make and extras of the package exist."""
+
+import argparse
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+from waveglow_vq.__main__ import main
+from waveglow_vq.training import experiment
+
+import pytest
+from torch.distributed.run import get_args_parser
+
+from tests.docs.pages import PAGES, ROOT, blocks, name_of
+
+RECIPES = sorted(path.parent for path in ROOT.glob("recipes/*/train.py"))
+WITH_COMMANDS = [page for page in PAGES if any(b.language == "console" for b in blocks(page))]
+
+
+class Understood(BaseException):
+    """Raised in place of what a program does once it has read its command line."""
+
+
+def commands(code):
+    """The words of each command, without what is said by programs in between."""
+    for line in code.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="&|;<>")
+        lexer.whitespace_split = True
+        try:
+            words = list(lexer)
+        except ValueError:
+            continue  # an apostrophe in what a program says
+        while words:
+            end = next((i for i, word in enumerate(words) if set(word) <= set("&|;<>")), None)
+            command, words = words[:end], words[end + 1 :] if end is not None else []
+            if command:
+                yield command
+
+
+@pytest.fixture
+def understand(monkeypatch):
+    """Starts a Python program, up to where it has read its command line."""
+
+    def understood(*_, **__):
+        raise Understood
+
+    def start(run, what, words, folder):
+        parse = argparse.ArgumentParser.parse_args
+
+        def parse_only(self, *arguments, **options):
+            parse(self, *arguments, **options)
+            raise Understood
+
+        with monkeypatch.context() as patch:
+            patch.chdir(folder)
+            patch.syspath_prepend(folder)
+            patch.setattr(sys, "argv", [str(what), *words])
+            if re.match("train", str(what)):
+                patch.setattr(experiment, "load_hyperpyyaml", understood)
+            else:
+                patch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+            with pytest.raises(Understood):
+                run(str(what), run_name="__main__")
+
+    return start
+
+
+def check(words, folders, understand):
+    """Looks whether a command could run; returns the folder of a ``cd``."""
+    while "=" in words[0]:  # variables of the environment
+        words = words[1:]
+    program, *rest = words
+    program = Path(program).name
+    if program == "cd":
+        return ROOT / rest[0]
+    if program == "make":
+        targets = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text("utf-8"), re.M)
+        assert {word for word in rest if "=" not in word} <= set(" ".join(targets).split())
+    elif program == "pip":
+        extras = re.findall(r'^        "(\w+)":', (ROOT / "setup.py").read_text("utf-8"), re.M)
+        named = [names.split(",") for names in re.findall(r"\[(.*?)\]", " ".join(rest))]
+        assert {name for names in named for name in names} <= set(extras)
+    elif program == "waveglow-vq":
+        understand(lambda *_, **__: main(), program, rest, ROOT)
+    elif program == "torchrun":
+        options = get_args_parser().parse_args(rest)
+        check(["python", options.training_script, *options.training_script_args], folders,
+              understand)  # fmt: skip
+    elif program.startswith("python") and rest[0] == "-m":
+        understand(runpy.run_module, rest[1], rest[2:], ROOT)
+    elif program.startswith("python"):
+        folder = next(folder for folder in folders if (folder / rest[0]).is_file())
+        if rest[1:] not in ([], ["..."]):
+            understand(runpy.run_path, rest[0], rest[1:], folder)
+    return None
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
+def test_command_lines_are_understood(page, understand):
+    folders = [page.parent, ROOT, *RECIPES]
+    for block in blocks(page):
+        if block.language == "console":
+            here = None
+            for words in commands(block.code):
+                here = check(words, [here] if here else folders, understand) or here

@@ -1,0 +1,27 @@
+"""The examples run: ```python and ```bash of a page from top to bottom, in one folder that holds
+what they name (see conftest.py). What has a title="FILE" is written to that file, whatever its
+language; ```py is only compiled, ```console only read, in test_command_lines.py."""
+
+import pytest
+
+from tests.docs.pages import PAGES, blocks, name_of
+
+RUN = ("python", "py", "bash")
+WITH_EXAMPLES = [page for page in PAGES if any(b.language in RUN for b in blocks(page))]
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=name_of)
+def test_examples_run(page, place, bash):
+    namespace = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.title:
+            (place / block.title).parent.mkdir(parents=True, exist_ok=True)
+            (place / block.title).write_text(block.code, "utf-8")
+        elif block.language in ("python", "py"):
+            # Line numbers of errors are those of the page.
+            code = compile("\n" * block.line + block.code, page, "exec")
+            if block.language == "python":
+                exec(code, namespace)
+        elif block.language == "bash":
+            status, said = bash(block.code)
+            assert status == 0, f"{name_of(page)}, line {block.line}:\n{said}"
