@@ -24,6 +24,10 @@ class Understood(BaseException):
     """Raised in place of what a program does once it has read its command line."""
 
 
+def stop(*_, **__):
+    raise Understood
+
+
 def commands(code):
     """The words of each command, without what is said by programs in between."""
     for line in code.replace("\\\n", " ").splitlines():
@@ -36,6 +40,8 @@ def commands(code):
         while words:
             end = next((i for i, word in enumerate(words) if set(word) <= set("&|;<>")), None)
             command, words = words[:end], words[end + 1 :] if end is not None else []
+            while command and re.match(r"\w+=", command[0]):
+                command = command[1:]  # a variable of the environment
             if command:
                 yield command
 
@@ -44,38 +50,38 @@ def commands(code):
 def understand(monkeypatch):
     """Starts a Python program, up to where it has read its command line."""
 
-    def understood(*_, **__):
-        raise Understood
+    parser = argparse.ArgumentParser
+    parse_args, parse_known_args = parser.parse_args, parser.parse_known_args
 
     def start(run, what, words, folder):
-        parse = argparse.ArgumentParser.parse_args
+        def parse_and_stop(self, *arguments, **options):
+            patch.setattr(parser, "parse_known_args", parse_known_args)  # parse_args calls it
+            stop(parse_args(self, *arguments, **options))
 
-        def parse_only(self, *arguments, **options):
-            parse(self, *arguments, **options)
-            raise Understood
+        def parse_known_and_stop(self, *arguments, **options):
+            stop(parse_known_args(self, *arguments, **options))
 
         with monkeypatch.context() as patch:
             patch.chdir(folder)
             patch.syspath_prepend(folder)
             patch.setattr(sys, "argv", [str(what), *words])
             if re.match("train", str(what)):
-                patch.setattr(experiment, "load_hyperpyyaml", understood)
+                patch.setattr(experiment, "load_hyperpyyaml", stop)
             else:
-                patch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
-            with pytest.raises(Understood):
+                patch.setattr(parser, "parse_args", parse_and_stop)
+                patch.setattr(parser, "parse_known_args", parse_known_and_stop)
+            with pytest.raises((Understood, SystemExit)) as ended:
                 run(str(what), run_name="__main__")
+            # --help ends a program with status 0.
+            assert isinstance(ended.value, Understood) or not ended.value.code, words
 
     return start
 
 
 def check(words, folders, understand):
-    """Looks whether a command could run; returns the folder of a ``cd``."""
-    while "=" in words[0]:  # variables of the environment
-        words = words[1:]
+    """Looks whether a command could run in one of the folders."""
     program, *rest = words
     program = Path(program).name
-    if program == "cd":
-        return ROOT / rest[0]
     if program == "make":
         targets = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text("utf-8"), re.M)
         assert {word for word in rest if "=" not in word} <= set(" ".join(targets).split())
@@ -95,14 +101,14 @@ def check(words, folders, understand):
         folder = next(folder for folder in folders if (folder / rest[0]).is_file())
         if rest[1:] not in ([], ["..."]):
             understand(runpy.run_path, rest[0], rest[1:], folder)
-    return None
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
 def test_command_lines_are_understood(page, understand):
-    folders = [page.parent, ROOT, *RECIPES]
     for block in blocks(page):
-        if block.language == "console":
-            here = None
-            for words in commands(block.code):
-                here = check(words, [here] if here else folders, understand) or here
+        folders = [page.parent, ROOT, *RECIPES]
+        for program, *rest in commands(block.code) if block.language == "console" else ():
+            if program == "cd":
+                folders = [next(f / rest[0] for f in folders if (f / rest[0]).is_dir())]
+            else:
+                check([program, *rest], folders, understand)
