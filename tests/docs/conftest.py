@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from waveglow_vq.__main__ import main
-from waveglow_vq.data.audio import write_wav
-from waveglow_vq.data.features import LogMel
+from waveglow_vq.audio.features import LogMel
+from waveglow_vq.audio.io import write_wav
 
 import numpy as np
 import pytest

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from waveglow_vq.__main__ import main
-from waveglow_vq.training import experiment
+from waveglow_vq.training.run import experiment
 
 import pytest
 from torch.distributed.run import get_args_parser
