@@ -33,7 +33,7 @@ exit "$status"
 
 @pytest.fixture(scope="session")
 def things(tmp_path_factory):
-    """What examples name: recordings, tiny exports, a published checkpoint, the recipes."""
+    """What examples name: recordings, tiny exports, a published checkpoint."""
     folder, runs = tmp_path_factory.mktemp("things"), tmp_path_factory.mktemp("runs")
     wav = voiced_speech_like(12000)
     write_wav(folder / "speech.wav", wav, 22050)
@@ -51,8 +51,6 @@ def things(tmp_path_factory):
     save_nvidia(folder / "waveglow_256channels.pt", random_tensors())
     for name, export in exports.items():
         shutil.copytree(export, folder / name)
-    for name in ("recipes", "hparams"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("results", "__*"))
     return folder
 
 

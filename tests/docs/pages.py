@@ -1,6 +1,7 @@
 """What the pages of the documentation hold: code, links and headings."""
 
 import re
+import shutil
 from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
@@ -51,3 +52,13 @@ def anchors(page):
     text = _FENCES.sub("\n", page.read_text("utf-8"))
     headings = re.findall(r"^#+ +(.*?) *#*$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def write_files(page, folder):
+    """Writes the blocks of a page that are files, beside copies of what they may refer to."""
+    for name in ("recipes", "hparams"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("results", "__*"))
+    for block in blocks(page):
+        if block.title:
+            (folder / block.title).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.title).write_text(block.code, "utf-8")

@@ -1,10 +1,10 @@
 """The examples run: ```python and ```bash of a page from top to bottom, in one folder that holds
-what they name (see conftest.py). What has a title="FILE" is written to that file, whatever its
-language; ```py is only compiled, ```console only read, in test_command_lines.py."""
+what they name (see conftest.py). A block with title="FILE" is that file, whatever its language;
+```py is only compiled, ```console only read, in test_command_lines.py."""
 
 import pytest
 
-from tests.docs.pages import PAGES, blocks, name_of
+from tests.docs.pages import PAGES, blocks, name_of, write_files
 
 RUN = ("python", "py", "bash")
 WITH_EXAMPLES = [page for page in PAGES if any(b.language in RUN for b in blocks(page))]
@@ -12,12 +12,12 @@ WITH_EXAMPLES = [page for page in PAGES if any(b.language in RUN for b in blocks
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=name_of)
 def test_examples_run(page, place, bash):
+    write_files(page, place)
     namespace = {"__name__": "__main__"}
     for block in blocks(page):
         if block.title:
-            (place / block.title).parent.mkdir(parents=True, exist_ok=True)
-            (place / block.title).write_text(block.code, "utf-8")
-        elif block.language in ("python", "py"):
+            continue
+        if block.language in ("python", "py"):
             # Line numbers of errors are those of the page.
             code = compile("\n" * block.line + block.code, page, "exec")
             if block.language == "python":
