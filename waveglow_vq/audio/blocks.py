@@ -89,7 +89,7 @@ def log_mel_blocks(features, wavs):
     """
     margin, hop = features.margin, features.hop_length
     buffer, begin = Buffer(), 0
-    for wav in _reflected(wavs, margin):
+    for wav in _pad(wavs, margin):
         buffer.append(wav)
         frames = (buffer.end - begin - 2 * margin) // hop + 1
         if frames > 0:
@@ -99,7 +99,7 @@ def log_mel_blocks(features, wavs):
             buffer.drop(begin)
 
 
-def _reflected(wavs, margin):
+def _pad(wavs, margin):
     """The waveform, padded by ``margin`` reflected samples at both ends."""
     buffer, begun = Buffer(), False
     for wav in wavs:

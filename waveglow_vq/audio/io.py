@@ -100,10 +100,10 @@ def read_wav_and_rate(source, sample_rate=None, mono="require", min_samples=1):
             f"{name} is too short: {info.num_samples} samples where at least "
             f"{min_samples} are needed."
         )
-    return _decoded(source, info), info.sample_rate
+    return _decode(source, info), info.sample_rate
 
 
-def _decoded(source, info):
+def _decode(source, info):
     # In blocks: a header may promise more samples than there is memory for.
     return torch.cat(list(decoded_blocks(source, info, _BLOCK)))
 
@@ -197,7 +197,7 @@ def read_for_model(source, sample_rate, min_samples=1):
     torch.Size([240])
     """
     info = audio_info_for_model(source, sample_rate, min_samples)[0]
-    return resample(_decoded(source, info), info.sample_rate, sample_rate)
+    return resample(_decode(source, info), info.sample_rate, sample_rate)
 
 
 def audio_info_for_model(source, sample_rate, min_samples=1):

@@ -118,7 +118,7 @@ def audio_info(source):
     with open_sound(source, forward=True) as file:
         info = AudioInfo(file.samplerate, file.frames, file.channels)
     if info.num_samples >= _UNKNOWN_FRAMES:
-        info = info._replace(num_samples=_decoded_length(source))
+        info = info._replace(num_samples=_count_samples(source))
     if info.num_samples == 0:
         raise UserError(f"{name} holds no samples.")
     if not 1 <= info.sample_rate <= _MOST_RATE:
@@ -186,7 +186,7 @@ def open_sound(source, forward=False):
 
 def _open_corrected(source, forward, opened):
     name, kind = sound_name(source), _ForwardFile if forward else soundfile.SoundFile
-    content = opened.enter_context(_opened(source))
+    content = opened.enter_context(_open(source))
     size = content.seek(0, io.SEEK_END)
     if size == 0:
         raise UserError(f"{name} is an empty file (0 bytes).")
@@ -209,7 +209,7 @@ def _open_corrected(source, forward, opened):
 
     file = as_if(length.pieces)
     if not forward and file.frames >= _UNKNOWN_FRAMES:
-        file = as_if(flac_with_length(content, size, _decoded_length(source)))
+        file = as_if(flac_with_length(content, size, _count_samples(source)))
     return file
 
 
@@ -221,20 +221,20 @@ class _ForwardFile(soundfile.SoundFile):
         return False
 
 
-def _decoded_length(source):
+def _count_samples(source):
     """The number of samples of a file, which only decoding can tell."""
     if isinstance(source, SoundBytes):
-        return _decode_length(source)
+        return _count(source)
     status = os.stat(user_path(source))
-    return _known_length(str(source), status.st_size, status.st_mtime_ns)
+    return _count_once(str(source), status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(4096)
-def _known_length(path, size, time):
-    return _decode_length(path)
+def _count_once(path, size, time):
+    return _count(path)
 
 
-def _decode_length(source):
+def _count(source):
     block, samples = None, 0
     with open_sound(source, forward=True) as file:
         block = np.empty((_BLOCK, file.channels), np.float32)
@@ -273,7 +273,7 @@ def reason(error):
     return getattr(error, "error_string", error)
 
 
-def _opened(source):
+def _open(source):
     """The content of a source as a binary file."""
     file = sound_file(source)
     return file if isinstance(source, SoundBytes) else open(file, "rb")

@@ -192,17 +192,17 @@ def expand_abbreviations(text):
     return _spell_acronyms(text)
 
 
-def _keeping_stop(words):
+def _keep_stop(words):
     """Removes the point of an abbreviation unless it ends the sentence as well."""
 
-    def replaced(found):
+    def replace(found):
         spoken = words(found) if callable(words) else words[found[1].lower()]
         if found.string[found.end() : found.end() + 1].isalnum():
             return f"{spoken} "
         ends = found[0].endswith(".") and ends_sentence(found.string, found.end())
         return spoken + ("." if ends else "")
 
-    return replaced
+    return replace
 
 
 def _title(found):
@@ -221,7 +221,7 @@ def _title(found):
 _NAME_BEFORE = re.compile(r"\b(?:[A-Z]\w+|\d+(?:st|nd|rd|th)) $")
 
 
-def _dotted(found):
+def _spell_dotted(found):
     letters = found[1].replace(".", "").replace(" ", "")
     return _LATIN.get(letters.lower()) or " ".join(letters)
 
@@ -254,7 +254,7 @@ def _spell_acronyms(text):
     # In a text all in capitals they mean nothing.
     shouted = large >= 3 and large > len(words) // 2
 
-    def spelled(found):
+    def spell(found):
         word = found[1]
         joined = "&" in text[max(0, found.start() - 1) : found.end() + 1]  # AT&T
         if not joined and not _is_spelled(word, shouted):
@@ -263,7 +263,7 @@ def _spell_acronyms(text):
             return found[0]
         return " ".join(word) + ("'s" if found[2] else "")
 
-    return re.sub(r"(?<![^\W\d_])([A-Z]{2,})('?s)?(?![^\W\d_])", spelled, text)
+    return re.sub(r"(?<![^\W\d_])([A-Z]{2,})('?s)?(?![^\W\d_])", spell, text)
 
 
 def _is_spelled(word, shouted):
@@ -281,7 +281,7 @@ def _sentence_begins(text, position):
     return not before or before[-1] in ".?!:;"
 
 
-def _capitalized(words):
+def _capitalize(words):
     return any_of(word.capitalize() for word in words)
 
 
@@ -290,20 +290,20 @@ _RULES = [
     for pattern, words in (
         # "Mr.Lee", "J.R.R.Tolkien", "the end.Next", but not "B.Sc."
         (r"(?<=[A-Za-z]\.)(?=[A-Z][a-z'])(?!(?:Sc|Phil|Ed|Eng|Com)\b)", " "),
-        (rf"\b(?i:({any_of(_SURE_TITLES)})|{_capitalized(_TITLES)})\.(?=[A-Z])", r"\g<0> "),
+        (rf"\b(?i:({any_of(_SURE_TITLES)})|{_capitalize(_TITLES)})\.(?=[A-Z])", r"\g<0> "),
         # 5 p.m., 5pm
         (
             r"(?<=\d)\s?([AaPp])(?:\.\s?[Mm]\b\.?|[Mm]\b\.?)",
-            _keeping_stop(lambda found: f" {found[1].lower()} m"),
+            _keep_stop(lambda found: f" {found[1].lower()} m"),
         ),
         # U.S., i.e., LL.D., I. O. U.
         (
             r"(?<![\w.])((?:[A-Za-z]\.){2,}|(?:[A-Z]{1,2}\.){2,}|(?:[A-Z]\.)+[A-Z](?!\w)"
             r"|Ph\.\s?D\.|[ap]\.m(?!\w))",
-            _keeping_stop(_dotted),
+            _keep_stop(_spell_dotted),
         ),
         (r"\bPhD", "P H D"),
-        (r"(?<![\w.])(cf)\.", _keeping_stop(_LATIN)),
+        (r"(?<![\w.])(cf)\.", _keep_stop(_LATIN)),
         (r"\bi\. ?e\.", "that is"),
         # Titles, with a point or without.
         (
@@ -311,11 +311,11 @@ _RULES = [
             lambda found: _TITLES[found[1].lower()],
         ),
         (
-            rf"\b({_capitalized(_BARE_TITLES)})(?=\s+[A-Z])",
+            rf"\b({_capitalize(_BARE_TITLES)})(?=\s+[A-Z])",
             lambda found: _TITLES[found[1].lower()],
         ),
         (
-            rf"\b({_capitalized(_TITLES)})\.(?=\s+[\"']?[A-Z])",
+            rf"\b({_capitalize(_TITLES)})\.(?=\s+[\"']?[A-Z])",
             _title,
         ),
         (r"(?i:\b(dr))\.", _title),
@@ -328,12 +328,12 @@ _RULES = [
             lambda found: _BEFORE_NUMBERS[found[1]] + " ",
         ),
         (
-            rf"\b({_capitalized(_SHORT_MONTHS)})(?:\.(?=\s*\d)|(?=\s\d)|(?<=\d ...)(?!\w))",
+            rf"\b({_capitalize(_SHORT_MONTHS)})(?:\.(?=\s*\d)|(?=\s\d)|(?<=\d ...)(?!\w))",
             lambda found: _SHORT_MONTHS[found[1].lower()],
         ),
         (r"\bw/o\b", "without"),
         (r"\bw/(?=\s?[A-Za-z])", "with "),
-        (rf"(?<![\w'.])(?i:({any_of(_WORDS)}))\.", _keeping_stop(_WORDS)),
+        (rf"(?<![\w'.])(?i:({any_of(_WORDS)}))\.", _keep_stop(_WORDS)),
         # Roman numerals: kings, then chapters, then what cannot be a word.
         (rf"\b({any_of(_KINGS)}) ([IVXL]{{2,}}|[VX])\b(\.?)", _roman_ordinal),
         (

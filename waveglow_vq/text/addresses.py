@@ -6,7 +6,7 @@ Authors
 
 import re
 
-_SPOKEN = {
+_MARKS = {
     **{".": "dot", "/": "slash", "-": "dash", "_": "underscore", "@": "at", ":": "colon"},
     **{"?": "question mark", "=": "equals", "&": "and", "#": "hash", "%": "percent"},
     **{"~": "tilde", "+": "plus"},
@@ -45,26 +45,26 @@ def expand_addresses(text):
     >>> expand_addresses("@jo_lee put notes.pdf under #RainyDays")
     'at jo underscore lee put notes dot p d f under hashtag Rainy Days'
     """
-    return _ADDRESS.sub(_spoken, text) if re.search(r"[.@#]\w|://", text) else text
+    return _ADDRESS.sub(_speak, text) if re.search(r"[.@#]\w|://", text) else text
 
 
-def _spoken(found):
+def _speak(found):
     kind, written = found.lastgroup, found[found.lastgroup]
     if kind == "tag":
         return "hashtag " + re.sub(r"(?<=[a-z\d])(?=[A-Z])|_", " ", written)
     if kind == "handle":
-        return f"at {_said(written)}"
+        return f"at {_say(written)}"
     if kind == "file":
         stem, _, ending = written.rpartition(".")
         letters = ending.rstrip("34")
         ending = " ".join(letters if letters in _SPELLED.split() else [letters])
-        return f"{_said(stem)} dot {ending} {written[len(stem) + 1 + len(letters) :]}".rstrip()
+        return f"{_say(stem)} dot {ending} {written[len(stem) + 1 + len(letters) :]}".rstrip()
     # Marks at the end belong to the sentence.
     address = written.rstrip(".,;:!?)]}'*/")
-    return _said(re.sub(r"^www\b", "w w w", address)) + written[len(address) :].replace("/", "")
+    return _say(re.sub(r"^www\b", "w w w", address)) + written[len(address) :].replace("/", "")
 
 
-def _said(written):
+def _say(written):
     """An address with its marks in words."""
-    said = re.sub(r"[./_@:?=&#%~+-]", lambda mark: f" {_SPOKEN[mark[0]]} ", written)
-    return " ".join(said.split())
+    spoken = re.sub(r"[./_@:?=&#%~+-]", lambda mark: f" {_MARKS[mark[0]]} ", written)
+    return " ".join(spoken.split())

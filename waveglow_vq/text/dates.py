@@ -8,7 +8,7 @@ import re
 
 from waveglow_vq.text.abbreviations import MONTHS
 from waveglow_vq.text.number_words import cardinal, year
-from waveglow_vq.text.numbers import apart
+from waveglow_vq.text.numbers import keep_apart
 
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _END = r"(?![\w/-]|\.\d)"
@@ -47,7 +47,7 @@ def expand_dates(text):
     if not re.search(r"\d[/.:-]\d", text):
         return text
     for rule in _RULES:
-        text = rule.sub(apart(_date), text)
+        text = rule.sub(keep_apart(_date), text)
     return text
 
 

@@ -6,7 +6,7 @@ Authors
 
 import re
 
-from waveglow_vq.text.numbers import NUMBER, amount_in_words, apart
+from waveglow_vq.text.numbers import NUMBER, amount_in_words, keep_apart
 from waveglow_vq.text.units import PER, any_of, per
 
 _CENT = ("cent", "cents")
@@ -106,7 +106,7 @@ def expand_money(text):
     if not _MAY_BE_MONEY.search(text):
         return text
     for rule in _RULES:
-        text = rule.sub(apart(_money), text)
+        text = rule.sub(keep_apart(_money), text)
     return text
 
 

@@ -13,7 +13,7 @@ from waveglow_vq.text.dates import expand_dates
 from waveglow_vq.text.formulas import expand_formulas
 from waveglow_vq.text.money import CURRENCY_SIGNS, expand_money
 from waveglow_vq.text.numbers import expand_numbers
-from waveglow_vq.text.signs import is_mark, pictures, plain_letters, plain_signs, unquoted
+from waveglow_vq.text.signs import is_mark, pictures, plain_letters, plain_signs, strip_quoting
 from waveglow_vq.text.units import expand_capital_units
 from waveglow_vq.utils.validation import require_integer
 
@@ -76,7 +76,7 @@ def _normalize(text):
 
 def _in_words(text):
     """A text with words for digits and signs; signs that have none are still there."""
-    text = expand_addresses(expand_formulas(plain_signs(unquoted(text))))
+    text = expand_addresses(expand_formulas(plain_signs(strip_quoting(text))))
     text = re.sub(r"\b([CF])#(?!\w)", r"\1 sharp", re.sub(r"#(?=\d)", " number ", text))
     text = expand_capital_units(expand_money(expand_dates(text)))
     text = expand_numbers(expand_abbreviations(text))
@@ -170,7 +170,7 @@ def split_sentences(text, max_characters=MAX_CHARACTERS):
     require_integer("max_characters", max_characters, least=1)
     sentences = []
     for paragraph in re.split(r"\n\s*\n|\u2029", re.sub(r"\r\n?", "\n", text)):
-        sentences += _sentences(" ".join(unquoted(paragraph).split()))
+        sentences += _sentences(" ".join(strip_quoting(paragraph).split()))
     pieces = []
     for sentence in _with_words(sentences):
         pieces += _cut(sentence, max_characters)

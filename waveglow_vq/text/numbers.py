@@ -50,7 +50,7 @@ def expand_numbers(text):
     return text
 
 
-def apart(words):
+def keep_apart(words):
     """Makes a replacement put a space between its words and the letters that the digits touched.
 
     Arguments
@@ -60,17 +60,17 @@ def apart(words):
 
     Example
     -------
-    >>> re.sub("[0-9]", apart(lambda found: amount_in_words(found[0])), "a1b 2")
+    >>> re.sub("[0-9]", keep_apart(lambda found: amount_in_words(found[0])), "a1b 2")
     'a one b two'
     """
 
-    def replaced(found):
+    def replace(found):
         spoken, start, end = words(found), found.start(), found.end()
         before, after = found.string[max(0, start - 1) : start], found.string[end : end + 1]
         first = " " if before.isalpha() and spoken[:1].isalpha() else ""
         return first + spoken + (" " if after.isalpha() and spoken[-1:].isalpha() else "")
 
-    return replaced
+    return replace
 
 
 def amount_in_words(written):
@@ -167,7 +167,7 @@ def _version(found):
     return " point ".join(map(amount_in_words, found[0].split(".")))
 
 
-def _numbered(found):
+def _item_number(found):
     """After "number" and the like: three digits as "one sixty-two", long ones digit by digit."""
     digits = found["digits"].replace(",", "")
     if len(digits) == 3 and digits[0] != "0":
@@ -197,7 +197,7 @@ _VERSIONED = "|".join(
     ).split()
 )
 _RULES = [
-    (re.compile(pattern), apart(words) if callable(words) else words)
+    (re.compile(pattern), keep_apart(words) if callable(words) else words)
     for pattern, words in (
         (POWER_OF_NUMBER, power_in_words),
         # Too long for a name that anybody would say; int() even refuses very long ones.
@@ -242,7 +242,7 @@ _RULES = [
         (
             r"(?P<before>\b(?i:number|page|room|route|flight|highway|exhibit) )"
             rf"(?P<digits>{_WHOLE})(?![\d.]*\d)",
-            _numbered,
+            _item_number,
         ),
         (r"(?<=\b[Bb]ox )\d{3,}", lambda found: digit_by_digit(found[0])),
         # House numbers, and years of antiquity.

@@ -48,12 +48,12 @@ _SUPERSCRIPTS = dict(zip("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹ⁿ", "+-0123456789n"
 _POWER = re.compile("(?<=[\\w)])([⁺⁻]?)([⁰¹²³⁴-⁹]+|ⁿ)([⁺⁻]?)")
 
 
-def unquoted(text):
+def strip_quoting(text):
     """A text without the marks before the lines that mail quotes.
 
     Example
     -------
-    >>> unquoted("You wrote:\\n> it was late.\\n>> So it was.\\n> 5 is true.")
+    >>> strip_quoting("You wrote:\\n> it was late.\\n>> So it was.\\n> 5 is true.")
     'You wrote:\\nit was late.\\nSo it was.\\n> 5 is true.'
     """
     return re.sub(r"(?m)^[ \t]*(?:>[ \t]*)+(?=[^\W\d])", "", text)

@@ -227,7 +227,7 @@ class TextTokenizer:
         """
         spoken = text if normalized else normalize_text(text)
         if not any(character.isalnum() for character in spoken):
-            raise UserError(f"there is nothing to say in the text {_shortened(text)!r}")
+            raise UserError(f"there is nothing to say in the text {_shorten(text)!r}")
         processor = self.processor
         unknown = [c for c in dict.fromkeys(spoken) if c != " " and processor.piece_to_id(c) == 0]
         if unknown:
@@ -245,13 +245,13 @@ class TextTokenizer:
 
     def pieces(self, ids):
         """The piece of text of each token, with ``▁`` for a space as in sentencepiece."""
-        return [self.processor.id_to_piece(token) for token in self._checked(ids)]
+        return [self.processor.id_to_piece(token) for token in self._check(ids)]
 
     def decode(self, ids):
         """Tokens to normalized text."""
-        return self.processor.decode_ids(self._checked(ids))
+        return self.processor.decode_ids(self._check(ids))
 
-    def _checked(self, ids):
+    def _check(self, ids):
         ids = [int(token) for token in ids]
         size = self.vocabulary_size
         for token in ids:
@@ -260,12 +260,13 @@ class TextTokenizer:
         return ids
 
 
-def _shortened(text):
+def _shorten(text):
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _unknown(symbols):
-    names = ", ".join(map(named, symbols[:20])) + (" and others" if len(symbols) > 20 else "")
+    names = ", ".join(map(named, symbols[:20]))
+    names += " and others" if len(symbols) > 20 else ""
     them = "it" if len(symbols) == 1 else "them"
     return (
         f"the tokenizer was trained on texts without {names}: spell {them} differently or leave"

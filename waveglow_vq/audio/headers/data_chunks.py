@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from waveglow_vq.audio.headers.spliced_files import patched
+from waveglow_vq.audio.headers.spliced_files import patch
 
 _UNKNOWN, _LARGEST = -1, 2**32 - 1
 # Bytes that a chunk after the samples may lack.
@@ -88,11 +88,11 @@ def _riff(file, size):
 
     def corrected(count):
         if lengths is not None:
-            return patched(
+            return patch(
                 size, (lengths + 8, struct.pack("<Q", count)), (begin - 4, b"\xff\xff\xff\xff")
             )
         if count < 2**32 - 2**16 or order == ">":
-            return patched(size, (begin - 4, struct.pack(order + "I", min(count, _LARGEST))))
+            return patch(size, (begin - 4, struct.pack(order + "I", min(count, _LARGEST))))
         long = struct.pack("<4sIQQQI", b"ds64", 28, size + 28, count, 0, 0)
         rf64, data = b"RF64\xff\xff\xff\xffWAVE" + long, b"\xff\xff\xff\xff"
         return [rf64, (12, begin - 4), data, (begin, size)]
@@ -110,7 +110,7 @@ def _in_chunk(first, head, unit, name, before=0, counts_itself=False):
         for found, begin, promised in _chunks(file, first, head, unit, counts_itself):
             if found.startswith(name):
                 known = None if promised == _UNKNOWN else max(0, promised - before)
-                corrected = _replaced(size, begin - struct.calcsize(form), form, more)
+                corrected = _replace_length(size, begin - struct.calcsize(form), form, more)
                 return DataChunk(begin + before, known, corrected, _chunk_begins(head))
         return None
 
@@ -121,7 +121,7 @@ def _au(file, size):
     file.seek(0)
     order = ">" if file.read(4) == b".snd" else "<"
     begin, promised = _number(file, 4, order + "I"), _number(file, 8, order + "I")
-    corrected = _replaced(size, 8, order + "I", 0)
+    corrected = _replace_length(size, 8, order + "I", 0)
     return DataChunk(
         begin, None if promised == _LARGEST else promised, corrected, _chunk_begins(order + "4sI")
     )
@@ -170,10 +170,10 @@ def _number(file, at, form):
     return struct.unpack(form, content)[0] if len(content) == struct.calcsize(form) else 0
 
 
-def _replaced(size, at, form, more):
+def _replace_length(size, at, form, more):
     """``corrected`` of a format that states one number, the length of the samples and ``more``."""
     largest = _LARGEST if form.endswith("I") else 2**63 - 1
-    return lambda count: patched(size, (at, struct.pack(form, min(count + more, largest))))
+    return lambda count: patch(size, (at, struct.pack(form, min(count + more, largest))))
 
 
 _KINDS = {

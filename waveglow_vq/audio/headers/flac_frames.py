@@ -5,7 +5,7 @@ Authors
 """
 
 from waveglow_vq.audio.headers.mp3_frames import id3_end
-from waveglow_vq.audio.headers.spliced_files import patched
+from waveglow_vq.audio.headers.spliced_files import patch
 
 # Bytes at the end of a file that are searched for its last frame.
 _TAIL = 2**16
@@ -19,7 +19,7 @@ def flac_with_length(file, size, samples):
         return None
     # The number has 36 bits.
     number = int.from_bytes(head[21:26], "big") >> 36 << 36 | min(samples, 2**36 - 1)
-    return patched(size, (begin + 21, number.to_bytes(5, "big")))
+    return patch(size, (begin + 21, number.to_bytes(5, "big")))
 
 
 def flac_lengths(file, size):

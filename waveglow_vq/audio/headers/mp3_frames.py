@@ -12,7 +12,7 @@ import functools
 import struct
 from typing import NamedTuple
 
-from waveglow_vq.audio.headers.spliced_files import patched
+from waveglow_vq.audio.headers.spliced_files import patch
 
 # By version (0: MPEG 2.5, 2: MPEG 2, 3: MPEG 1).
 _RATES = {0: (11025, 12000, 8000), 2: (22050, 24000, 16000), 3: (44100, 48000, 32000)}
@@ -96,7 +96,7 @@ def count_frames(file, size):
         delays = _read(file, lame + 21, 3)
         if _read(file, lame, 4).isalpha() and len(delays) == 3:
             changes.append((lame + 22, bytes([delays[1] & 0xF0, 0])))
-    pieces = patched(size, *changes)
+    pieces = patch(size, *changes)
     if begin > tags:
         # Without the junk between.
         pieces = [(0, tags), (begin, pieces[0][1]), *pieces[1:]]

@@ -71,7 +71,7 @@ class SplicedFile(io.RawIOBase):
         super().close()
 
 
-def patched(size, *patches):
+def patch(size, *patches):
     """The pieces of a file in which some bytes are replaced.
 
     Arguments
@@ -87,7 +87,7 @@ def patched(size, *patches):
 
     Example
     -------
-    >>> patched(9, (4, b"ab"))
+    >>> patch(9, (4, b"ab"))
     [(0, 4), b'ab', (6, 9)]
     """
     pieces, begin = [], 0
