@@ -58,7 +58,7 @@ def test_what_a_folder_holds_beside_sound_is_counted(clips, tmp_path, capsys):
         (tmp_path / name).touch()
     planned = plan(clips, tmp_path / "out")
     assert [out.name for _, out in planned.pairs] == ["c.wav", "b.wav", "two.wav", "one.wav"]
-    hint = '; ffmpeg -i "talk 1.MP4" "talk 1.wav" makes a file that can be read'
+    hint = '; ffmpeg -i "talk 1.MP4" "talk 1.wav" converts it'
     assert process(planned, lambda *_: None, None) == 0
     assert capsys.readouterr().err == f"left out: 1 file .mp4, 1 .txt{hint}\n"
     with pytest.raises(UserError, match=r"talk 1.MP4 is of a kind that is not read; ffmpeg -i"):

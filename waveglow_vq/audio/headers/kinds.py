@@ -59,7 +59,7 @@ def how_to_convert(paths):
     Example
     -------
     >>> how_to_convert(["notes.txt", "talk.M4A"])
-    '; ffmpeg -i talk.M4A talk.wav makes a file that can be read'
+    '; ffmpeg -i talk.M4A talk.wav converts it'
     >>> how_to_convert(["notes.txt"])
     ''
     """
@@ -68,5 +68,5 @@ def how_to_convert(paths):
             name, wav = path.name, path.with_suffix(".wav").name
             if " " in name:
                 name, wav = f'"{name}"', f'"{wav}"'
-            return f"; ffmpeg -i {name} {wav} makes a file that can be read"
+            return f"; ffmpeg -i {name} {wav} converts it"
     return ""
