@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain and torchaudio)
-from waveglow_vq.audio.blocks import WavWriter
+from waveglow_vq.audio.io import WavWriter
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.inference import SpeechCodec, VoiceConverter, WaveGlowVocoder
 

@@ -5,7 +5,7 @@ import sys
 import threading
 
 from waveglow_vq.__main__ import COMMANDS, main
-from waveglow_vq.audio.blocks import WavWriter
+from waveglow_vq.audio.io import WavWriter
 from waveglow_vq.signals import Stopped, stop_signals
 
 import pytest

@@ -1,8 +1,8 @@
 import math
 
-from waveglow_vq.audio.blocks import WavWriter, log_mel_blocks, read_blocks
+from waveglow_vq.audio.blocks import log_mel_blocks, read_blocks
 from waveglow_vq.audio.features import LogMel
-from waveglow_vq.audio.io import read_for_model, read_wav, write_wav
+from waveglow_vq.audio.io import WavWriter, read_for_model, read_wav, write_wav
 from waveglow_vq.audio.sound_files import SoundBytes
 from waveglow_vq.errors import UserError
 

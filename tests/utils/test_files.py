@@ -1,7 +1,6 @@
 import os
 
-from waveglow_vq.audio.blocks import WavWriter
-from waveglow_vq.audio.io import read_wav, write_wav
+from waveglow_vq.audio.io import WavWriter, read_wav, write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils import files
 from waveglow_vq.utils.files import count_kinds, lines_of, stays_inside, walk_files, written_whole

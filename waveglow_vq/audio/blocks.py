@@ -1,26 +1,13 @@
-"""Reads, analyzes and writes audio files block by block, in constant memory.
+"""Reads and analyzes audio files block by block, in constant memory.
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
-import contextlib
-import os
-import sys
-
-from waveglow_vq.audio.io import (
-    audio_info_for_model,
-    decoded_blocks,
-    to_pcm,
-    warn_of_limited,
-)
+from waveglow_vq.audio.io import audio_info_for_model, decoded_blocks
 from waveglow_vq.audio.resampling import resample_blocks
-from waveglow_vq.audio.sound_files import reason
-from waveglow_vq.errors import UserError
-from waveglow_vq.utils.files import user_path, written_whole
 from waveglow_vq.utils.windows import Buffer
 
-import soundfile
 import torch
 
 # Seconds that are read, resampled and analyzed at once.
@@ -113,82 +100,3 @@ def _pad(wavs, margin):
     if not begun:
         raise ValueError(f"a waveform of {buffer.end} samples where {margin + 1} are needed")
     yield buffer.take(buffer.end - margin - 1, buffer.end - 1).flip(0)
-
-
-class WavWriter:
-    """Writes an audio file of 16-bit PCM block by block, as ``write_wav`` does at once.
-
-    The file appears at ``path`` when it is complete; after an error, what was there before stays.
-
-    Arguments
-    ---------
-    path : str or Path
-        Where to write; missing folders are made. The extension is the format: .wav, .flac, ...
-    sample_rate : int
-        In Hz.
-
-    Example
-    -------
-    >>> import os, tempfile
-    >>> from waveglow_vq.audio.io import read_wav
-    >>> path = os.path.join(tempfile.mkdtemp(), "clip.wav")
-    >>> with WavWriter(path, 22050) as writer:
-    ...     writer.write(torch.tensor([0.0, 0.5]))
-    ...     writer.write(torch.tensor([1.5]))
-    >>> read_wav(path), writer.samples, writer.limited
-    (tensor([0.0000, 0.5000, 1.0000]), 3, 1)
-    """
-
-    def __init__(self, path, sample_rate):
-        self.path = user_path(path)
-        self.sample_rate = sample_rate
-        self.samples = 0
-        self.limited = 0
-        self.peak = 0.0
-        self.file = None
-        self._whole = contextlib.ExitStack()
-
-    def __enter__(self):
-        kind = self.path.suffix[1:].upper() or "WAV"
-        try:
-            part = self._whole.enter_context(written_whole(self.path))
-            self.file = self._whole.enter_context(
-                soundfile.SoundFile(
-                    os.fsencode(part), "w", self.sample_rate, 1, "PCM_16", format=kind
-                )
-            )
-        except (OSError, RuntimeError, ValueError, TypeError) as error:
-            self._whole.__exit__(*sys.exc_info())
-            raise self._problem(error) from error
-        return self
-
-    def write(self, block):
-        """Writes the next samples, [n].
-
-        Raises
-        ------
-        UserError
-            If they hold NaN or infinity, or cannot be written.
-        """
-        block = block.detach().cpu().float()
-        pcm, limited = to_pcm(self.path, block)
-        try:
-            self.file.write(pcm)
-        except (OSError, RuntimeError) as error:
-            raise self._problem(error) from error
-        self.samples += len(block)
-        self.limited += limited
-        if len(block):
-            self.peak = max(self.peak, float(block.abs().max()))
-
-    def _problem(self, error):
-        why = getattr(error, "strerror", None) or reason(error)
-        return UserError(f"{self.path} cannot be written: {why}")
-
-    def __exit__(self, *error):
-        try:
-            self._whole.__exit__(*error)
-        except OSError as problem:
-            raise self._problem(problem) from problem
-        if self.limited and error[0] is None:
-            warn_of_limited(self.path, self.limited, self.samples, self.peak)

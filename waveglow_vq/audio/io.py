@@ -5,9 +5,11 @@ something is wrong with the data; ``read_for_model`` takes any audio file, mixes
 resamples it to the rate of the model. An error is one sentence that names the file.
 """
 
+import contextlib
 import logging
 import math
 import os
+import sys
 
 from waveglow_vq.audio.resampling import resample
 from waveglow_vq.audio.sound_files import (
@@ -15,12 +17,12 @@ from waveglow_vq.audio.sound_files import (
     audio_info,
     check_peak,
     open_sound,
+    reason,
     sound_name,
     warn_once,
 )
 from waveglow_vq.errors import UserError
-from waveglow_vq.signals import held_signals
-from waveglow_vq.utils.files import user_path
+from waveglow_vq.utils.files import user_path, written_whole
 
 import numpy as np
 import soundfile
@@ -214,10 +216,7 @@ def audio_info_for_model(source, sample_rate, min_samples=1):
 
 
 def write_wav(path, wav, sample_rate):
-    """Writes 16-bit PCM; samples beyond full scale are limited and reported in the log.
-
-    Rounds to the grid of ``read_wav`` (multiples of 1/32768), so that a 16-bit file that is read
-    and written again is the same file.
+    """Writes an audio file with :class:`WavWriter`.
 
     Arguments
     ---------
@@ -236,7 +235,7 @@ def write_wav(path, wav, sample_rate):
     Raises
     ------
     UserError
-        If the samples hold NaN or infinity.
+        If the samples hold NaN or infinity, or the file cannot be written.
 
     Example
     -------
@@ -247,36 +246,100 @@ def write_wav(path, wav, sample_rate):
     >>> read_wav(path)
     tensor([0.0000, 0.5000, 1.0000])
     """
-    wav = torch.as_tensor(wav).detach().cpu().float()
+    wav = torch.as_tensor(wav)
     if wav.ndim == 2 and wav.shape[0] == 1:
         wav = wav[0]
     if wav.ndim != 1:
         raise ValueError(f"write_wav expects samples [N] or [1, N], got {tuple(wav.shape)}.")
-    pcm, limited = to_pcm(path, wav)
-    if limited:
-        warn_of_limited(path, limited, len(wav), float(wav.abs().max()))
-    path = user_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with held_signals():
-        soundfile.write(os.fsencode(path), pcm, sample_rate, subtype="PCM_16")
-    return limited
+    with WavWriter(path, sample_rate) as writer:
+        writer.write(wav)
+    return writer.limited
 
 
-def to_pcm(path, wav):
-    """Samples float32 [N] to 16 bits, a numpy array, and how many were limited; a UserError that
-    names ``path`` if they hold NaN or infinity."""
-    if not torch.isfinite(wav).all():
-        raise UserError(f"{path} was not written: the samples hold NaN or infinity.")
-    pcm = (wav * 32768.0).round().clamp(-32768, 32767).to(torch.int16)
-    return pcm.numpy(), int((wav.abs() > 1.0).sum())
+class WavWriter:
+    """Writes an audio file of 16-bit PCM block by block.
 
+    Samples are rounded to the grid of ``read_wav`` (multiples of 1/32768), so that a 16-bit file
+    that is read and written again is the same file; those beyond full scale are limited, and
+    reported in the log. The file appears at ``path`` when it is complete; after an error, what was
+    there before stays.
 
-def warn_of_limited(path, limited, samples, peak):
-    """Says in the log that samples of a file were limited."""
-    logger.warning(
-        "%s: %d of %d samples exceed full scale (peak %.2f) and were limited.",
-        path,
-        limited,
-        samples,
-        peak,
-    )
+    Arguments
+    ---------
+    path : str or Path
+        Where to write; missing folders are made. The extension is the format: .wav, .flac, ...
+    sample_rate : int
+        In Hz.
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "clip.wav")
+    >>> with WavWriter(path, 22050) as writer:
+    ...     writer.write(torch.tensor([0.0, 0.5]))
+    ...     writer.write(torch.tensor([1.5]))
+    >>> read_wav(path), writer.samples, writer.limited
+    (tensor([0.0000, 0.5000, 1.0000]), 3, 1)
+    """
+
+    def __init__(self, path, sample_rate):
+        self.path = user_path(path)
+        self.sample_rate = sample_rate
+        self.samples = 0
+        self.limited = 0
+        self.peak = 0.0
+        self.file = None
+        self._whole = contextlib.ExitStack()
+
+    def __enter__(self):
+        kind = self.path.suffix[1:].upper() or "WAV"
+        try:
+            part = self._whole.enter_context(written_whole(self.path))
+            self.file = self._whole.enter_context(
+                soundfile.SoundFile(
+                    os.fsencode(part), "w", self.sample_rate, 1, "PCM_16", format=kind
+                )
+            )
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
+            self._whole.__exit__(*sys.exc_info())
+            raise self._problem(error) from error
+        return self
+
+    def write(self, block):
+        """Writes the next samples, [n].
+
+        Raises
+        ------
+        UserError
+            If they hold NaN or infinity, or cannot be written.
+        """
+        block = block.detach().cpu().float()
+        if not torch.isfinite(block).all():
+            raise UserError(f"{self.path} was not written: the samples hold NaN or infinity.")
+        pcm = (block * 32768.0).round().clamp(-32768, 32767).to(torch.int16)
+        try:
+            self.file.write(pcm.numpy())
+        except (OSError, RuntimeError) as error:
+            raise self._problem(error) from error
+        self.samples += len(block)
+        self.limited += int((block.abs() > 1.0).sum())
+        if len(block):
+            self.peak = max(self.peak, float(block.abs().max()))
+
+    def _problem(self, error):
+        why = getattr(error, "strerror", None) or reason(error)
+        return UserError(f"{self.path} cannot be written: {why}")
+
+    def __exit__(self, *error):
+        try:
+            self._whole.__exit__(*error)
+        except OSError as problem:
+            raise self._problem(problem) from problem
+        if self.limited and error[0] is None:
+            logger.warning(
+                "%s: %d of %d samples exceed full scale (peak %.2f) and were limited.",
+                self.path,
+                self.limited,
+                self.samples,
+                self.peak,
+            )

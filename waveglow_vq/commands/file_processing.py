@@ -35,7 +35,7 @@ def write_blocks(path, blocks, sample_rate, advance):
     advance : callable
         Told the seconds of each block.
     """
-    from waveglow_vq.audio.blocks import WavWriter
+    from waveglow_vq.audio.io import WavWriter
 
     with WavWriter(path, sample_rate) as writer:
         for block in blocks:

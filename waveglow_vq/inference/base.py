@@ -6,7 +6,7 @@ Authors
 
 from pathlib import Path
 
-from waveglow_vq.audio.blocks import WavWriter
+from waveglow_vq.audio.io import WavWriter
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.builders import build_errors
 from waveglow_vq.inference.given import as_number, as_path

@@ -7,7 +7,7 @@ Authors
 import logging
 import math
 
-from waveglow_vq.audio.blocks import WavWriter
+from waveglow_vq.audio.io import WavWriter
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.base import ExportedInterface
 from waveglow_vq.inference.speech.parts import (

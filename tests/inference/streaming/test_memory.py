@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from waveglow_vq.audio.blocks import WavWriter
+from waveglow_vq.audio.io import WavWriter
 
 import pytest
 
@@ -16,7 +16,7 @@ ALLOWED_MIB = 30
 PROGRAM = """
 import resource, sys
 import waveglow_vq
-from waveglow_vq.audio.blocks import WavWriter
+from waveglow_vq.audio.io import WavWriter
 from waveglow_vq.inference import load_export
 
 source, folder, output = sys.argv[1:]

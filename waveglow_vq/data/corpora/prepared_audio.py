@@ -18,8 +18,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.audio.blocks import WavWriter
-from waveglow_vq.audio.io import read_wav_and_rate
+from waveglow_vq.audio.io import WavWriter, read_wav_and_rate
 from waveglow_vq.audio.pitch import track_f0
 from waveglow_vq.audio.resampling import resample
 from waveglow_vq.data.corpora.preparation import Sound, loudest_window_dbfs
