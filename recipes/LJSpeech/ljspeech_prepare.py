@@ -15,7 +15,7 @@ import sys
 import unicodedata
 from pathlib import Path
 
-from waveglow_vq.audio.headers.kinds import how_to_convert, is_sound
+from waveglow_vq.audio.formats import how_to_convert, is_sound
 from waveglow_vq.data.corpora.download import download_file, unpack_tar
 from waveglow_vq.data.corpora.preparation import MIN_LOUDNESS_DBFS, Clip, Filters, prepare_manifests
 from waveglow_vq.data.corpora.speaker_folders import list_folder

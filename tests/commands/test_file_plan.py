@@ -1,6 +1,6 @@
 import os
 
-from waveglow_vq.audio.headers.kinds import sound_suffixes
+from waveglow_vq.audio.formats import sound_suffixes
 from waveglow_vq.commands.file_plan import FilePlan, plan_files
 from waveglow_vq.commands.file_processing import process
 from waveglow_vq.errors import UserError

@@ -11,8 +11,8 @@ import logging
 import os
 from typing import NamedTuple
 
+from waveglow_vq.audio.formats import how_to_convert
 from waveglow_vq.audio.headers.flac_frames import flac_with_length
-from waveglow_vq.audio.headers.kinds import how_to_convert
 from waveglow_vq.audio.headers.spliced_files import SplicedFile
 from waveglow_vq.audio.headers.true_length import true_length
 from waveglow_vq.errors import UserError

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.audio.headers.kinds import how_to_convert
+from waveglow_vq.audio.formats import how_to_convert
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.files import count_kinds, walk_files
 

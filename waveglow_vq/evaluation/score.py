@@ -10,7 +10,7 @@ import contextlib
 import math
 
 from waveglow_vq.audio.features import LogMel
-from waveglow_vq.audio.headers.kinds import how_to_convert, sound_suffixes
+from waveglow_vq.audio.formats import how_to_convert, sound_suffixes
 from waveglow_vq.audio.io import read_wav_and_rate
 from waveglow_vq.audio.resampling import resample
 from waveglow_vq.audio.sound_files import audio_info

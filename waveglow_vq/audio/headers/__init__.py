@@ -8,6 +8,4 @@ count a few bytes too many, or are stopped halfway. libsndfile believes all of t
  * `flac_frames`: FLAC states its samples, and each frame has a number.
  * `mp3_frames`: MP3 may state its frames, which can be counted.
  * `spliced_files`: how a file is read as if its header were right, without a copy.
-
-`kinds` lists the formats that can be read at all.
 """

@@ -4,7 +4,7 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-from waveglow_vq.audio.headers.kinds import sound_suffixes
+from waveglow_vq.audio.formats import sound_suffixes
 from waveglow_vq.commands.arguments import compute_arguments, file_arguments
 from waveglow_vq.commands.common import load_model
 from waveglow_vq.commands.file_plan import plan_files

@@ -11,7 +11,7 @@ import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.audio.headers.kinds import how_to_convert, is_sound
+from waveglow_vq.audio.formats import how_to_convert, is_sound
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.files import count_kinds, is_folder, user_path, walk_files
 

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.audio.headers.kinds import how_to_convert, is_sound
+from waveglow_vq.audio.formats import how_to_convert, is_sound
 from waveglow_vq.data.corpora.speaker_folders import (
     Utterance,
     check_label,

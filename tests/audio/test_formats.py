@@ -1,4 +1,4 @@
-from waveglow_vq.audio.headers.kinds import how_to_convert, is_sound, sound_suffixes
+from waveglow_vq.audio.formats import how_to_convert, is_sound, sound_suffixes
 from waveglow_vq.audio.sound_files import audio_info
 from waveglow_vq.errors import UserError
 
