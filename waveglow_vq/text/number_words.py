@@ -28,7 +28,7 @@ LONGEST_CARDINAL = 3 * (len(_GROUPS) + 1)
 
 
 def cardinal(number):
-    """A whole number in words; digit by digit if it has more than 24.
+    """A whole number in words, or digit by digit if it has more than 24 digits.
 
     Commas separate its groups where a reader breathes, before the last one only if it has hundreds.
 

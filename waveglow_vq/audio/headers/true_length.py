@@ -41,7 +41,7 @@ class Length(NamedTuple):
 
 
 def true_length(file, size):
-    """Compares the length in the header of a sound file with the sound that is there.
+    """Compares the length in the header of an audio file with the sound that is there.
 
     If the header promises more than there is, the file was truncated, except for up to 128 bytes
     (one frame of an MP3 that states no bytes) or a placeholder (a number within 65,536 of 2^31,
