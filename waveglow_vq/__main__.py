@@ -44,10 +44,10 @@ _EPILOG = """\
 example:
   waveglow-vq vocode results/mel_small/1234/export speech.wav resynthesized.wav
 
-'waveglow-vq COMMAND --help' explains a command. MODEL is an export folder, which training leaves
-and import-checkpoint makes. Where INPUT is a folder, all its files are processed into a folder of
-the same tree. Exit status: 0 done, 1 some files of a folder could not be or what was printed is
-lost, 2 wrong usage or input, 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
+'waveglow-vq COMMAND --help' explains a command. MODEL is an export folder, written by training or
+by import-checkpoint. If INPUT is a folder, its files are processed into a folder of the same tree.
+Exit status: 0 done, 1 some files could not be processed or output was lost, 2 wrong usage or input,
+130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
 """
 
 

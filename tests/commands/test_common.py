@@ -18,7 +18,10 @@ def test_the_model_of_a_command(vocoder_folder, codec_folder, tmp_path):
     assert type(model).__name__ == "WaveGlowVocoder"
     (tmp_path / "a.pt").touch()
     for change, words in (
-        ({"model": codec_folder}, "for SpeechCodec, not for vocode; use waveglow-vq encode and"),
+        (
+            {"model": codec_folder},
+            "for SpeechCodec, which vocode cannot use; use waveglow-vq encode and",
+        ),
         ({"model": tmp_path / "a.pt"}, "is a file.*import-checkpoint"),
         ({"model": tmp_path}, "not an export folder"),
         ({"threads": 0}, "--threads: 0"),

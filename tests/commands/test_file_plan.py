@@ -39,11 +39,11 @@ def test_what_cannot_be_is_said_before_anything_is_done(clips, tmp_path):
     one = clips / "one.wav"
     for source, output, words in (
         (tmp_path / "no.wav", tmp_path / "a.wav", "no.wav does not exist"),
-        (one, tmp_path / "a.flac", "OUTPUT: the name of a .wav file is wanted, not"),
-        (one, clips, "one.wav is the input itself"),
+        (one, tmp_path / "a.flac", "OUTPUT: expected a .wav file name, got"),
+        (one, clips, "one.wav is the same file as INPUT"),
         (clips, one, "is a file, but"),
-        (clips, clips / "out", "inside of"),
-        (tmp_path / "empty", tmp_path / "out", "holds no sound files$"),
+        (clips, clips / "out", "is inside INPUT"),
+        (tmp_path / "empty", tmp_path / "out", "holds no audio files$"),
         (taken, tmp_path / "out", "both be written"),
     ):
         with pytest.raises(UserError, match=words):
@@ -61,10 +61,10 @@ def test_what_a_folder_holds_beside_sound_is_counted(clips, tmp_path, capsys):
     hint = '; ffmpeg -i "talk 1.MP4" "talk 1.wav" converts it'
     assert process(planned, lambda *_: None, None) == 0
     assert capsys.readouterr().err == f"left out: 1 file .mp4, 1 .txt{hint}\n"
-    with pytest.raises(UserError, match=r"talk 1.MP4 is of a kind that is not read; ffmpeg -i"):
+    with pytest.raises(UserError, match=r"talk 1.MP4 is of an unsupported file type; ffmpeg -i"):
         plan(tmp_path / "disk" / "talk 1.MP4", tmp_path / "x.wav")
     (tmp_path / "disk" / "c.SND").unlink()
-    with pytest.raises(UserError, match="holds no sound files, only 1 file .mp4; ffmpeg"):
+    with pytest.raises(UserError, match="holds no audio files, only 1 file .mp4; ffmpeg"):
         plan(tmp_path / "disk", tmp_path / "out")
 
 

@@ -61,7 +61,7 @@ def test_no_exception_of_one_file_ends_the_folder(tmp_path, capsys):
     assert process(FilePlan(pairs, tmp_path), work, None) == 1
     assert tree(tmp_path) == {"a.out", "f.out"}
     first, second, third, fourth, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("error: b.wav: RuntimeError: not foreseen (a defect")
+    assert first.startswith("error: b.wav: RuntimeError: not foreseen (a bug")
     assert second == "error: c.out: Permission denied"
     assert third.startswith("error: d.wav: MemoryError (")
     assert fourth == "error: e.wav: nothing is voiced"

@@ -25,33 +25,31 @@ def file_arguments(parser, input_help, output_help):
     parser.add_argument("model", type=path, metavar="MODEL", help="export folder")
     parser.add_argument("input", type=path, metavar="INPUT", help=input_help)
     parser.add_argument("output", type=path, metavar="OUTPUT", help=output_help)
-    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
 
 
 def sampling_arguments(parser):
-    """Adds what the drawing of waveforms can be told."""
+    """Adds the options of sampling waveforms."""
     parser.add_argument(
         "--sigma", type=float, help="standard deviation of the noise (default: the export's)"
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of all that is drawn (default: %(default)s)"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
     parser.add_argument("--dtype", default="fp32", help="fp32, bf16 or fp16 (default: %(default)s)")
 
 
 # Options of the search for codes; the names are those of SearchOptions.
 _SEARCH = {
     "method": (str, "greedy, sample or beam"),
-    "temperature": (float, "of sample: below 1 probable codes become more probable"),
-    "top_k": (int, "of sample: draw among so many codes; 0 for all"),
-    "top_p": (float, "of sample: draw among the codes that together are so probable"),
-    "beam_size": (int, "of beam: how many sequences are pursued"),
-    "look_ahead": (int, "tokens beyond the furthest one read that can be looked at; 0 for all"),
+    "temperature": (float, "of sample: below 1 favours probable codes"),
+    "top_k": (int, "of sample: draw among this many most probable codes; 0 for all"),
+    "top_p": (float, "of sample: draw among the most probable codes up to this total probability"),
+    "beam_size": (int, "of beam: number of sequences kept"),
+    "look_ahead": (int, "tokens that attention may reach beyond the furthest one read; 0 for all"),
 }
 
 
 def search_arguments(parser):
-    """Adds how the codes of a text are chosen; what is not given is as the export says."""
+    """Adds the options of the search for codes; the export has the defaults."""
     for name, (kind, words) in _SEARCH.items():
         metavar = name.split("_")[-1].upper()
         parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=words)
@@ -67,12 +65,12 @@ def overlap_argument(parser):
     """Adds ``--overlap_frames``."""
     parser.add_argument(
         "--overlap_frames", type=int, metavar="N",
-        help="frames that are computed twice where a long file is divided (default: as many as "
-        "the layers see, which is exact; fewer are quicker)",
+        help="overlap between the chunks of a long file, in frames (default: the receptive field, "
+        "which is exact; less is faster)",
     )  # fmt: skip
 
 
 def compute_arguments(parser):
-    """Adds where it is computed."""
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads")
+    """Adds ``--device`` and ``--threads``."""
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: GPU if available)")
+    parser.add_argument("--threads", type=int, metavar="N", help="number of CPU threads")

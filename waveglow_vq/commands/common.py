@@ -9,7 +9,7 @@ from pathlib import Path
 
 from waveglow_vq.errors import UserError
 
-# Values in a list that nobody wants to count.
+# Lists longer than this are printed with their length.
 MANY = 5
 # What each interface is for.
 _COMMANDS_FOR = {
@@ -21,7 +21,7 @@ _COMMANDS_FOR = {
 
 
 def load_model(options, command, interfaces):
-    """Loads the model of a command, as fast as it gets.
+    """Loads the model of a command, prepared for fast inference.
 
     Arguments
     ---------
@@ -30,7 +30,7 @@ def load_model(options, command, interfaces):
     command : str
         Its name, for the error.
     interfaces : tuple of str
-        Those that it can use.
+        The interfaces that it can use.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def load_model(options, command, interfaces):
     Raises
     ------
     UserError
-        If it is no export, one for another command, or the device is not there.
+        If it is not an export or one for another command, or the device is missing.
     """
     from waveglow_vq.inference.exported_model import load_export
     from waveglow_vq.inference.loading import read_export_header
@@ -52,14 +52,14 @@ def load_model(options, command, interfaces):
         torch.set_num_threads(options.threads)
     if Path(options.model).is_file():
         raise UserError(
-            f"MODEL: {options.model} is a file, and an export folder is wanted; of a published "
-            "checkpoint, 'waveglow-vq import-checkpoint' makes one"
+            f"MODEL: {options.model} is a file; expected an export folder ('waveglow-vq "
+            "import-checkpoint' makes one from a published checkpoint)"
         )
     interface = read_export_header(options.model)["interface"]
     if interface in _COMMANDS_FOR and interface not in interfaces:
         raise UserError(
-            f"MODEL: {options.model} is an export for {interface}, not for {command}; use "
-            f"waveglow-vq {_COMMANDS_FOR[interface]}"
+            f"MODEL: {options.model} is an export for {interface}, which {command} cannot use; "
+            f"use waveglow-vq {_COMMANDS_FOR[interface]}"
         )
     check_device(options.device)
     run_opts = {"device": options.device} if options.device else None
@@ -70,7 +70,7 @@ def load_model(options, command, interfaces):
 
 
 def check_device(device):
-    """A UserError where ``--device`` names none that is there."""
+    """Raises a UserError if ``--device`` is not available."""
     from waveglow_vq.utils.devices import checked_device
 
     checked_device(device, "--device")

@@ -14,7 +14,7 @@ from waveglow_vq.utils.files import count_kinds, walk_files
 
 
 class FilePlan(NamedTuple):
-    """What is to be done.
+    """What a command does.
 
     Arguments
     ---------
@@ -32,7 +32,7 @@ class FilePlan(NamedTuple):
 
 
 def plan_files(source, output, suffixes, new_suffix, force=False):
-    """Which files become which, and whether that may be; before anything is computed.
+    """Pairs input and output files, and checks them, before anything is computed.
 
     Arguments
     ---------
@@ -42,8 +42,8 @@ def plan_files(source, output, suffixes, new_suffix, force=False):
         For a file, the file to write, or a folder that exists, where it gets the input's name. For
         a folder, the folder to write to, which gets the same tree.
     suffixes : tuple of str
-        The files of a folder that are taken, whatever the links on the way; what is left out is
-        told. A file that is named may be of any kind.
+        The files of a folder that are taken, links included; the others are counted. A file that
+        is named may be of any kind.
     new_suffix : str
         Of the outputs.
     force : bool
@@ -77,18 +77,18 @@ def plan_files(source, output, suffixes, new_suffix, force=False):
         if output.is_dir():
             output = output / source.with_suffix(new_suffix).name
         if output.suffix.lower() != new_suffix:
-            raise UserError(f"OUTPUT: the name of a {new_suffix} file is wanted, not {output}")
+            raise UserError(f"OUTPUT: expected a {new_suffix} file name, got {output}")
         if source.suffix.lower() not in suffixes and (hint := _hint([source], suffixes)):
-            raise UserError(f"INPUT: {source} is of a kind that is not read{hint}")
+            raise UserError(f"INPUT: {source} is of an unsupported file type{hint}")
         if os.path.exists(output) and output.samefile(source):
-            raise UserError(f"OUTPUT: {output} is the input itself; choose another name")
+            raise UserError(f"OUTPUT: {output} is the same file as INPUT; choose another name")
         plan = FilePlan([(source, output)], None)
     check_outputs([output for _, output in plan.pairs], force)
     return plan
 
 
 def check_outputs(paths, force, option="OUTPUT"):
-    """Nothing is overwritten that was not asked for.
+    """Refuses to overwrite what exists, without ``--force``.
 
     Example
     -------
@@ -116,20 +116,19 @@ def _plan_folder(source, output, suffixes, new_suffix):
     left_out = [file for file in files if file.suffix.lower() not in suffixes]
     hint = _hint(left_out, suffixes)
     if not taken:
-        kind = "sound files" if ".wav" in suffixes else f"{suffixes[0]} files"
+        kind = "audio files" if ".wav" in suffixes else f"{suffixes[0]} files"
         there = f", only {count_kinds(left_out)}{hint}" if left_out else ""
         raise UserError(f"INPUT: {source} holds no {kind}{there}")
     if output.exists() and not output.is_dir():
         raise UserError(f"OUTPUT: {output} is a file, but {source} is a folder; name a folder")
     if output.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"OUTPUT: {output} is inside of {source}; choose another folder")
+        raise UserError(f"OUTPUT: {output} is inside INPUT, {source}; choose another folder")
     pairs, names = [], {}
     for file in taken:
         name = file.relative_to(source).with_suffix(new_suffix)
         if name in names:
             raise UserError(
-                f"{names[name]} and {file} would both be written to {output / name}; rename one of "
-                "them, or move it elsewhere"
+                f"{names[name]} and {file} would both be written to {output / name}; rename one"
             )
         names[name] = file
         pairs.append((file, output / name))
@@ -137,5 +136,5 @@ def _plan_folder(source, output, suffixes, new_suffix):
 
 
 def _hint(paths, suffixes):
-    """How sound of other kinds can be brought to one that is wanted."""
+    """How to convert files of other kinds."""
     return how_to_convert(paths) if ".wav" in suffixes else ""

@@ -9,12 +9,12 @@ import time
 
 from waveglow_vq.errors import UserError, report_error, say
 
-# What no other file would be spared either.
+# Errors that every other file would meet too.
 _OF_ALL_FILES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
 
 def sound_seconds(path):
-    """Seconds of a sound file, from its header."""
+    """Seconds of an audio file, from its header."""
     from waveglow_vq.audio.sound_files import audio_info
 
     info = audio_info(path)
@@ -22,7 +22,7 @@ def sound_seconds(path):
 
 
 def write_blocks(path, blocks, sample_rate, advance):
-    """Writes a waveform that comes in blocks ``[n]`` as a WAV file, whole or not at all.
+    """Writes blocks ``[n]`` of a waveform to a WAV file, whole or not at all.
 
     Arguments
     ---------
@@ -44,7 +44,7 @@ def write_blocks(path, blocks, sample_rate, advance):
 
 
 def process(plan, work, total_seconds, what=""):
-    """Goes through the files, shows how far it is, and says at the end how long it took.
+    """Processes the files of a plan with a progress bar; prints the time it took.
 
     Arguments
     ---------
@@ -114,7 +114,7 @@ def process(plan, work, total_seconds, what=""):
                 if alone:
                     raise
                 why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                failed.append(f"{source}: {why} (a defect; given alone, it is traced)")
+                failed.append(f"{source}: {why} (a bug; process this file alone for a traceback)")
             else:
                 done += 1
             if not alone:

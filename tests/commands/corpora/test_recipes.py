@@ -43,7 +43,7 @@ def test_nothing_that_belongs_to_them_is_left_out():
 @pytest.mark.parametrize("taken", ["recipes", "hparams"])
 def test_overwrites_nothing(refused, tmp_path, taken):
     (tmp_path / taken).mkdir()
-    assert f"{tmp_path / taken} is there already" in refused("recipes", tmp_path)
+    assert f"{tmp_path / taken} already exists" in refused("recipes", tmp_path)
     assert os.listdir(tmp_path) == [taken]
 
 

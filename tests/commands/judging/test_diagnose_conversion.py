@@ -40,4 +40,7 @@ def test_the_table_and_the_files(tmp_path, monkeypatch, run, refused):
 def test_a_model_of_another_kind(speech_folders, tmp_path, refused):  # noqa: F811
     options = ["--manifests", tmp_path, "--data_root", tmp_path, "--output", tmp_path / "out"]
     error = refused("diagnose-conversion", speech_folders("plain"), *options)
-    assert "is an export for TextToSpeech, not for diagnose-conversion; use waveglow-vq" in error
+    assert (
+        "is an export for TextToSpeech, which diagnose-conversion cannot use; use waveglow-vq"
+        in error
+    )

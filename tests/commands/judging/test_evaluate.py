@@ -68,8 +68,8 @@ def test_undefined_measures_are_null_in_json(folders, tmp_path, run):
 @pytest.mark.parametrize(
     "options,sentence",
     [
-        (["--max_shift", "-1"], "--max_shift is -1"),
-        (["--sample_rate", "0"], "--sample_rate is 0"),
+        (["--max_shift", "-1"], "--max_shift must be at least 0, got -1"),
+        (["--sample_rate", "0"], "--sample_rate must be at least 1, got 0"),
         (["--json", "/dev/null/scores.json"], "--json /dev/null/scores.json cannot be written"),
     ],
 )

@@ -44,7 +44,7 @@ def test_the_table_and_the_files(command, tmp_path, run):
     "words,said",
     [
         (["--output", "report.txt"], "--output"),
-        (["--others", "0"], "--others: 0"),
+        (["--others", "0"], "--others must be at least 1, got 0"),
         (["--bars", "mcd=1"], "'mcd' is not one of mcd_speech_db"),
         (["--bars", "mcd_ratio"], "NAME=VALUE"),
     ],

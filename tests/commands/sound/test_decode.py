@@ -70,7 +70,7 @@ def test_refusals(
 ):
     path, out = coded[0], tmp_path / "out.wav"
     for arguments, words in (
-        ([vocoder_folder, path, out], "for WaveGlowVocoder, not for decode"),
+        ([vocoder_folder, path, out], "for WaveGlowVocoder, which decode cannot"),
         ([codec_folder, path, out, "--speaker", "p225"], "--speaker: "),
         ([codec_folder, path, out, "--overlap_frames", "-1"], "overlap_frames"),
         ([converter_folders("codes"), path, out, "--overlap_frames", "1"], "--overlap_frames: "),

@@ -34,10 +34,10 @@ def test_refusals(vocoder_folder, converter_folders, codec_folder, recording, tm
         (
             vocoder_folder,
             out,
-            "is an export for WaveGlowVocoder, not for encode; use",
+            "is an export for WaveGlowVocoder, which encode cannot use; use",
         ),
         (converter_folders("mel"), out, "codes"),
-        (codec_folder, tmp_path / "out.wav", "the name of a .wvq file"),
+        (codec_folder, tmp_path / "out.wav", "expected a .wvq file name"),
     ):
         assert words in refused("encode", model, recording, output)
     assert not tree(tmp_path)

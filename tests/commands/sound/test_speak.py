@@ -107,25 +107,28 @@ def test_refusals(speech_folders, codec_folder, vocoder_folder, tmp_path, run, r
     taken = tmp_path / "taken.wav"
     taken.write_bytes(b"what was there")
     for arguments, words in (
-        ([codec_folder, "Go.", out], "for SpeechCodec, not for speak; use waveglow-vq encode"),
-        ([vocoder_folder, "Go.", out], "for WaveGlowVocoder, not for speak"),
+        (
+            [codec_folder, "Go.", out],
+            "for SpeechCodec, which speak cannot use; use waveglow-vq encode",
+        ),
+        ([vocoder_folder, "Go.", out], "for WaveGlowVocoder, which speak cannot"),
         ([tmp_path / "no", "Go.", out], "does not exist"),
         ([plain, "", out], "TEXT: there is nothing to say"),
         ([plain, " \n ", out], "nothing to say"),
         ([plain, "?!", out], "nothing to say"),
         ([plain, "Да.", out], "TEXT: 'д'"),
-        ([plain, "Go.", tmp_path / "out.mp3"], "the name of a .wav file is wanted"),
-        ([plain, "Go.", tmp_path], "the name of a .wav file is wanted"),
+        ([plain, "Go.", tmp_path / "out.mp3"], "expected a .wav file name, got"),
+        ([plain, "Go.", tmp_path], "expected a .wav file name, got"),
         ([plain, "Go.", taken], "taken.wav exists; choose another name"),
-        ([plain, story, out], "is a file; say what it holds with --text_file"),
+        ([plain, story, out], "is a file; read it with --text_file"),
         ([plain, "--text_file", story, taken], "taken.wav exists"),
         ([plain, "--text_file", "Go.", out], "TEXT: Go. does not exist"),
         ([plain, "--text_file", odd, out], "odd.txt is not text in UTF-8"),
         ([plain, "--text_file", blank, out], "blank.txt: there is nothing to say"),
         ([plain, "--lines", blank, tmp_path / "o"], "blank.txt holds no text"),
-        ([plain, "--lines", story, taken], "taken.wav is a file, and --lines makes several"),
+        ([plain, "--lines", story, taken], "taken.wav is a file; with --lines, name a folder"),
         ([plain, "--lines", story, tmp_path / "o", "--attention", "a.png"], "--attention"),
-        ([plain, "Go.", out, "--attention", "a.doc"], "a .png file is wanted"),
+        ([plain, "Go.", out, "--attention", "a.doc"], "expected a .png file name"),
         ([plain, "Go.", out, "--speaker", "p225"], "single voice"),
         ([speech_folders("voices"), "Go.", out], "3 voices, such as 'p225'"),
         ([speech_folders("voices"), "Go.", out, "--speaker", "p2"], "'p2' is not one of the 3"),
@@ -153,7 +156,7 @@ def test_other_commands_refuse_it(speech_folders, recording, tmp_path, refused):
         ["convert", recording, out, "--speaker", LABELS[0]],
     ):
         sentence = refused(command, plain, *more)
-        assert f"for TextToSpeech, not for {command}; use waveglow-vq speak" in sentence
+        assert f"for TextToSpeech, which {command} cannot use; use waveglow-vq speak" in sentence
 
 
 def test_lines_are_numbered_as_in_an_editor(tmp_path):

@@ -15,7 +15,7 @@ Needs pip install 'waveglow-vq[demo]', and no download; the same bits each time.
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
+    """Adds the arguments of the command."""
     parser.add_argument("folder", type=path, metavar="DIR", help="where the corpus goes")
     parser.add_argument(
         "--utterances", type=int, default=64, metavar="N",

@@ -1,4 +1,4 @@
-"""Turn a prepared corpus into files of codes, to learn from text.
+"""Encode a prepared corpus into code files, for training text to speech.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -14,14 +14,14 @@ EXAMPLES = """\
   waveglow-vq encode-corpus EXPORT_FOLDER manifests/train.json manifests/valid.json codes/ \\
       --data_folder /data/LJSpeech-1.1
 
-The manifests are what the preparation of a recipe leaves. What was interrupted goes on when the
-same command is given again; with nothing to do it ends at once. A recording that changed is encoded
-again; codes of another model are replaced with --force only.
+The manifests are those that the preparation of a recipe writes. The same command resumes what was
+interrupted. A recording that changed is encoded again; codes of another model are overwritten with
+--force only.
 """
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
+    """Adds the arguments of the command."""
     parser.usage = "%(prog)s MODEL MANIFEST [MANIFEST ...] CODES_FOLDER --data_folder DIR [options]"
     parser.add_argument("model", type=path, metavar="MODEL", help="export folder")
     parser.add_argument(
@@ -29,23 +29,23 @@ def add_arguments(parser):
         help="manifest of a prepared corpus (.json)",
     )  # fmt: skip
     parser.add_argument(
-        "codes_folder", type=path, metavar="CODES_FOLDER", help="where the codes go"
+        "codes_folder", type=path, metavar="CODES_FOLDER", help="output folder for the codes"
     )
     parser.add_argument(
         "--data_folder", type=path, required=True, metavar="DIR",
-        help="the corpus: what {data_root} in the manifests stands for",
+        help="folder of the corpus, {data_root} in the manifests",
     )  # fmt: skip
     parser.add_argument(
         "--num_workers", type=int, metavar="N",
-        help="processes on a CPU, each with a copy of the model (default: as many as processors, "
+        help="worker processes on a CPU, each with a copy of the model (default: one per core, "
         "at most 16)",
     )  # fmt: skip
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU if there is one)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: GPU if available)")
     parser.add_argument(
         "--max_skipped", type=int, default=10, metavar="N",
-        help="recordings that may turn out to be unusable (default: %(default)s)",
+        help="number of unreadable recordings to tolerate (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="replace codes of another model")
+    parser.add_argument("--force", action="store_true", help="overwrite codes of another model")
 
 
 def run(options):

@@ -22,8 +22,8 @@ FILES = {"recipes": ("*/*.py", "*/*.md", "*/hparams/*.yaml"), "hparams": ("*.yam
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
-    parser.add_argument("folder", metavar="DIR", help="where recipes/ and hparams/ are put")
+    """Adds the arguments of the command."""
+    parser.add_argument("folder", metavar="DIR", help="folder to copy recipes/ and hparams/ into")
 
 
 def run(options):
@@ -32,10 +32,10 @@ def run(options):
     copied = copy_recipes(folder)
     print(f"{folder}: {copied} files in {' and '.join(f'{name}/' for name in FILES)}")
     corpora = sorted(path.parent.name for path in folder.glob("recipes/*/train.py"))
-    print(f"To train on {' or '.join(corpora)}, whose README.md there has the options:")
+    print(f"To train on {' or '.join(corpora)} (README.md there lists the options):")
     print(f"  cd {shlex.quote(str(folder / 'recipes' / corpora[0]))}")
     print("  python train.py hparams/mel.yaml --data_folder CORPUS")
-    print("For all of it in minutes, on generated speech: python demo.py")
+    print("For a demo on generated speech that takes minutes: python demo.py")
     return 0
 
 
@@ -55,7 +55,7 @@ def copy_recipes(folder):
     Raises
     ------
     UserError
-        If one of the two is there already, or cannot be written; then nothing is left of either.
+        If one of the two exists or cannot be written; then neither is left.
 
     Example
     -------
@@ -66,7 +66,7 @@ def copy_recipes(folder):
     folder, source = user_path(folder), recipes_folder()
     for name in FILES:
         if os.path.lexists(folder / name):
-            raise UserError(f"DIR: {folder / name} is there already; name another folder")
+            raise UserError(f"DIR: {folder / name} already exists; choose another folder")
     files = [file for name in FILES for file in files_of(source, name)]
     try:
         for file in files:

@@ -18,7 +18,7 @@ _JUDGES = {"installed": True, "required": "required", "none": False}
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
+    """Adds the arguments of the command."""
     parser.usage = "%(prog)s MODEL --manifests DIR --data_root DIR --output DIR [options]"
     parser.add_argument("model", type=path, metavar="MODEL", help="export folder")
     for name, words in (
@@ -27,20 +27,20 @@ def add_arguments(parser):
         ("output", "folder for the results"),
     ):
         parser.add_argument(f"--{name}", type=path, required=True, metavar="DIR", help=words)
-    parser.add_argument("--mode", choices=("codes", "latent_swap"), help="default: as the model")
+    parser.add_argument("--mode", choices=("codes", "latent_swap"), help="default: the model's")
     parser.add_argument("--sigma", type=float, help="of the noise (default: the export's)")
     for name, default, words in (
-        ("min_train_clips", 8, "training clips that a target has to have"),
+        ("min_train_clips", 8, "training clips that a target needs"),
         ("max_targets", 12, "target speakers"),
         ("max_sources", None, "source speakers, of those trained on and of others each"),
-        ("max_utterances", 24, "utterances that are converted, spread over speakers"),
+        ("max_utterances", 24, "utterances to convert, spread over speakers"),
         ("max_likelihoods", 100, "test utterances whose likelihoods are compared"),
         ("max_wrong", 20, "wrong speakers tried for each of these"),
         ("max_probed", 1000, "utterances for probes, information and bitrates"),
-        ("word_targets", 3, "conversions of each source that the word judge hears"),
-        ("samples", 3, "sources of which audio files are written"),
-        ("batch_size", None, "speakers computed together"),
-        ("seed", 0, "of all that is drawn"),
+        ("word_targets", 3, "conversions of each source that are transcribed"),
+        ("samples", 3, "sources whose audio is saved"),
+        ("batch_size", None, "speakers in a batch"),
+        ("seed", 0, "random seed"),
     ):
         limit = name.startswith("max_") or name == "word_targets"
         shown = ("all" if limit else "as the device") if default is None else default
@@ -52,9 +52,9 @@ def add_arguments(parser):
         "--judges",
         choices=_JUDGES,
         default="installed",
-        help="speaker encoder and recognizer of make judges (default: %(default)s)",
+        help="speaker encoder and speech recognizer of make judges (default: %(default)s)",
     )
-    parser.add_argument("--no_words", action="store_true", help="without the recognizer: quicker")
+    parser.add_argument("--no_words", action="store_true", help="skip the word error rate (faster)")
     compute_arguments(parser)
 
 

@@ -16,42 +16,45 @@ EXAMPLES = """\
   waveglow-vq evaluate recordings/ reconstructions/
   waveglow-vq evaluate recordings/ reconstructions/ --align --level_match --json scores.json
 
-Files of the same relative path belong together.
+Files are paired by their relative paths.
 """
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
+    """Adds the arguments of the command."""
     parser.add_argument(
-        "reference_folder", type=path, metavar="RECORDINGS", help="folder of the recordings"
+        "reference_folder", type=path, metavar="RECORDINGS", help="folder of reference recordings"
     )
     parser.add_argument(
         "estimate_folder", type=path, metavar="RECONSTRUCTIONS",
-        help="the same clips under the same names",
+        help="folder of reconstructions with the same file names",
     )  # fmt: skip
-    parser.add_argument("--json", type=path, metavar="FILE", help="write all figures to this file")
-    parser.add_argument("--force", action="store_true", help="replace this file if it exists")
+    parser.add_argument("--json", type=path, metavar="FILE", help="write all scores to this file")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     parser.add_argument("--align", action="store_true", help="remove a constant delay first")
     parser.add_argument(
-        "--level_match", action="store_true", help="bring to the recording's loudness first"
+        "--level_match", action="store_true", help="match the loudness of the recording first"
     )
     parser.add_argument(
         "--max_shift", type=int, metavar="SAMPLES",
-        help="the greatest delay that --align looks for (default: 2048)",
+        help="largest delay that --align searches (default: 2048)",
     )  # fmt: skip
-    parser.add_argument("--ext", help="extension of the files (default: all kinds of sound)")
+    parser.add_argument("--ext", help="file extension (default: all audio files)")
     parser.add_argument(
-        "--sample_rate", type=int, metavar="HZ", help="rate to score at (default: the files' own)"
+        "--sample_rate",
+        type=int,
+        metavar="HZ",
+        help="sample rate (default: that of the files)",
     )
-    parser.add_argument("--resample", action="store_true", help="convert files at other rates")
+    parser.add_argument("--resample", action="store_true", help="resample files at other rates")
 
 
 def run(options):
     """Prints the table, and writes JSON where that is asked for; returns the exit status."""
     if options.max_shift is not None and options.max_shift < 0:
-        raise UserError(f"--max_shift is {options.max_shift}, it has to be 0 or more")
+        raise UserError(f"--max_shift must be at least 0, got {options.max_shift}")
     if options.sample_rate is not None and options.sample_rate < 1:
-        raise UserError(f"--sample_rate is {options.sample_rate}, it has to be positive")
+        raise UserError(f"--sample_rate must be at least 1, got {options.sample_rate}")
     if options.json is not None:
         check_outputs([options.json], options.force, "--json")
     from waveglow_vq.evaluation.score import format_table, score_folders

@@ -27,12 +27,12 @@ on.
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
+    """Adds the arguments of the command."""
     parser.usage = "%(prog)s MODEL MANIFEST --data_folder DIR --output FILE [options]"
     parser.add_argument("model", type=path, metavar="MODEL", help="export folder")
     parser.add_argument(
         "manifest", type=path, metavar="MANIFEST",
-        help="of a prepared corpus: test.json, or train.json",
+        help="test.json or train.json of a prepared corpus",
     )  # fmt: skip
     parser.add_argument(
         "--data_folder", type=path, required=True, metavar="DIR",
@@ -43,20 +43,20 @@ def add_arguments(parser):
         help="report to write, such as report.json",
     )  # fmt: skip
     for name, default, words in (
-        ("utterances", 50, "utterances that are judged"),
-        ("others", 10, "other recordings that each is compared with"),
-        ("pictures", 5, "utterances of which the alignment is drawn"),
-        ("samples", 5, "utterances of which audio files are written"),
-        ("seed", 0, "of all that is drawn"),
+        ("utterances", 50, "utterances to judge"),
+        ("others", 10, "other recordings to compare each with"),
+        ("pictures", 5, "utterances whose alignment is plotted"),
+        ("samples", 5, "utterances whose audio is saved"),
+        ("seed", 0, "random seed"),
     ):
         words += " (default: %(default)s)"
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=words)
     search_arguments(parser)
     parser.add_argument("--sigma", type=float, help="of the noise (default: the codec's)")
-    parser.add_argument("--no_words", action="store_true", help="without the recognizer: quicker")
+    parser.add_argument("--no_words", action="store_true", help="skip the word error rate (faster)")
     parser.add_argument(
         "--bars", nargs="+", default=[], metavar="NAME=VALUE",
-        help="values of the summary that are shown beside those found, such as mcd_ratio=1.3",
+        help="targets to show beside the measured values, such as mcd_ratio=1.3",
     )  # fmt: skip
     compute_arguments(parser)
 
@@ -70,10 +70,10 @@ def run(options):
     bars = checked_bars(options.bars)
     report = Path(options.output)
     if report.suffix != ".json":
-        raise UserError(f"--output: give the name of a .json file, not {report}")
+        raise UserError(f"--output: expected a .json file name, got {report}")
     for name in ("utterances", "others"):
         if getattr(options, name) < 1:
-            raise UserError(f"--{name}: {getattr(options, name)}; at least 1 is needed")
+            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
     results = judge_text_to_speech(
         load_model(options, "judge-speech", ("TextToSpeech",)),
         options.manifest,

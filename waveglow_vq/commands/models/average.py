@@ -16,7 +16,7 @@ hyperparams.yaml, which names the Python classes to build: use it on runs that y
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
+    """Adds the arguments of the command."""
     parser.add_argument(
         "run_folder", type=path, metavar="RUN_FOLDER", help="output_folder of the run"
     )
@@ -28,8 +28,8 @@ def add_arguments(parser):
     parser.add_argument(
         "--name",
         choices=("averaged", "model"),
-        help="which weights of a checkpoint: their average along the run, or those of the "
-        "moment (default: averaged, where the run has it)",
+        help="which weights of a checkpoint: their running average (EMA), or the raw weights "
+        "(default: averaged, where the run has it)",
     )
     parser.add_argument(
         "--output", type=path, required=True, metavar="DIR", help="export folder to write"

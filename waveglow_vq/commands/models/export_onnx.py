@@ -15,13 +15,11 @@ docs/onnx.md shows how to use the file. Needs pip install 'waveglow-vq[onnx]'.
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
+    """Adds the arguments of the command."""
     parser.add_argument("model", type=path, metavar="MODEL", help="export folder")
     parser.add_argument("output", type=path, metavar="OUTPUT", help="the file to write")
-    parser.add_argument(
-        "--opset", type=int, metavar="N", help="version of the operators (default: 18)"
-    )
-    parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set (default: 18)")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
 def run(options):

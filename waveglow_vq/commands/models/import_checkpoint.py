@@ -1,4 +1,4 @@
-"""Make an export folder of a published WaveGlow checkpoint.
+"""Import a published WaveGlow checkpoint as an export folder.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -18,13 +18,13 @@ pickled in them is executed. 'waveglow-vq info CHECKPOINT' says what one holds.
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
-    parser.add_argument("checkpoint", type=path, metavar="CHECKPOINT", help="the published file")
+    """Adds the arguments of the command."""
+    parser.add_argument("checkpoint", type=path, metavar="CHECKPOINT", help="published checkpoint")
     parser.add_argument("folder", type=path, metavar="FOLDER", help="export folder to write")
     parser.add_argument(
-        "--sigma", type=float, help="the export's standard deviation of the noise (default: 1)"
+        "--sigma", type=float, help="standard deviation of the export's noise (default: 1)"
     )
-    parser.add_argument("--force", action="store_true", help="replace an export that is there")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing export")
     parser.add_argument("--json", action="store_true", help="report as JSON")
 
 

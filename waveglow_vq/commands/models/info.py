@@ -1,4 +1,4 @@
-"""Say what a model, a file of codes or a published checkpoint is.
+"""Describe a model, a code file or a published checkpoint.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -20,7 +20,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
+    """Adds the arguments of the command."""
     parser.add_argument(
         "path",
         type=expanded,
@@ -73,7 +73,7 @@ def describe_model(folder):
     Raises
     ------
     UserError
-        If it is no export, or a damaged one.
+        If it is not an export, or damaged.
     """
     from waveglow_vq.inference.exported_model import load_export
 

@@ -24,25 +24,27 @@ EXAMPLES = """\
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
-    file_arguments(parser, "sound file at any rate, or a folder of them", "WAV file, or folder")
+    """Adds the arguments of the command."""
+    file_arguments(parser, "audio file at any rate, or a folder of them", "WAV file, or folder")
     parser.usage = "%(prog)s MODEL INPUT OUTPUT --speaker LABEL [options]"
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--speaker", metavar="LABEL", help="who is to speak")
+    target.add_argument("--speaker", metavar="LABEL", help="target speaker")
     target.add_argument(
         "--reference", type=path, metavar="FILE",
-        help="instead: a sound file of the target (models with speaker_source: encoder)",
+        help="instead: an audio file of the target speaker (models with speaker_source: encoder)",
     )  # fmt: skip
     parser.add_argument(
         "--mode", default="codes", help="codes or latent_swap (default: %(default)s)"
     )
     parser.add_argument(
-        "--source_speaker", metavar="LABEL", help="who speaks, for latent_swap (default: unknown)"
+        "--source_speaker",
+        metavar="LABEL",
+        help="source, for latent_swap (default: unknown)",
     )
     parser.add_argument(
         "--flat_pitch",
         action="store_true",
-        help="speak at the target's mean pitch instead of with the recording's intonation",
+        help="use the target's mean pitch, without the recording's intonation",
     )
     sampling_arguments(parser)
     compute_arguments(parser)

@@ -1,4 +1,4 @@
-"""Turn files of codes into speech, in the voice that was coded or in another.
+"""Decode code files into speech, in the original voice or another.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -25,10 +25,10 @@ Codes are decoded by the model that made them. 'waveglow-vq info EXPORT_FOLDER' 
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
+    """Adds the arguments of the command."""
     file_arguments(parser, ".wvq file of 'encode', or a folder of them", "WAV file, or folder")
     parser.add_argument(
-        "--speaker", metavar="LABEL", help="who is to speak (default: whoever spoke)"
+        "--speaker", metavar="LABEL", help="target speaker (default: the original one)"
     )
     sampling_arguments(parser)
     overlap_argument(parser)
@@ -45,7 +45,7 @@ def run(options):
     if options.speaker is not None and not codec.speakers:
         raise UserError(f"--speaker: {options.model} was trained without speakers; leave it out")
     if options.overlap_frames is not None and codec.speakers:
-        raise UserError("--overlap_frames: models with speakers are always exact; leave it out")
+        raise UserError("--overlap_frames: models with speakers decode exactly; leave it out")
     # What the interface of models with speakers has in place of the other's.
     more = {"speaker": options.speaker} if codec.speakers else {}
     if options.overlap_frames is not None:

@@ -1,4 +1,4 @@
-"""Turn sound files into files of codes.
+"""Encode audio files into code files.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -19,8 +19,8 @@ docs/code_file.md describes such a file; 'waveglow-vq info speech.wvq' says what
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
-    file_arguments(parser, "sound file at any rate, or a folder of them", ".wvq file, or folder")
+    """Adds the arguments of the command."""
+    file_arguments(parser, "audio file at any rate, or a folder of them", ".wvq file, or folder")
     compute_arguments(parser)
 
 

@@ -1,4 +1,4 @@
-"""Speak a text.
+"""Synthesize speech from text.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -30,29 +30,29 @@ Long texts are spoken sentence by sentence. 'waveglow-vq info EXPORT_FOLDER' lis
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
+    """Adds the arguments of the command."""
     parser.usage = "%(prog)s MODEL TEXT OUTPUT [options]"
     parser.add_argument("model", type=path, metavar="MODEL", help="export folder")
-    parser.add_argument("text", metavar="TEXT", help="what is to be said")
+    parser.add_argument("text", metavar="TEXT", help="text to speak")
     parser.add_argument(
         "output", type=path, metavar="OUTPUT", help="WAV file; with --lines, a folder"
     )
-    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--text_file", action="store_true", help="TEXT names a file with the text")
+    kind.add_argument("--text_file", action="store_true", help="read the text from the file TEXT")
     kind.add_argument(
         "--lines",
         action="store_true",
-        help="TEXT names a file, each line of which becomes a file: 0001.wav, 0002.wav, ...",
+        help="read TEXT line by line; each line becomes a file: 0001.wav, 0002.wav, ...",
     )
-    parser.add_argument("--speaker", metavar="LABEL", help="who is to speak")
+    parser.add_argument("--speaker", metavar="LABEL", help="target speaker")
     parser.add_argument(
         "--pause", type=float, metavar="SECONDS", help="silence between sentences (default: 0.25)"
     )
     search_arguments(parser)
     parser.add_argument(
         "--attention", type=path, metavar="PICTURE",
-        help="draw which letters each code was chosen from (.png)",
+        help="plot the attention between text and codes (.png)",
     )  # fmt: skip
     sampling_arguments(parser)
     compute_arguments(parser)
@@ -98,9 +98,9 @@ def _plan(options):
     output = Path(options.output)
     if not (options.text_file or options.lines):
         if os.path.isfile(options.text):
-            raise UserError(f"TEXT: {options.text} is a file; say what it holds with --text_file")
+            raise UserError(f"TEXT: {options.text} is a file; read it with --text_file")
         if output.suffix.lower() != ".wav" or output.is_dir():
-            raise UserError(f"OUTPUT: the name of a .wav file is wanted, not {output}")
+            raise UserError(f"OUTPUT: expected a .wav file name, got {output}")
         check_outputs([output], options.force)
         return FilePlan([("TEXT", output)], None), {"TEXT": options.text}
     file = path(options.text)
@@ -111,7 +111,7 @@ def _plan(options):
         source = plan.pairs[0][0]
         return plan, {source: _read_text(source)}
     if output.exists() and not output.is_dir():
-        raise UserError(f"OUTPUT: {output} is a file, and --lines makes several; name a folder")
+        raise UserError(f"OUTPUT: {output} is a file; with --lines, name a folder")
     lines = enumerate(lines_of(_read_text(file)), 1)
     lines = {number: line for number, line in lines if line.strip()}
     if not lines:
@@ -131,7 +131,7 @@ def _read_text(file):
 
 def _check_picture(options):
     if options.lines:
-        raise UserError("--attention: --lines makes many files, and there is one picture")
+        raise UserError("--attention cannot be combined with --lines")
     if Path(options.attention).suffix.lower() != ".png":
-        raise UserError(f"--attention: the name of a .png file is wanted, not {options.attention}")
+        raise UserError(f"--attention: expected a .png file name, got {options.attention}")
     check_outputs([options.attention], options.force, "--attention")

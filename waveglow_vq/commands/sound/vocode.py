@@ -1,4 +1,4 @@
-"""Make speech from log-mels, or from sound files by way of their log-mels.
+"""Generate speech from log-mels, or from the log-mels of audio files.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -27,8 +27,8 @@ LOG_MEL_SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 
 
 def add_arguments(parser):
-    """Adds what the command takes to its parser."""
-    file_arguments(parser, "log-mel (.npy, .pt), sound file, or a folder of them", "WAV or folder")
+    """Adds the arguments of the command."""
+    file_arguments(parser, "log-mel (.npy, .pt), audio file, or a folder of them", "WAV or folder")
     sampling_arguments(parser)
     parser.add_argument(
         "--denoise", type=float, default=0.0, metavar="STRENGTH",
