@@ -103,7 +103,7 @@ def test_centroid_and_cosine():
 def test_absent_judge_says_how_to_get_it(judge, monkeypatch):
     monkeypatch.setattr(judge, "modules", ("no_such_module_anywhere",))
     assert not judge.available()
-    with pytest.raises(UserError, match="judge needs .*: install the judges with make judges"):
+    with pytest.raises(UserError, match="needs .*: install it with make judges"):
         judge()
 
 

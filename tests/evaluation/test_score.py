@@ -129,7 +129,7 @@ def test_missing_counterparts_are_reported(folders, wav):
     assert list(results["files"]) == ["a"]
     assert results["missing_estimates"] == ["sub/b"] and results["missing_references"] == ["c"]
     table = format_table(results)
-    assert "MR-STFT ↓  MCD [dB] ↓" in table and "\n  => as near to the recordings" in table
+    assert "MR-STFT ↓  MCD [dB] ↓" in table and "\n  => log-mel L1 is that of good" in table
     assert "1 recording without a reconstruction, left out: sub/b" in table
     assert "1 reconstruction without a recording, left out: c" in table
 
@@ -146,7 +146,7 @@ def test_lengths_are_cut_and_reported(folders):
 def test_other_rate_is_refused_or_resampled(folders):
     recordings, make = folders
     slow = make("slow", lambda wav: resample(wav, RATE, 16000), 16000)
-    with pytest.raises(UserError, match="a.wav.*16000 Hz, but 22050 Hz.*--resample"):
+    with pytest.raises(UserError, match="a.wav.*16000 Hz, but scoring is at 22050 Hz.*--resample"):
         score_folders(recordings, slow)
     results = score_folders(recordings, slow, allow_resampling=True)
     # All but what lies above 8 kHz is back.
@@ -160,15 +160,15 @@ def test_bad_folders(folders, tmp_path, wav):
     with pytest.raises(UserError, match="nowhere is not a folder"):
         score_folders(recordings, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty holds no sound files$"):
+    with pytest.raises(UserError, match="empty holds no audio files$"):
         score_folders(recordings, tmp_path / "empty")
     with pytest.raises(UserError, match="holds no .flac files; choose others with --ext"):
         score_folders(recordings, recordings, ext="flac")
     write_wav(tmp_path / "foreign" / "z.wav", wav, RATE)
-    with pytest.raises(UserError, match="no sound file of the same name.*has a, the second z"):
+    with pytest.raises(UserError, match="no audio file of the same name.*has a, the second z"):
         score_folders(recordings, tmp_path / "foreign")
     soundfile.write(tmp_path / "foreign" / "z.aiff", wav.numpy(), RATE)
-    with pytest.raises(UserError, match="z.aiff and .*z.wav have one name; choose a kind with"):
+    with pytest.raises(UserError, match="z.aiff and .*z.wav have the same name; choose one with"):
         score_folders(tmp_path / "foreign", recordings)
     write_wav(tmp_path / "short" / "a.wav", wav[:1000], RATE)
     with pytest.raises(UserError, match="a.wav is too short to be scored: 1000 samples"):

@@ -17,9 +17,9 @@ import pytest
 @pytest.mark.parametrize(
     ("share", "nats", "verdict"),
     [
-        (BOUNDS.share_positive, BOUNDS.nats, "=> it cares who speaks"),
-        (1.0, BOUNDS.nats - 0.01, "cares a little"),
-        (BOUNDS.share_positive - 0.1, 1.0, "does not care who speaks yet: .* only 80 %"),
+        (BOUNDS.share_positive, BOUNDS.nats, "=> the model uses the speaker$"),
+        (1.0, BOUNDS.nats - 0.01, "uses the speaker little"),
+        (BOUNDS.share_positive - 0.1, 1.0, "ignores the speaker: .* only 80 % of the utterances"),
     ],
 )
 def test_likelihoods(share, nats, verdict):
@@ -34,9 +34,9 @@ def test_codes():
         return code_verdict({"bits_per_second": bits, "codebook_size": 64, "probe_codes": probe})
 
     assert verdict(16) == "  => the codes are in use"
-    assert verdict(8).startswith("  => most codes are not in use: 88 % of them never occur")
-    assert verdict(16, 0.35).endswith("little about who speaks")
-    assert verdict(16, 0.36).endswith("still tell who speaks")
+    assert verdict(8).startswith("  => most codes are unused: 88 % never occur")
+    assert verdict(16, 0.35).endswith("little about the speaker")
+    assert verdict(16, 0.36).endswith("still reveal the speaker")
 
 
 def group(nearer=None, moved=None, **words):
@@ -52,15 +52,15 @@ def group(nearer=None, moved=None, **words):
         (group(0.95, 0.8, recordings=0.25, reconstructions=0.375, conversions=0.45), "works"),
         (
             group(0.94, 0.8),
-            "works in part: 94 % are nearer to the target's voice, where 95 % is aimed at "
+            "works in part: 94 % are nearer to the target's voice (goal: 95 %) "
             "(words were not judged)",
         ),
         (
             group(0.5, 0.1, recordings=0.2, reconstructions=0.5, conversions=0.75),
-            "does not work yet: 50 % are nearer to the target's voice, where 95 % is aimed at; "
-            "pitch moves 10 % of the way, where 80 % is aimed at; "
-            "reconstructions lose words: word error is 0.30 above that of recordings; "
-            "conversions lose words: word error is 0.25 above that of reconstructions",
+            "does not work yet: 50 % are nearer to the target's voice (goal: 95 %); "
+            "pitch moves 10 % of the way to the target (goal: 80 %); "
+            "reconstructions lose words: their WER is 0.30 above that of recordings; "
+            "conversions lose words: their WER is 0.25 above that of reconstructions",
         ),
     ],
 )
@@ -77,12 +77,12 @@ def test_speech():
     good = {"diagonal": 0.9, "mcd_ratio": 1.2, "duration_deviation": 0.2, "looping": 0.1}
     assert speech_verdict(good).startswith("  => it reads in order")
     for name, value, said in (
-        ("diagonal", 0.5, "50 % are read in order, where 90 % is aimed at"),
+        ("diagonal", 0.5, "50 % are read in order (goal: 90 %)"),
         ("nearer_to_own", 0.5, "50 % are nearer to their own recording"),
         ("stopped", 0.5, "50 % are ended by themselves"),
         ("truncated", 0.2, "20 % cut short"),
         ("looping", 0.2, "20 % repeat themselves"),
-        ("mcd_ratio", 1.25, "1.25 times as far"),
+        ("mcd_ratio", 1.25, "is 1.25 times that"),
         ("duration_deviation", 0.3, "durations are off by 30 %"),
     ):
         verdict = speech_verdict(good | {name: value})
@@ -90,7 +90,7 @@ def test_speech():
 
 
 def test_scores():
-    for error, said in ((0.35, "as good vocoders"), (0.85, "audibly"), (0.86, "does not work")):
+    for error, said in ((0.35, "that of good vocoders"), (0.85, "audibly"), (0.86, "fails")):
         assert said in score_verdict(error)
 
 

@@ -1,9 +1,8 @@
-"""Judges that were not trained with the model: who is speaking, and which words.
+"""Judges that were not trained with the model: a speaker encoder and a speech recognizer.
 
-Both are packages that carry their own weights, so they work offline: a speaker encoder
-(resemblyzer) and a recognizer (pocketsphinx). ``make judges`` installs them; nothing else in this
-package needs them. The recognizer is a weak one: its word error means something only beside its
-word error on the recordings themselves.
+Both packages (resemblyzer, pocketsphinx) carry their own weights, so they work offline. ``make
+judges`` installs them; nothing else in this package needs them. The recognizer is weak: compare its
+word error with that on the recordings themselves.
 """
 
 import importlib.util
@@ -18,11 +17,11 @@ import numpy as np
 import torch
 
 JUDGE_RATE = 16000
-_WHERE_FROM = "install the judges with make judges, or leave this one out"
+_WHERE_FROM = "install it with make judges, or skip it"
 
 
 def left_out(what, judge, installed=True):
-    """A sentence for a report about what is not judged.
+    """A note for a report on what is not judged.
 
     Arguments
     ---------
@@ -31,20 +30,20 @@ def left_out(what, judge, installed=True):
     judge : str
         By whom.
     installed : bool
-        That it was not wanted, rather than not there.
+        False where the judge is missing.
 
     Example
     -------
-    >>> left_out("words", "word judge")
-    'Left out, as was asked for: words (the word judge).'
-    >>> left_out("words", "word judge", False)
-    "Left out: words, since the word judge is not installed; 'make judges' in the project's folder
-    installs it."
+    >>> left_out("words", "speech recognizer")
+    'Skipped as requested: words (speech recognizer).'
+    >>> left_out("words", "speech recognizer", False)
+    "Skipped: words, since the speech recognizer is not installed; 'make judges' in the project's
+    folder installs it."
     """
     if installed:
-        return f"Left out, as was asked for: {what} (the {judge})."
+        return f"Skipped as requested: {what} ({judge})."
     return (
-        f"Left out: {what}, since the {judge} is not installed; 'make judges' in the project's"
+        f"Skipped: {what}, since the {judge} is not installed; 'make judges' in the project's"
         " folder installs it."
     )
 
@@ -70,7 +69,7 @@ class SpeakerScorer:
         return _installed(cls.modules)
 
     def __init__(self):
-        _require(self.modules, "the speaker judge", "resemblyzer and webrtcvad")
+        _require(self.modules, "the speaker encoder", "resemblyzer and webrtcvad")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of scipy, about its namespaces
             from resemblyzer import audio
@@ -184,7 +183,7 @@ class ASRScorer:
         return _installed(cls.modules)
 
     def __init__(self):
-        _require(self.modules, "the word judge", "pocketsphinx")
+        _require(self.modules, "the speech recognizer", "pocketsphinx")
         from pocketsphinx import Decoder
 
         self._decoder = Decoder(samprate=JUDGE_RATE, loglevel="FATAL")
@@ -217,16 +216,14 @@ class ASRScorer:
         return normalize_transcript(hypothesis.hypstr) if hypothesis else ""
 
     def errors(self, text, wav, sample_rate):
-        """Compares what is recognized with what was to be said.
+        """Counts the errors of the transcript of a waveform.
 
         Arguments
         ---------
         text : str
-            The words that were to be said.
-        wav : torch.Tensor
-            Samples [N] or [1, N].
-        sample_rate : int
-            In Hz.
+            The reference.
+        wav, sample_rate
+            As in :meth:`transcribe`.
 
         Returns
         -------
@@ -258,7 +255,7 @@ def count_errors(text, transcript):
     Arguments
     ---------
     text, transcript : str
-        What was to be said, and what was understood.
+        Reference and recognized words.
 
     Returns
     -------
@@ -330,5 +327,5 @@ def _at_judge_rate(wav, sample_rate):
     if wav.ndim == 2 and wav.shape[0] == 1:
         wav = wav[0]
     if wav.ndim != 1:
-        raise ValueError(f"a judge wants samples [N] or [1, N], got {tuple(wav.shape)}")
+        raise ValueError(f"expected samples [N] or [1, N], got {tuple(wav.shape)}")
     return resample(wav, sample_rate, JUDGE_RATE)

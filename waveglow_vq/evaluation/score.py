@@ -1,8 +1,8 @@
-"""Scores a folder of reconstructions against the folder of recordings.
+"""Scores reconstructions against recordings.
 
     waveglow-vq evaluate recordings/ reconstructions/ --align --level_match
 
-Files of the same relative path belong together. The same from Python: ``score_folders`` and,
+Files are paired by their relative paths. The same from Python: ``score_folders`` and,
 for two waveforms, ``score_pair``.
 """
 
@@ -142,8 +142,8 @@ def score_folders(
     reference_folder, estimate_folder : str or Path
         Recordings and reconstructions.
     ext : str
-        Extension of the files, such as ``"wav"`` or ``"flac"``; ``None`` for all kinds of sound
-        that can be read, where a recording may be of another kind than its reconstruction.
+        Extension of the files, such as ``"wav"`` or ``"flac"``; ``None`` for all audio
+        files, where a recording may be of another kind than its reconstruction.
     sample_rate : int or None
         Rate at which everything is scored; ``None`` is the rate of the first recording.
     align, level_match : bool
@@ -151,7 +151,7 @@ def score_folders(
     allow_resampling : bool
         Files at another rate are resampled instead of refused.
     max_shift_samples : int
-        The greatest delay looked for by the time_alignment.
+        The greatest delay that the alignment looks for.
     progress : bool
         Show a progress bar on stderr.
 
@@ -233,7 +233,7 @@ def score_folders(
 
 
 def format_table(results):
-    """Lays the results of ``score_folders`` out as a table for the terminal.
+    """Formats the results of ``score_folders`` as a table for the terminal.
 
     Arguments
     ---------
@@ -256,7 +256,7 @@ def format_table(results):
     mean           0.250          0.250      0.250       0.250          0.250           0.250
     ↓ lower is better, 0 for a copy; log-mel L1 and log-F0 RMSE are in natural logarithms (0.058 is
     a semitone), MCD in dB, voicing errors a share of the frames
-      => as near to the recordings as good vocoders come, by log-mel L1; ... it cannot say
+      => log-mel L1 is that of good vocoders; it does not measure naturalness
     1 recording without a reconstruction, left out: b
     """
     headings = [f"{heading} {LOWER}" for heading in METRICS.values()]
@@ -305,7 +305,7 @@ def _sound_files(folder, ext):
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
-            raise UserError(f"{found[name]} and {path} have one name; choose a kind with --ext")
+            raise UserError(f"{found[name]} and {path} have the same name; choose one with --ext")
         found[name] = path
     if not found:
         others = "" if ext is None else "; choose others with --ext"
@@ -316,7 +316,7 @@ def _sound_files(folder, ext):
 
 
 def _kind(ext):
-    return "sound file" if ext is None else f".{ext.lstrip('.')} file"
+    return "audio file" if ext is None else f".{ext.lstrip('.')} file"
 
 
 def _first_rate(paths):
@@ -332,8 +332,8 @@ def _read(path, sample_rate, allow_resampling):
     if rate != sample_rate:
         if not allow_resampling:
             raise UserError(
-                f"{path} has a sample rate of {rate} Hz, but {sample_rate} Hz is scored; "
-                "add --resample to have it converted"
+                f"{path} has a sample rate of {rate} Hz, but scoring is at {sample_rate} Hz; "
+                "add --resample"
             )
         wav = resample(wav, rate, sample_rate)
     if len(wav) < MIN_SAMPLES:

@@ -26,7 +26,7 @@ class RecordedUtterance(NamedTuple):
     name, speaker : str
         Its id and who speaks.
     path : str
-        The sound file, at the model's rate.
+        The audio file, at the model's rate.
     text : str
         What is said; empty where nobody wrote it down.
     pitch : str
@@ -114,8 +114,8 @@ def by_speaker(utterances):
 
 
 def choose_sources(utterances, max_speakers, max_utterances, seed):
-    """What is to be converted: at most so many speakers of either kind, trained on or not, and
-    altogether so many utterances, spread evenly over kinds and speakers. Utterances with a text
+    """Chooses what to convert: a number of speakers of either kind, trained on or not, and of
+    utterances, spread evenly over kinds and speakers. Utterances with a text
     come first, since only of them it can be told whether the words stay.
 
     Arguments

@@ -1,4 +1,4 @@
-"""What the figures of the reports mean, in a sentence each, and the bounds that decide it.
+"""Verdicts on the figures of the reports, a sentence each, and the bounds that decide them.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -12,7 +12,7 @@ LEGEND = f"{HIGHER} higher is better, {LOWER} lower is better"
 
 
 class Bounds(NamedTuple):
-    """From where on a figure is good. Measured on models of this package and on published ones.
+    """Bounds of good figures, measured on models of this package and on published ones.
 
     Arguments
     ---------
@@ -69,7 +69,7 @@ BOUNDS = Bounds()
 
 
 def likelihood_verdict(found):
-    """Whether the model makes use of who speaks.
+    """Whether the model uses the speaker.
 
     Arguments
     ---------
@@ -83,16 +83,18 @@ def likelihood_verdict(found):
     share, nats = found["share_positive"], found["mean_difference"]
     if share < BOUNDS.share_positive:
         return _verdict(
-            "it does not care who speaks yet: the right speaker is the likelier one in only "
-            f"{_percent(share)}"
+            "the model ignores the speaker: the right speaker is more likely in only "
+            f"{_percent(share)} of the utterances"
         )
     if nats < BOUNDS.nats:
-        return _verdict(f"it cares a little who speaks: by less than {BOUNDS.nats} nats per sample")
-    return _verdict("it cares who speaks")
+        return _verdict(
+            f"the model uses the speaker little: by less than {BOUNDS.nats} nats a sample"
+        )
+    return _verdict("the model uses the speaker")
 
 
 def code_verdict(found):
-    """Whether the codes are in use, and whether they tell who speaks.
+    """Whether the codes are in use, and whether they reveal the speaker.
 
     Arguments
     ---------
@@ -106,12 +108,12 @@ def code_verdict(found):
     used = found["bits_per_second"]["codes_used"] / found["codebook_size"]
     said = "the codes are in use"
     if used < BOUNDS.codes_used:
-        said = f"most codes are not in use: {_percent(1 - used)} of them never occur"
+        said = f"most codes are unused: {_percent(1 - used)} never occur"
     probe = found["probe_codes"]
     if not probe:
         return _verdict(said)
     leaks = probe["accuracy"] > probe["majority"] + BOUNDS.probe_margin
-    more = "they still tell who speaks" if leaks else "they tell little about who speaks"
+    more = "they still reveal the speaker" if leaks else "they reveal little about the speaker"
     return _verdict(f"{said}; {more}")
 
 
@@ -132,10 +134,12 @@ def conversion_verdict(found):
     if nearer is None:
         unknown.append("voices were not compared")
     elif nearer < BOUNDS.nearer:
-        lacks.append(f"{_percent(nearer)} are nearer to the target's voice, {_aim(BOUNDS.nearer)}")
+        lacks.append(f"{_percent(nearer)} are nearer to the target's voice {_aim(BOUNDS.nearer)}")
     moved = (found.get("f0_moved") or {}).get("median")
     if moved is not None and moved < BOUNDS.f0_moved:
-        lacks.append(f"pitch moves {_percent(moved)} of the way, {_aim(BOUNDS.f0_moved)}")
+        lacks.append(
+            f"pitch moves {_percent(moved)} of the way to the target {_aim(BOUNDS.f0_moved)}"
+        )
     words = {kind: rates["word_error"] for kind, rates in (found.get("words") or {}).items()}
     if "conversions" not in words:
         unknown.append("words were not judged")
@@ -145,7 +149,7 @@ def conversion_verdict(found):
     ):
         if one in words and other in words and words[one] - words[other] > bound:
             lost = words[one] - words[other]
-            lacks.append(f"{one} lose words: word error is {lost:.2f} above that of {other}")
+            lacks.append(f"{one} lose words: their WER is {lost:.2f} above that of {other}")
     beside = f" ({', '.join(unknown)})" if unknown else ""
     if not lacks:
         works = "conversion works" if nearer is not None else "no verdict"
@@ -174,36 +178,33 @@ def speech_verdict(summary):
         ("stopped", "ended by themselves"),
     ):
         if summary.get(name, 1.0) < BOUNDS.in_order:
-            lacks.append(f"{_percent(summary[name])} are {words}, {_aim(BOUNDS.in_order)}")
+            lacks.append(f"{_percent(summary[name])} are {words} {_aim(BOUNDS.in_order)}")
     for name, words in (("truncated", "cut short"), ("looping", "repeat themselves")):
         if summary.get(name, 0.0) > round(1 - BOUNDS.in_order, 6):
             lacks.append(f"{_percent(summary[name])} {words}")
     ratio = summary.get("mcd_ratio", 1.0)
     if ratio > BOUNDS.mcd_ratio:
         lacks.append(
-            f"speech is {ratio:.2f} times as far from its recording as the codec's reconstruction"
+            f"MCD to the recording is {ratio:.2f} times that of the codec's reconstruction"
         )
     if summary.get("duration_deviation", 0.0) > BOUNDS.duration_deviation:
         lacks.append(f"durations are off by {_percent(summary['duration_deviation'])}")
     if lacks:
         return _verdict(f"reading does not work yet: {'; '.join(lacks)}")
-    return _verdict("it reads in order, as near to the recordings as its codec lets it")
+    return _verdict("it reads in order, and is as close to the recordings as its codec allows")
 
 
 def score_verdict(log_mel_l1):
     """How near reconstructions are, by their mean log-mel L1 (`Bounds`)."""
     if log_mel_l1 <= BOUNDS.log_mel_near:
-        return _verdict(
-            "as near to the recordings as good vocoders come, by log-mel L1; whether they sound "
-            "natural it cannot say"
-        )
+        return _verdict("log-mel L1 is that of good vocoders; it does not measure naturalness")
     if log_mel_l1 <= BOUNDS.log_mel_far:
         return _verdict(
             "audibly different from the recordings: good vocoders have a log-mel L1 of 0.20 to 0.35"
         )
     return _verdict(
-        "reconstruction does not work yet, or the files are shifted (--align) or of another level"
-        " (--level_match)"
+        "reconstruction fails, or the files are misaligned (try --align) or differ in level (try"
+        " --level_match)"
     )
 
 
@@ -227,7 +228,7 @@ def _verdict(words):
 
 
 def _aim(bound):
-    return f"where {_percent(bound)} is aimed at"
+    return f"(goal: {_percent(bound)})"
 
 
 def _percent(share):

@@ -54,8 +54,8 @@ def test_each_block_ends_with_a_verdict():
     report = lines({"all": group(0.5)}, likelihoods=likelihoods, codes=codes)
     verdicts = [line.split(":")[0] for line in report if line.startswith("  => ")]
     assert verdicts == [
-        "  => it cares who speaks",
-        "  => most codes are not in use",
+        "  => the model uses the speaker",
+        "  => most codes are unused",
         "  => conversion does not work yet",
     ]
     assert report[-1] == "↑ higher is better, ↓ lower is better"
@@ -63,5 +63,5 @@ def test_each_block_ends_with_a_verdict():
 
 
 def test_what_is_missing_is_left_out_and_said():
-    report = format_report({"likelihoods": {}, "notes": ["Without the word judge."]})
-    assert report == "Without the word judge."
+    report = format_report({"likelihoods": {}, "notes": ["Without words."]})
+    assert report == "Without words."

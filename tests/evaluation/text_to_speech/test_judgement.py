@@ -111,7 +111,7 @@ def test_speech_like_the_recordings(tts, corpus):
     assert summary["mcd_ratio"] == pytest.approx(ratio)
     assert "word_error_speech" not in summary
     assert results["notes"] == [
-        "Left out, as was asked for: word and character errors (the word judge)."
+        "Skipped as requested: word and character errors (speech recognizer)."
     ]
     assert summary.keys() - {"utterances"} <= FIGURES.keys()
     json.dumps(results, allow_nan=False)
@@ -279,5 +279,5 @@ def test_words(tts, corpus, monkeypatch):
 def test_missing_recognizer_is_a_note(tts, corpus, monkeypatch):
     monkeypatch.setattr(ASRScorer, "available", classmethod(lambda cls: False))
     results = judge(tts, corpus, utterances=1, use_word_judge=True)
-    assert "the word judge is not installed; 'make judges'" in results["notes"][0]
+    assert "the speech recognizer is not installed; 'make judges'" in results["notes"][0]
     assert "word_error_speech" not in results["summary"]

@@ -1,4 +1,4 @@
-"""Does conversion convert? Figures that cannot be fooled.
+"""Diagnosis of voice conversion: likelihoods, speaker leakage, and judged conversions.
 
 ``waveglow-vq diagnose-conversion`` diagnoses an export; a recipe calls :func:`diagnose_conversion`
 with the model in memory.
@@ -25,8 +25,8 @@ from waveglow_vq.evaluation.utterances import choose, choose_sources, read_manif
 from waveglow_vq.inference.conversion.whole_utterances import check_mode
 from waveglow_vq.signals import held_signals
 
-VOICES = ("similarity of voices, the matrix of conversions", "speaker judge")
-WORDS = ("word and character errors", "word judge")
+VOICES = ("similarity of voices, the matrix of conversions", "speaker encoder")
+WORDS = ("word and character errors", "speech recognizer")
 
 
 def diagnose_conversion(
@@ -54,10 +54,10 @@ def diagnose_conversion(
     speakers : list of str
         Labels of the speakers, in the model's numbering.
     manifests, data_root : str or Path
-        The prepared corpus: its manifests and its sound files.
+        The prepared corpus: its manifests and its audio files.
     output : str or Path
-        Folder for ``diagnostics.json``, ``diagnostics.txt``, ``conversion.png`` (if there is a
-        speaker judge) and ``samples/``.
+        Folder for ``diagnostics.json``, ``diagnostics.txt``, ``conversion.png`` (if voices are
+        judged) and ``samples/``.
     options : DiagnosisOptions
         What is tried, and how much of it; None: the defaults.
     progress : bool
@@ -75,7 +75,7 @@ def diagnose_conversion(
     ------
     UserError
         If the model has no speakers or cannot convert in this mode, a manifest is missing, there
-        is nothing to convert, or a judge is wanted that is not installed.
+        is nothing to convert, or a required judge is not installed.
     """
     labels = list(getattr(speakers, "labels", speakers))
     if model.speakers is None or not labels:
@@ -99,8 +99,8 @@ def diagnose_conversion(
     )
     if not any(target != source.speaker for source in sources for target in targets):
         raise UserError(
-            f"{manifests}: test.json and unseen.json hold no utterance that could be converted "
-            "to another speaker"
+            f"{manifests}: test.json and unseen.json hold no utterance to convert to another "
+            "speaker"
         )
     output = Path(output)
     results = {"settings": options._asdict(), "notes": notes}
@@ -137,7 +137,7 @@ def diagnose_conversion(
 
 def _judge(judge, parts, wanted, notes):
     if wanted not in (True, False, REQUIRED):
-        raise UserError(f"use_judges: {wanted!r} is not one of True, False, {REQUIRED}")
+        raise UserError(f"use_judges: expected True, False or {REQUIRED}, got {wanted!r}")
     if wanted is False:
         notes.append(left_out(*parts))
         return None
@@ -162,8 +162,8 @@ def _targets(manifests, labels, train, options):
     unknown = sorted(set(clips) - set(labels))
     if unknown:
         raise UserError(
-            f"{Path(manifests) / 'speakers.json'} names {unknown[0]}, whom the model does not "
-            "know; give the manifests that it was trained on"
+            f"{Path(manifests) / 'speakers.json'} lists the speaker {unknown[0]}, unknown to the "
+            "model; use the manifests that it was trained on"
         )
     recorded = {utterance.speaker for utterance in train}
     enough = [x for x in labels if clips.get(x, 0) >= options.min_train_clips and x in recorded]

@@ -1,4 +1,4 @@
-"""What a diagnosis of conversion can be told.
+"""Options of the diagnosis of voice conversion.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -19,30 +19,27 @@ class DiagnosisOptions(NamedTuple):
     sigma : float
         Sampling temperature of the conversions.
     min_train_clips : int
-        Training clips that a speaker has to have to be a target.
+        Training clips that a target needs.
     max_targets, max_sources, max_utterances : int
-        At most so many targets, source speakers of either kind, and utterances, spread evenly over
-        kinds and speakers; None: all.
+        Limits on targets, source speakers of either kind, and utterances, spread evenly over kinds
+        and speakers; None: all.
     max_likelihoods, max_wrong : int
-        At most so many test utterances, and wrong speakers tried for each.
+        Limits on test utterances, and on wrong speakers tried for each; None: all.
     max_probed : int
-        At most so many utterances of all manifests of known speakers for probes, information and
-        bitrates.
+        Limit on the utterances of known speakers for probes, information and bitrates.
     use_judges : bool or str
         Whether other models judge, those that are installed; ``"required"``: all, or it is an
         error.
     use_word_judge : bool
-        Whether the recognizer is one of them. It is slow.
+        Whether the speech recognizer is one of them. It is slow.
     word_targets : int
-        To how many targets' conversions of each source the word judge listens; None: all.
+        Number of targets whose conversions of each source are transcribed; None: all.
     samples : int
-        Of how many sources audio files are written, with the conversions to ``word_targets``
-        targets.
+        Number of sources whose audio is saved, with the conversions to ``word_targets`` targets.
     batch_size : int
-        Speakers that are computed together; None: 8, and on a CPU one after the other, which is
-        faster there.
+        Speakers in a batch; None: 8, and 1 on a CPU, which is faster there.
     seed : int
-        Of everything that is drawn.
+        Random seed.
     """
 
     mode: str = None

@@ -1,4 +1,4 @@
-"""Every source utterance converted to every target, and judged.
+"""Converts every source utterance to every target, and judges the conversions.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -191,7 +191,7 @@ def _convert_all(model, features, wav, source, targets, labels, options):
 
 
 class _Voices:
-    """What the speaker judge and the pitch tracker say of speakers, computed once for each."""
+    """Embeddings and median pitch of speakers, computed once for each."""
 
     def __init__(self, judge, features, recordings, seed):
         self.judge = judge

@@ -34,11 +34,11 @@ def format_report(results):
     -------
     >>> print(format_report({"likelihoods": {"mean_difference": 0.05, "share_positive": 1.0,
     ...     "share_best": 0.5, "utterances": 4, "wrong_speakers": 3, "differences": {}}}))
-    Does the model care who speaks? (4 held-out utterances, 3 wrong speakers each)
+    Does the model use the speaker? (4 held-out utterances, 3 wrong speakers each)
       NLL with a wrong speaker minus NLL with the right one, nats per sample ↑     0.0500
       utterances for which that is positive ↑                                      100.0 %
       utterances for which the right speaker is the best ↑                          50.0 %
-      => it cares a little who speaks: by less than 0.2 nats per sample
+      => the model uses the speaker little: by less than 0.2 nats a sample
     <BLANKLINE>
     ↑ higher is better, ↓ lower is better
     """
@@ -61,7 +61,7 @@ def _likelihoods(found):
     if not found:
         return []
     return [
-        f"Does the model care who speaks? ({found['utterances']} held-out utterances, "
+        f"Does the model use the speaker? ({found['utterances']} held-out utterances, "
         f"{found['wrong_speakers']} wrong speakers each)",
         _line(
             f"NLL with a wrong speaker minus NLL with the right one, nats per sample {HIGHER}",

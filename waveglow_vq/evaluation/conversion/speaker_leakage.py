@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 @torch.no_grad()
 def code_leak(model, features, utterances, seed=0, progress=False):
-    """What the codes cost and what they say of who speaks.
+    """Bitrate of the codes, and what they reveal of the speaker.
 
     Arguments
     ---------
@@ -39,13 +39,10 @@ def code_leak(model, features, utterances, seed=0, progress=False):
     Returns
     -------
     dict
-        ``codes_per_second``; ``bits_per_second``, of
-        :func:`entropy_bitrate` and, beside the codes,
-        ``pitch``; ``mutual_information`` of
-        :func:`mutual_information`; and
-        :func:`linear_probe` of each utterance's mean
-        encoder output (``probe_encoder``), mean code vector (``probe_codes``) and relative
-        frequencies of the codes (``probe_histograms``).
+        ``codes_per_second``; ``bits_per_second`` (:func:`entropy_bitrate`, and ``pitch``);
+        ``mutual_information`` (:func:`mutual_information`); and a :func:`linear_probe` of each
+        utterance's mean encoder output (``probe_encoder``), mean code vector (``probe_codes``) and
+        relative frequencies of the codes (``probe_histograms``).
     """
     quantizer, conditioner = model.quantizer, model.conditioner
     device = next(model.parameters()).device
@@ -91,7 +88,7 @@ def linear_probe(features, labels, folds=5, seed=0):
     labels : sequence
         Their speakers, [N].
     folds : int
-        At most so many.
+        Number of folds.
     seed : int
         Of the division into folds.
 

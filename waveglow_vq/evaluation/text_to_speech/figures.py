@@ -30,7 +30,7 @@ class Sentence(NamedTuple):
     Arguments
     ---------
     name, wav : str
-        Its id and its sound file.
+        Its id and its audio file.
     text, spoken : str
         As it is written, and normalized.
     speaker : str
@@ -218,7 +218,7 @@ def readings(sentences):
 
 
 def word_errors(judge, text, wavs, sample_rate):
-    """What the recognizer hears in each waveform, and how that differs from the text."""
+    """Transcripts of the waveforms, and their errors."""
     heard = {kind: judge.transcribe(wav, sample_rate) for kind, wav in wavs.items()}
     return {
         kind: {"transcript": words, **count_errors(text, words)._asdict()}

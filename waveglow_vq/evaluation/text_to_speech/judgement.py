@@ -1,4 +1,4 @@
-"""Does it say what is written? Speech from text, judged beside recordings of the same sentences.
+"""Judgement of speech from text beside recordings of the same sentences.
 
 ``waveglow-vq judge-speech`` judges an export. What the figures are, for one utterance:
 
@@ -89,11 +89,11 @@ def judge_text_to_speech(
     manifest, data_root : str or Path
         A manifest of a prepared corpus, and what ``{data_root}`` in it stands for.
     utterances : int
-        At most so many are judged, drawn by the seed; None: all.
+        Number to judge, drawn by the seed; None: all.
     others : int
-        How many other recordings each is compared with; fewer where there are not so many.
+        How many other recordings each is compared with; fewer where there are fewer.
     use_word_judge : bool
-        Whether the recognizer listens, if it is installed. It is slow.
+        Whether the speech recognizer is used, if it is installed. It is slow.
     search : SearchOptions or dict
         How codes are chosen; None: as the export says.
     sigma : float
@@ -101,10 +101,10 @@ def judge_text_to_speech(
     seed : int
         Of all that is drawn.
     output : str or Path
-        Folder for pictures and sound files; None: nowhere.
+        Folder for pictures and audio files; None: nowhere.
     pictures, samples : int
-        Of how many utterances there are pictures of the alignment, and sound files (the speech,
-        the reconstruction and the recording).
+        Number of utterances to plot the alignment of, and to save the audio of (speech,
+        reconstruction and recording).
     progress : bool
         Show a progress bar on stderr.
 
@@ -175,7 +175,7 @@ def judge_text_to_speech(
 def _word_judge(wanted, notes):
     if wanted and ASRScorer.available():
         return ASRScorer()
-    notes.append(left_out("word and character errors", "word judge", installed=not wanted))
+    notes.append(left_out("word and character errors", "speech recognizer", installed=not wanted))
     return None
 
 

@@ -114,7 +114,7 @@ def checked_bars(words):
     Raises
     ------
     UserError
-        If a name is unknown, or a value is no number.
+        If a name is unknown, or a value is not a number.
 
     Example
     -------
@@ -127,7 +127,7 @@ def checked_bars(words):
         try:
             bars[name] = float(value)
         except ValueError:
-            raise UserError(f"--bars: {word!r} is not of the form NAME=VALUE") from None
+            raise UserError(f"--bars: expected NAME=VALUE, got {word!r}") from None
         if name not in FIGURES:
             raise UserError(f"--bars: {name!r} is not one of {', '.join(FIGURES)}")
     return bars
@@ -155,8 +155,8 @@ def format_report(results, bars=None):
     2 utterances                                                                 found        bar
         ratio of these two ↓                                                     1.250      1.300
       speech nearer to its own recording than to any of the others ↑            50.0 %
-      => reading does not work yet: 50 % are nearer to their own recording than to others, where
-    90 % is aimed at; speech is 1.25 times as far from its recording as the codec's reconstruction
+      => reading does not work yet: 50 % are nearer to their own recording than to others (goal:
+    90 %); MCD to the recording is 1.25 times that of the codec's reconstruction
     <BLANKLINE>
     ↑ higher is better, ↓ lower is better
     """
