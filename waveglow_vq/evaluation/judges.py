@@ -115,17 +115,7 @@ class SpeakerScorer:
 
 
 def centroid(embeddings):
-    """Mean of embeddings, at unit length: a speaker in place of a recording.
-
-    Arguments
-    ---------
-    embeddings : sequence of torch.Tensor
-        Each [dimensions].
-
-    Returns
-    -------
-    torch.Tensor
-        [dimensions].
+    """Mean of embeddings [dimensions], at unit length: a speaker in place of a recording.
 
     Example
     -------
@@ -189,20 +179,8 @@ class ASRScorer:
         self._decoder = Decoder(samprate=JUDGE_RATE, loglevel="FATAL")
 
     def transcribe(self, wav, sample_rate):
-        """The words of one waveform; an utterance does not depend on those before it.
-
-        Arguments
-        ---------
-        wav : torch.Tensor
-            Samples [N] or [1, N]; full scale is 1.
-        sample_rate : int
-            In Hz.
-
-        Returns
-        -------
-        str
-            Lower case, without punctuation; empty if no words were found.
-        """
+        """The words of samples [N] or [1, N] of full scale 1, in lower case, without punctuation;
+        empty if there are none. An utterance does not depend on those before it."""
         samples = _at_judge_rate(wav, sample_rate)
         if not samples.any():
             return ""  # pocketsphinx hears "dog" in digital silence
@@ -216,19 +194,7 @@ class ASRScorer:
         return normalize_transcript(hypothesis.hypstr) if hypothesis else ""
 
     def errors(self, text, wav, sample_rate):
-        """Counts the errors of the transcript of a waveform.
-
-        Arguments
-        ---------
-        text : str
-            The reference.
-        wav, sample_rate
-            As in :meth:`transcribe`.
-
-        Returns
-        -------
-        ErrorCounts
-        """
+        """ErrorCounts of the transcript of a waveform, against its text."""
         return count_errors(text, self.transcribe(wav, sample_rate))
 
 

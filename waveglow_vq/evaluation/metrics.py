@@ -108,7 +108,7 @@ def mel_cepstral_distortion(reference, estimate, features=None):
     True
     """
     features = LogMel() if features is None else features
-    signals = _checked(reference, "reference"), _checked(estimate, "estimate")
+    signals = _check(reference, "reference"), _check(estimate, "estimate")
     target, output = (mel_cepstrum(features(wav[None])[0]).numpy() for wav in signals)
     return cepstral_distortion(target, output)
 
@@ -232,7 +232,7 @@ def _convergence(target, output):
     return float((target - output).norm() / scale)
 
 
-def _checked(wav, name):
+def _check(wav, name):
     wav = torch.as_tensor(wav).detach().cpu().float()
     if wav.ndim != 1:
         raise ValueError(f"{name} has to be samples [N], got {tuple(wav.shape)}")
@@ -245,7 +245,7 @@ def _checked(wav, name):
 
 
 def _pair(reference, estimate):
-    reference = _checked(reference, "reference")
-    estimate = _checked(estimate, "estimate")
+    reference = _check(reference, "reference")
+    estimate = _check(estimate, "estimate")
     common = min(len(reference), len(estimate))
     return reference[:common], estimate[:common]

@@ -72,19 +72,18 @@ def read_manifests(folder, data_root, labels):
             found[name] = []
             continue
         entries = load_manifest(path, data_root, ("wav", "speaker"))
-        found[name] = [_utterance(key, entries[key], known) for key in sorted(entries)]
+        found[name] = [
+            RecordedUtterance(
+                key,
+                entry["speaker"],
+                entry["wav"],
+                entry.get("text", ""),
+                entry.get("pitch"),
+                entry["speaker"] in known,
+            )
+            for key, entry in sorted(entries.items())
+        ]
     return found
-
-
-def _utterance(key, entry, known):
-    return RecordedUtterance(
-        key,
-        entry["speaker"],
-        entry["wav"],
-        entry.get("text", ""),
-        entry.get("pitch"),
-        entry["speaker"] in known,
-    )
 
 
 def choose(items, count, seed):

@@ -69,17 +69,7 @@ BOUNDS = Bounds()
 
 
 def likelihood_verdict(found):
-    """Whether the model uses the speaker.
-
-    Arguments
-    ---------
-    found : dict
-        ``likelihoods`` of the conversion diagnostics.
-
-    Returns
-    -------
-    str
-    """
+    """Whether the model uses the speaker, by ``likelihoods`` of the conversion diagnostics."""
     share, nats = found["share_positive"], found["mean_difference"]
     if share < BOUNDS.share_positive:
         return _verdict(
@@ -94,17 +84,8 @@ def likelihood_verdict(found):
 
 
 def code_verdict(found):
-    """Whether the codes are in use, and whether they reveal the speaker.
-
-    Arguments
-    ---------
-    found : dict
-        ``codes`` of the conversion diagnostics.
-
-    Returns
-    -------
-    str
-    """
+    """Whether the codes are in use, and whether they reveal the speaker, by ``codes`` of the
+    conversion diagnostics."""
     used = found["bits_per_second"]["codes_used"] / found["codebook_size"]
     said = "the codes are in use"
     if used < BOUNDS.codes_used:
@@ -118,17 +99,8 @@ def code_verdict(found):
 
 
 def conversion_verdict(found):
-    """Whether conversions convert, and what is missing.
-
-    Arguments
-    ---------
-    found : dict
-        A group of ``conversion`` of the diagnostics.
-
-    Returns
-    -------
-    str
-    """
+    """Whether conversions convert, and what is missing, by a group of ``conversion`` of the
+    diagnostics."""
     lacks, unknown = [], []
     nearer = (found.get("similarity") or {}).get("share_nearer_to_target")
     if nearer is None:
@@ -160,17 +132,7 @@ def conversion_verdict(found):
 
 
 def speech_verdict(summary):
-    """Whether a model reads, and what is missing.
-
-    Arguments
-    ---------
-    summary : dict
-        ``summary`` of the judgement of text to speech.
-
-    Returns
-    -------
-    str
-    """
+    """Whether a model reads, and what is missing, by ``summary`` of the judgement of speech."""
     lacks = []
     for name, words in (
         ("diagonal", "read in order"),

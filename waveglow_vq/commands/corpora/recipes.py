@@ -84,12 +84,7 @@ def copy_recipes(folder):
 
 def recipes_folder():
     """The folder that holds ``recipes`` and ``hparams``: in a wheel the package, in a checkout the
-    one around it.
-
-    Returns
-    -------
-    Path
-    """
+    one around it."""
     package = Path(waveglow_vq.__file__).resolve().parent
     for folder in (package, package.parent):
         if (folder / "recipes").is_dir() and (folder / "hparams" / "mel.yaml").is_file():
@@ -98,17 +93,5 @@ def recipes_folder():
 
 
 def files_of(source, name):
-    """The files that belong to one of FILES.
-
-    Arguments
-    ---------
-    source : Path
-        From :func:`recipes_folder`.
-    name : str
-        ``recipes`` or ``hparams``.
-
-    Returns
-    -------
-    list of Path
-    """
+    """The files below :func:`recipes_folder` that belong to one of FILES, sorted."""
     return sorted(file for pattern in FILES[name] for file in (source / name).glob(pattern))

@@ -46,11 +46,11 @@ def run(options):
             from waveglow_vq.checkpoints import describe_checkpoint
 
             report = {"checkpoint": str(path)} | describe_checkpoint(path)
-    print_facts(report if options.json else _rounded(report), options.json)
+    print_facts(report if options.json else _round(report), options.json)
     return 0
 
 
-def _rounded(report):
+def _round(report):
     """For people, four digits are enough; JSON has all of them."""
     return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in report.items()}
 
@@ -154,23 +154,7 @@ def _search_in_words(search):
 
 
 def describe_code_file(path):
-    """What the header of a file of codes says.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file.
-
-    Returns
-    -------
-    dict
-        Plain values.
-
-    Raises
-    ------
-    UserError
-        If it is damaged.
-    """
+    """What the header of a code file says, in plain values; a UserError if it is damaged."""
     from waveglow_vq.inference.codes.code_file import read_code_file
 
     f = read_code_file(path)

@@ -114,10 +114,10 @@ def conversion_matrix(
                 original[f"{name}_errors"] = errors
         original["reconstruction_mcd"] = _mcd(wav, reconstruction, features_here)
         originals.append(original)
-        own_f0 = _median(_voiced(wav, features_here))
+        own_f0 = _median(_track_voiced(wav, features_here))
         for target, signal in zip(others, converted, strict=True):
             moved = f0_moved(
-                own_f0, voices.median_log_f0(target), _median(_voiced(signal, features_here))
+                own_f0, voices.median_log_f0(target), _median(_track_voiced(signal, features_here))
             )
             voice, errors = voices.embed(signal), None
             if target in listened:
@@ -271,7 +271,7 @@ def f0_moved(source, target, conversion):
     return 0.0 if conversion is None else (conversion - source) / (target - source)
 
 
-def _voiced(wav, features):
+def _track_voiced(wav, features):
     log_f0 = track_log_f0(wav, features.sample_rate, features.hop_length)
     return log_f0[log_f0 > 0]
 

@@ -257,7 +257,7 @@ def entropy_bitrate(codes, rate, size, seed=0):
     if len(items) >= 2:
         order = np.random.default_rng(seed).permutation(len(items))
         halves = [[items[i] for i in order[k::2]] for k in (0, 1)]
-        costs = [_coded(halves[k], halves[1 - k], size) for k in (0, 1)]
+        costs = [_coding_cost(halves[k], halves[1 - k], size) for k in (0, 1)]
         pairs = sum(number for _, number in costs)
         if pairs:
             result["first_order"] = rate * sum(bits for bits, _ in costs) / pairs
@@ -294,7 +294,7 @@ def _information(histograms, numbers):
     return code_entropy + speaker_entropy - _entropy(joint), code_entropy, speaker_entropy
 
 
-def _coded(items, others, size):
+def _coding_cost(items, others, size):
     """Bits for the second and later codes of ``items`` by the statistics of ``others``, and how
     many codes these are."""
     unigram = np.bincount(np.concatenate(others), minlength=size) + 1.0

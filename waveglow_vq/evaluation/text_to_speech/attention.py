@@ -68,7 +68,7 @@ def alignment_figures(attention, tolerance=TOLERANCE):
     tokens = attention.shape[1]
     tolerance = min(tolerance, (tokens - 1) // 2)
     peaks = attention.argmax(1)
-    places = _smoothed(peaks)
+    places = _smooth(peaks)
     furthest = places.cummax(0).values
     behind = furthest - places > tolerance
     backward = int((behind[1:] & ~behind[:-1]).sum())
@@ -87,17 +87,8 @@ def alignment_figures(attention, tolerance=TOLERANCE):
 
 
 def tolerance_for(pieces):
-    """What TOLERANCE is in tokens that are longer than a character, for :func:`alignment_figures`.
-
-    Arguments
-    ---------
-    pieces : list of str
-        The tokens of a text, as they are written.
-
-    Returns
-    -------
-    int
-        At least 1.
+    """TOLERANCE in tokens that are longer than a character, at least 1, from the tokens of a text
+    as they are written.
 
     Example
     -------
@@ -109,17 +100,8 @@ def tolerance_for(pieces):
 
 
 def monotonic_path(attention):
-    """The token of each code on the path that never goes back and gathers most attention.
-
-    Arguments
-    ---------
-    attention : torch.Tensor
-        ``[T, S]``.
-
-    Returns
-    -------
-    torch.Tensor
-        int64 ``[T]``, not decreasing.
+    """The token of each code, int64 ``[T]``, on the path through attention ``[T, S]`` that never
+    goes back and gathers most.
 
     Example
     -------
@@ -222,7 +204,7 @@ def loop_signs(figures, codes, most_stall=None, most_repetition=None, stopped=Tr
     return [sign for sign, found in signs.items() if found]
 
 
-def _smoothed(peaks):
+def _smooth(peaks):
     """Medians over SMOOTHED_CODES, of which a sequence that never goes back keeps its inside."""
     margin = SMOOTHED_CODES // 2
     if len(peaks) <= margin:

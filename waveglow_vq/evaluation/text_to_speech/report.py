@@ -74,8 +74,8 @@ def summarize(rows):
         "mcd_speech_db": speech,
         "mcd_reconstruction_db": reconstruction,
         "mcd_ratio": speech / max(reconstruction, 1e-6),
-        "nearer_to_own": _mean(_given(rows, "speech", "nearer_to_own")),
-        "reconstruction_nearer_to_own": _mean(_given(rows, "reconstruction", "nearer_to_own")),
+        "nearer_to_own": _mean(_collect(rows, "speech", "nearer_to_own")),
+        "reconstruction_nearer_to_own": _mean(_collect(rows, "reconstruction", "nearer_to_own")),
         "duration_ratio": _mean(row["duration_ratio"] for row in rows),
         "duration_deviation": _mean(row["duration_deviation"] for row in rows),
         "duration_deviation_most": max(row["duration_deviation"] for row in rows),
@@ -202,7 +202,7 @@ def _cell(name, value):
     return f"{100 * value:.1f} %" if name in _SHARES else f"{value:.3f}"
 
 
-def _given(rows, kind, name):
+def _collect(rows, kind, name):
     return [row[kind][name] for row in rows if name in row[kind]]
 
 
