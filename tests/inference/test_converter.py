@@ -4,7 +4,8 @@ from waveglow_vq.audio.io import read_wav, write_wav
 from waveglow_vq.audio.resampling import resample
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import SpeechCodec, VoiceConverter, load_export
-from waveglow_vq.inference.codes import encoding
+from waveglow_vq.inference.codes import coding
+from waveglow_vq.inference.conversion.voices import known_voice
 from waveglow_vq.inference.conversion.whole_utterances import convert_utterances
 from waveglow_vq.inference.streaming import waveform
 
@@ -51,14 +52,12 @@ def test_loads_lists_speakers_and_converts(converter_folders, wavs, name):
 def test_the_batch_is_what_the_function_gives(converters, wavs):
     converter = converters("pitch")
     model = converter.mods.model
-    ids = torch.tensor([2, 2])
     expected = convert_utterances(
         model,
         converter.mods.features,
         wavs,
         torch.tensor([7000, 4200]),
-        model.speakers(ids),
-        model.speakers.f0_statistics(ids),
+        known_voice(model, torch.tensor([2, 2])),
         sigma=0.9,  # of the export
         generator=1,
     )
@@ -173,7 +172,7 @@ def short_windows(monkeypatch):
     def shorten():
         monkeypatch.setattr(waveform, "WINDOW_SAMPLES", 64 * 256)
         monkeypatch.setattr(waveform, "CONDITION_STEPS", 24)
-        monkeypatch.setattr(encoding, "WINDOW_SECONDS", 1)
+        monkeypatch.setattr(coding, "WINDOW_SECONDS", 1)
 
     return shorten
 

@@ -8,8 +8,7 @@ import math
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.batching import fill_padding
-from waveglow_vq.inference.codes.coding import check_code_file, new_code_file
-from waveglow_vq.inference.codes.encoding import code_blocks
+from waveglow_vq.inference.codes.coding import check_code_file, code_blocks, new_code_file
 from waveglow_vq.inference.conversion.whole_utterances import utterance_content
 from waveglow_vq.inference.exported_model import ExportedModel
 from waveglow_vq.inference.given import as_numbers

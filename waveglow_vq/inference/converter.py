@@ -4,26 +4,26 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.codes.coding import check_code_file, recording_code_file
-from waveglow_vq.inference.conversion.long_recordings import flat_pitch, stream_codes, stream_swap
+from waveglow_vq.inference.codes.coding import check_code_file
+from waveglow_vq.inference.conversion.analysis import recording_code_file
+from waveglow_vq.inference.conversion.long_recordings import stream_codes, stream_swap
 from waveglow_vq.inference.conversion.voices import (
-    heard_vectors,
+    Voice,
+    flat_pitch,
+    heard_vector,
+    heard_voice,
     known_voice,
-    reference_voice,
     speaker_numbers,
-)
-from waveglow_vq.inference.conversion.whole_utterances import (
-    check_mode,
-    convert_utterances,
+    unknown_voice,
     utterance_pitch,
 )
+from waveglow_vq.inference.conversion.whole_utterances import check_mode, convert_utterances
 from waveglow_vq.inference.exported_model import ExportedModel
 from waveglow_vq.inference.given import as_numbers, as_sound
 from waveglow_vq.inference.streaming.noise import checked_generator
-from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN
 
 import torch
 
@@ -153,12 +153,12 @@ has all of them.
         if reference is not None:
             reference = as_numbers("reference", reference)
             reference = reference[None] if reference.dim() == 1 else reference
-        call = self._checked_call(speakers, reference, source_speakers, mode, sigma, len(wavs))
-        generator = checked_generator(generator)
+        options = pitch, sigma, generator
+        call = self._call(speakers, reference, mode, source_speakers, *options, batch=len(wavs))
         if self._is_long(wavs.shape[1] / self.mods.features.hop_length):
-            return self._convert_long(call, wavs, counts, pitch, generator)
+            return self._convert_long(call, wavs, counts)
         with self.inference_ctx:
-            return self._convert_at_once(call, wavs, counts, pitch, generator)
+            return self._convert_at_once(call, wavs, counts)
 
     def stream_file(
         self,
@@ -200,8 +200,8 @@ has all of them.
             As :meth:`convert_batch`, and if a file is missing, damaged, too short, or holds NaN.
         """
         # Labels are checked before the recording is read: they are what people mistype.
-        call = self._file_call(speaker, reference, source_speaker, mode, sigma)
-        return self._converted(self._reader(path), call, pitch, checked_generator(generator))
+        call = self._file_call(speaker, reference, mode, source_speaker, pitch, sigma, generator)
+        return self._convert(self._reader(path), call)
 
     def convert_file(
         self,
@@ -286,12 +286,13 @@ has all of them.
         UserError
             If the codes are another model's, and as :meth:`stream_file`.
         """
-        call = self._file_call(speaker, reference, None, "codes", sigma)
+        call = self._file_call(speaker, reference, "codes", None, pitch, sigma, generator)
         check_code_file(self, code_file)
-        return self._decoded(code_file, call, pitch, checked_generator(generator))
+        return self._decode(code_file, call)
 
-    def _file_call(self, speaker, reference, source_speaker, mode, sigma):
-        """The checked call for one file; neither speaker nor reference is the own voice."""
+    @torch.no_grad()
+    def _file_call(self, speaker, reference, mode, source_speaker, pitch, sigma, generator):
+        """The call for one file; neither speaker nor reference is the own voice."""
         if speaker is not None or reference is not None:
             _check_target(speaker, reference)
         elif mode == "codes" and self.mods.model.quantizer is None:
@@ -299,37 +300,13 @@ has all of them.
                 "the model has no codes to reconstruct from: VoiceConverter.convert_file converts "
                 "with mode latent_swap."
             )
-        voice = None if reference is None else self.load_audio(reference)[None]
-        return self._checked_call(speaker, voice, source_speaker, mode, sigma, 1)
+        wav = None if reference is None else self.load_audio(reference)[None]
+        return self._call(speaker, wav, mode, source_speaker, pitch, sigma, generator)
 
-    def _reader(self, path):
-        """What gives the blocks ``[n]`` of a sound file, from its begin on, whenever it is called:
-        what follows reads a recording once or twice, and never holds it."""
-        path = as_sound(path)
-        return lambda: self._read_blocks(path)[0]
-
-    @torch.no_grad()
-    def _converted(self, read, call, keep_pitch, generator):
-        """Waveform blocks ``[n]`` of the conversion of a recording."""
-        if call.mode == "codes":
-            return self._decoded(recording_code_file(self, read), call, keep_pitch, generator)
-        parts, context = self._parts(), self.inference_ctx
-        source = None if call.sources is None else known_voice(parts[0], call.sources)
-        return stream_swap(*parts, read, source, self._target(call, 1), keep_pitch, context)
-
-    @torch.no_grad()
-    def _decoded(self, code_file, call, keep_pitch, generator):
-        """Waveform blocks ``[n]`` of a CodeFile."""
-        voice, context = self._target(call, 1), self.inference_ctx
-        return stream_codes(
-            *self._parts(), code_file, voice, call.sigma, generator, keep_pitch, context
-        )
-
-    def _parts(self):
-        """Model, with the fast path prepared, and features."""
-        return self._prepared().mods.model, self.mods.features
-
-    def _checked_call(self, speakers, reference, source_speakers, mode, sigma, batch):
+    def _call(
+        self, speakers, reference, mode, source_speakers, keep_pitch, sigma, generator, batch=1
+    ):
+        """What a caller asked for, checked."""
         check_mode(self.mods.model, mode)
         if reference is not None:
             if self.mods.model.speakers.source == "encoder":
@@ -338,77 +315,84 @@ has all of them.
                 raise UserError(f"reference: {len(reference)} voices for a batch of {batch}")
         if mode == "latent_swap" and sigma is not None:
             raise UserError("sigma: mode latent_swap draws no noise; leave sigma out")
-        return _Call(
-            mode,
-            self._numbers(speakers, batch),
-            reference,
-            self._numbers(source_speakers, batch),
-            self._checked_sigma(sigma),
-        )
+        target, source = self._voice(speakers, batch), self._voice(source_speakers, batch)
+        sigma, generator = self._checked_sigma(sigma), checked_generator(generator)
+        if reference is not None:
+            with self.inference_ctx:
+                target = heard_voice(self.mods.model, self.mods.features, reference).expand(batch)
+        return _Call(mode, target, source, keep_pitch, sigma, generator)
 
-    def _numbers(self, labels, batch):
+    def _voice(self, labels, batch):
+        """The Voice of speakers of the model; None for None."""
         if labels is None:
             return None
-        return speaker_numbers(self.speakers, labels, batch).to(self.device)
+        numbers = speaker_numbers(self.speakers, labels, batch).to(self.device)
+        return known_voice(self.mods.model, numbers)
 
-    def _target(self, call, batch):
-        """Vectors and F0 statistics of who is to speak; None for the recording's own voice."""
-        if call.targets is not None:
-            return known_voice(self.mods.model, call.targets)
-        if call.reference is None:
-            return None
-        with self.inference_ctx:
-            return reference_voice(self.mods.model, self.mods.features, call.reference, batch)
+    def _reader(self, path):
+        """What gives the blocks ``[n]`` of a sound file, from its begin on, whenever it is called:
+        what follows reads a recording a few times, and never holds it."""
+        path = as_sound(path)
+        return lambda: self._read_blocks(path)[0]
 
-    def _convert_at_once(self, call, wavs, counts, keep_pitch, generator):
+    @torch.no_grad()
+    def _convert(self, read, call):
+        """Waveform blocks ``[n]`` of the conversion of a recording."""
+        if call.mode == "codes":
+            return self._decode(recording_code_file(self, read), call)
+        voices, context = (call.source, call.target), self.inference_ctx
+        return stream_swap(*self._parts(), read, *voices, call.keep_pitch, context)
+
+    @torch.no_grad()
+    def _decode(self, code_file, call):
+        """Waveform blocks ``[n]`` of a CodeFile."""
+        options = call.sigma, call.generator, call.keep_pitch, self.inference_ctx
+        return stream_codes(*self._parts(), code_file, call.target, *options)
+
+    def _parts(self):
+        """Model, with the fast path prepared, and features."""
+        return self._prepared().mods.model, self.mods.features
+
+    def _convert_at_once(self, call, wavs, counts):
         model, features = self._parts()
-        unknown = torch.full((len(wavs),), UNKNOWN, device=self.device)
-        pitch, own_statistics = None, model.speakers.f0_statistics(unknown)
+        pitch, own = None, unknown_voice(model, len(wavs))
         if model.uses_pitch:
-            pitch, own_statistics = utterance_pitch(model, features, wavs, counts)
-            pitch = pitch if keep_pitch else flat_pitch(pitch)
-        source = (None, None)
-        if call.mode == "latent_swap" and call.sources is not None:
-            source = known_voice(model, call.sources)
-        elif call.mode == "latent_swap":
-            vectors = model.speakers(unknown)
+            pitch, statistics = utterance_pitch(model, features, wavs, counts)
+            own = own._replace(f0_statistics=statistics)
+            pitch = pitch if call.keep_pitch else flat_pitch(pitch)
+        if call.mode == "latent_swap" and call.source is None:
             if model.speakers.source == "encoder":
-                vectors = heard_vectors(model, features, wavs, counts)
-            source = vectors, own_statistics
-        target = self._target(call, len(wavs))
-        return convert_utterances(
-            model, features, wavs, counts, *target, call.mode, *source, call.sigma, generator, pitch
-        )[:, None]
+                own = own._replace(vector=heard_vector(model, features, wavs, counts))
+            call = call._replace(source=own)
+        voices, noise = (call.target, call.mode, call.source), (call.sigma, call.generator)
+        return convert_utterances(model, features, wavs, counts, *voices, *noise, pitch)[:, None]
 
-    def _convert_long(self, call, wavs, counts, keep_pitch, generator):
+    def _convert_long(self, call, wavs, counts):
         """What :meth:`convert_batch` gives, item by item through the stream."""
         hop = self.mods.features.hop_length
 
         def stream(item, generator):
-            wav = wavs[item, : int(counts[item])]
-            one = slice(item, item + 1)
-            own = call._replace(
-                targets=None if call.targets is None else call.targets[one],
-                sources=None if call.sources is None else call.sources[one],
-            )
-            if call.reference is not None and len(call.reference) > 1:
-                own = own._replace(reference=call.reference[one])
-            return self._converted(lambda: iter([wav]), own, keep_pitch, generator)
+            wav, source = wavs[item, : int(counts[item])], call.source
+            source = None if source is None else source.item(item)
+            own = call._replace(target=call.target.item(item), source=source, generator=generator)
+            return self._convert(lambda: iter([wav]), own)
 
         # Noise is drawn for whole frames; for a swap there is none.
         drawn = (self.mods.model.conditioner.frame_count(counts) * hop).tolist()
-        generator = generator if call.mode == "codes" else 0
+        generator = call.generator if call.mode == "codes" else 0
         return self._stream_items(stream, drawn, max(drawn), generator)[..., : wavs.shape[1]]
 
 
 class _Call(NamedTuple):
-    """What a caller asked for, checked; targets, sources and reference may be None."""
+    """What a caller asked for. A target of None is the recording's own voice; a source of None is
+    unknown."""
 
     mode: str
-    targets: torch.Tensor
-    reference: torch.Tensor
-    sources: torch.Tensor
+    target: Voice | None
+    source: Voice | None
+    keep_pitch: bool
     sigma: float
+    generator: Any
 
 
 def _check_target(speaker, reference):

@@ -67,7 +67,7 @@ def matrix(found, sources=None, targets=LABELS, model=None, judges=None, folder=
 
 def perfect(*args, **kwargs):
     """A conversion that says what the target's pitch statistics ask for."""
-    wavs, statistics = args[2], args[5]
+    wavs, statistics = args[2], args[4].f0_statistics
     return torch.stack(
         [
             speech_like(SECONDS, math.exp(float(mean)), seed=99)[: wavs.shape[1]]
@@ -172,7 +172,7 @@ def test_model_is_given_the_right_voices(found, monkeypatch):
     asked = []
 
     def spy(*args):
-        asked.append([tensor.clone() for tensor in (args[4], args[5], args[7], args[8])])
+        asked.append([tensor.clone() for tensor in (*args[4], *args[6])])
         return args[2].clone()
 
     monkeypatch.setattr(module, "convert_utterances", spy)
@@ -198,7 +198,7 @@ def test_unseen_voice_is_known_to_an_encoder_by_its_recording(found, monkeypatch
     model, features = tiny_model(source="encoder")
     asked = []
     monkeypatch.setattr(
-        module, "convert_utterances", lambda *args: asked.append(args[4]) or args[2].clone()
+        module, "convert_utterances", lambda *args: asked.append(args[4].vector) or args[2].clone()
     )
     source = found["unseen"][0]
     matrix(found, [source], ["low"], (model, features))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from waveglow_vq.audio.io import read_wav, write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import SpeechCodec, VoiceConverter
-from waveglow_vq.inference.codes import encoding
+from waveglow_vq.inference.codes import coding
 from waveglow_vq.inference.codes.code_file import read_code_file, write_code_file
 from waveglow_vq.inference.codes.coding import (
     code_count,
@@ -39,7 +39,7 @@ def voiced(tmp_path_factory):
 @pytest.fixture
 def short_windows(monkeypatch):
     monkeypatch.setattr(waveform, "WINDOW_SAMPLES", 64 * 256)
-    monkeypatch.setattr(encoding, "WINDOW_SECONDS", 1)
+    monkeypatch.setattr(coding, "WINDOW_SECONDS", 1)
 
 
 def through_file(code_file, folder):

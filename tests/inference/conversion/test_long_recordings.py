@@ -1,5 +1,6 @@
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.inference.conversion.long_recordings import content_blocks
+from waveglow_vq.inference.conversion.voices import Voice
 from waveglow_vq.inference.conversion.whole_utterances import Content, content_condition
 from waveglow_vq.inference.streaming import waveform
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
@@ -70,7 +71,7 @@ def test_condition_in_windows_is_that_of_the_whole(monkeypatch, make, steps):
     generator = torch.Generator().manual_seed(1)
     frames = int(count * stride) - (1 if stride > 1 else 0)  # the last code covers less
     codes = torch.randint(16, (1, count), generator=generator)
-    voice = model.speakers(torch.tensor([1])), torch.tensor([[5.2, 0.3]]).double()
+    voice = Voice(model.speakers(torch.tensor([1])), torch.tensor([[5.2, 0.3]]).double())
     pitch = None
     if model.uses_pitch:
         voiced = (torch.rand(1, frames, generator=generator) > 0.3).double()

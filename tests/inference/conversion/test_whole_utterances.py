@@ -2,11 +2,12 @@ import copy
 
 from waveglow_vq.audio.pitch import track_f0, track_log_f0
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.conversion.whole_utterances import (
-    convert_utterances,
+from waveglow_vq.inference.conversion.voices import (
+    known_voice,
     own_f0_statistics,
     utterance_pitch,
 )
+from waveglow_vq.inference.conversion.whole_utterances import convert_utterances
 from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD
 
@@ -29,8 +30,7 @@ def parts(converter):
 
 
 def voices(model, *ids):
-    ids = torch.tensor(ids)
-    return model.speakers(ids), model.speakers.f0_statistics(ids)
+    return known_voice(model, torch.tensor(ids))
 
 
 def reference_conversion(model, features, wav, voice):
@@ -41,8 +41,8 @@ def reference_conversion(model, features, wav, voice):
         pitch = utterance_pitch(model, features, wav[None], torch.tensor([len(wav)]))[0]
     indices = model.conditioner.encode(inputs)
     frames = model.conditioner.frame_count(len(wav))
-    condition = model.decode(indices, frames, None, voice[0], pitch, voice[1])
-    return model.sample(condition, speaker=voice[0], sigma=0.7, generator=4)[:, : len(wav)]
+    condition = model.decode(indices, frames, None, voice.vector, pitch, voice.f0_statistics)
+    return model.sample(condition, speaker=voice.vector, sigma=0.7, generator=4)[:, : len(wav)]
 
 
 @pytest.mark.parametrize("name", WITH_CODES)
@@ -50,12 +50,12 @@ def reference_conversion(model, features, wav, voice):
 def test_codes_are_decoded_for_the_target(converters, wavs, name):
     model, features = parts(converters(name))
     converted = convert_utterances(
-        model, features, wavs[:1], None, *voices(model, 1), sigma=0.7, generator=4
+        model, features, wavs[:1], None, voices(model, 1), sigma=0.7, generator=4
     )
     expected = reference_conversion(model, features, wavs[0], voices(model, 1))
     torch.testing.assert_close(converted, expected, atol=1e-5, rtol=1e-4)
     other = convert_utterances(
-        model, features, wavs[:1], None, *voices(model, 2), sigma=0.7, generator=4
+        model, features, wavs[:1], None, voices(model, 2), sigma=0.7, generator=4
     )
     assert (converted - other).std() > 0.05 * converted.std()
 
@@ -71,13 +71,13 @@ def test_the_level_of_the_pitch_does_not_matter_but_its_course_does(converters, 
     shifted = normalize_pitch(high[None], statistics + torch.tensor([[0.69, 0.0]]))
     first, second = (
         convert_utterances(
-            model, features, wavs[:1], counts, *voices(model, 1), generator=0, pitch=given
+            model, features, wavs[:1], counts, voices(model, 1), generator=0, pitch=given
         )
         for given in (pitch, shifted)
     )
     torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
     flat = convert_utterances(
-        model, features, wavs[:1], counts, *voices(model, 1), generator=0, pitch=pitch * 0
+        model, features, wavs[:1], counts, voices(model, 1), generator=0, pitch=pitch * 0
     )
     assert not torch.allclose(first, flat, atol=1e-3)
 
@@ -87,14 +87,14 @@ def test_latent_swap_to_the_source_returns_the_input(converters, wavs, name):
     model, features = parts(converters(name))
     counts = torch.tensor([7000, 5555])
     voice = voices(model, 0, 2)
-    same = convert_utterances(model, features, wavs, counts, *voice, "latent_swap", *voice)
+    same = convert_utterances(model, features, wavs, counts, voice, "latent_swap", voice)
     assert same.shape == wavs.shape and not same[1, 5555:].any()
     for item, count in enumerate(counts.tolist()):
         torch.testing.assert_close(
             same[item, :count], wavs[item, :count], atol=1e-3 * float(wavs.abs().max()), rtol=0
         )
     other = convert_utterances(
-        model, features, wavs, counts, *voices(model, 1, 1), "latent_swap", *voice
+        model, features, wavs, counts, voices(model, 1, 1), "latent_swap", voice
     )
     assert (other - same)[:, :5000].std() > 0.05 * same.std()
 
@@ -104,7 +104,7 @@ def test_latent_swap_is_exact_in_double_precision(converters, wavs, name):
     model, features = parts(converters(name))
     model = copy.deepcopy(model).double()
     voice, wav = voices(model, 2), wavs[:1].double()
-    same = convert_utterances(model, features, wav, None, *voice, "latent_swap", *voice)
+    same = convert_utterances(model, features, wav, None, voice, "latent_swap", voice)
     assert same.dtype == torch.float64
     torch.testing.assert_close(same, wav, atol=1e-6 * float(wav.abs().max()), rtol=0)
 
@@ -119,7 +119,7 @@ def test_a_list_and_a_padded_batch_and_single_items_agree(converters, wavs, name
     target, source = voices(model, 0, 1), voices(model, 2, 0)
     padded = wavs.clone()
     padded[1, 4321:] = 0.5  # whatever padding holds
-    together = convert_utterances(model, features, items, None, *target, mode, *source, 0.8, 3)
+    together = convert_utterances(model, features, items, None, target, mode, source, 0.8, 3)
     assert together.shape == (2, 7000)
     for index, item in enumerate(items):
         alone = convert_utterances(
@@ -127,9 +127,9 @@ def test_a_list_and_a_padded_batch_and_single_items_agree(converters, wavs, name
             features,
             item[None],
             None,
-            *(x[index : index + 1] for x in target),
+            target.item(index),
             mode,
-            *(x[index : index + 1] for x in source),
+            source.item(index),
             sigma=0.8,
             generator=3,
         )
@@ -145,7 +145,7 @@ def test_a_list_and_a_padded_batch_and_single_items_agree(converters, wavs, name
             features,
             given,
             torch.tensor([7000, 4321]),
-            *target,
+            target,
             mode,
             sigma=0.8,
             generator=3,
@@ -206,8 +206,8 @@ def test_pitch_of_long_recordings_is_that_of_the_whole(seconds):
 def test_wrong_modes(converters, wavs):
     model, features = parts(converters("mel"))
     with pytest.raises(UserError, match="mode: 'code' is not one of codes, latent_swap"):
-        convert_utterances(model, features, wavs, None, *voices(model, 0, 0), "code")
+        convert_utterances(model, features, wavs, None, voices(model, 0, 0), "code")
     with pytest.raises(UserError, match="the model has no codes.*latent_swap"):
-        convert_utterances(model, features, wavs, None, *voices(model, 0, 0))
-    with pytest.raises(ValueError, match="source_vectors"):
-        convert_utterances(model, features, wavs, None, *voices(model, 0, 0), "latent_swap")
+        convert_utterances(model, features, wavs, None, voices(model, 0, 0))
+    with pytest.raises(ValueError, match="a source"):
+        convert_utterances(model, features, wavs, None, voices(model, 0, 0), "latent_swap")

@@ -5,7 +5,7 @@ import math
 from waveglow_vq.audio.io import read_wav, write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import SpeechCodec, WaveGlowVocoder
-from waveglow_vq.inference.codes import encoding
+from waveglow_vq.inference.codes import coding
 from waveglow_vq.inference.streaming import waveform
 
 import pytest
@@ -37,7 +37,7 @@ def short_windows(monkeypatch):
     """Inputs of more than ten frames are long."""
     monkeypatch.setattr(waveform, "WINDOW_SAMPLES", 8 * HOP)
     monkeypatch.setattr(waveform, "CONDITION_STEPS", 8)
-    monkeypatch.setattr(encoding, "WINDOW_SECONDS", 0.1)
+    monkeypatch.setattr(coding, "WINDOW_SECONDS", 0.1)
 
 
 def close(one, other):

@@ -10,7 +10,7 @@ import zlib
 from waveglow_vq.data.segments import read_utterance
 from waveglow_vq.data.shards.format import sound_source
 from waveglow_vq.evaluation.utterances import choose
-from waveglow_vq.inference.conversion.whole_utterances import utterance_pitch
+from waveglow_vq.inference.conversion.voices import utterance_pitch
 from waveglow_vq.lobes.flows.waveglow import negative_log_likelihood
 
 import torch

@@ -14,7 +14,13 @@ from waveglow_vq.audio.pitch import track_log_f0
 from waveglow_vq.evaluation.judges import centroid, cosine
 from waveglow_vq.evaluation.metrics import mel_cepstral_distortion
 from waveglow_vq.evaluation.utterances import by_speaker, choose, log_f0_of, read_source
-from waveglow_vq.inference.conversion.whole_utterances import convert_utterances, utterance_pitch
+from waveglow_vq.inference.conversion.voices import (
+    Voice,
+    known_voice,
+    unknown_voice,
+    utterance_pitch,
+)
+from waveglow_vq.inference.conversion.whole_utterances import convert_utterances
 
 import torch
 from tqdm import tqdm
@@ -158,36 +164,31 @@ def _convert_all(model, features, wav, source, targets, labels, options):
         pitch, own_statistics = utterance_pitch(model, features, wav, counts)
     ids = torch.tensor([labels.index(target) for target in targets], device=device).long()
     if source.seen:
-        own = torch.tensor([labels.index(source.speaker)], device=device)
-        own = model.speakers(own), model.speakers.f0_statistics(own)
+        own = known_voice(model, torch.tensor([labels.index(source.speaker)], device=device))
     elif model.speakers.source == "encoder":
-        own = model.speakers(reference=features(wav)), own_statistics
+        own = Voice(model.speakers(reference=features(wav)), own_statistics)
     else:
-        own = model.speakers(torch.tensor([-1], device=device)), own_statistics
+        own = unknown_voice(model)._replace(f0_statistics=own_statistics)
 
-    def convert(vectors, statistics):
-        batch = len(vectors)
+    def convert(target):
+        batch = len(target.vector)
         return convert_utterances(
             model,
             features,
             wav.expand(batch, -1),
             None,
-            vectors,
-            statistics,
+            target,
             options.mode,
-            own[0].expand(batch, -1),
-            own[1].expand(batch, -1),
+            own.expand(batch),
             options.sigma,
             options.seed,
             None if pitch is None else pitch.expand(batch, -1, -1),
         ).cpu()
 
     parts = [
-        convert(model.speakers(some), model.speakers.f0_statistics(some))
-        for some in ids.split(options.batch_size)
-        if len(some)
+        convert(known_voice(model, some)) for some in ids.split(options.batch_size) if len(some)
     ]
-    return (list(torch.cat(parts)) if parts else []), convert(*own)[0]
+    return (list(torch.cat(parts)) if parts else []), convert(own)[0]
 
 
 class _Voices:

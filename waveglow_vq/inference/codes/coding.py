@@ -1,4 +1,4 @@
-"""Between the interfaces of models with codes and files of codes.
+"""Between waveforms, codes and files of codes, by a model that has codes.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -8,16 +8,18 @@ import math
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.codes.analysis import analyze, own_vector
 from waveglow_vq.inference.codes.code_file import CodeFile
 from waveglow_vq.inference.exported_model import load_export
 from waveglow_vq.inference.loading import CODEC_FOLDER, HPARAMS_FILE, read_export_header
-from waveglow_vq.lobes.conditioners.pitch_condition import pitch_values
+from waveglow_vq.inference.streaming.waveform import NO_CONTEXT
+from waveglow_vq.utils.windows import windows
 
 import torch
 
 # Interfaces of models that may have codes.
 CODECS = ("SpeechCodec", "VoiceConverter")
+# Seconds of sound that are encoded at once.
+WINDOW_SECONDS = 10
 
 
 def load_codec(folder, run_opts=None):
@@ -53,7 +55,48 @@ def load_codec(folder, run_opts=None):
     return codec
 
 
-def new_code_file(interface, codes, samples, **more):
+def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
+    """The codes of a waveform, block by block.
+
+    Each window reaches as far beyond what is new in it as the encoder sees. With instance
+    normalization, whose statistics are of the whole utterance, there is one window: of log-mels,
+    which take a twentieth of what the waveform's flows would.
+
+    Arguments
+    ---------
+    conditioner : Conditioner
+        One with codes, in evaluation mode.
+    features : LogMel
+        Its features.
+    wavs : iterable of torch.Tensor
+        The waveform ``[n]``, in blocks of any length. Conditioners of waveforms see zeros behind
+        its end, up to a whole hop of the features, as in training.
+    context : context manager
+        Entered for each window, for autocast.
+
+    Yields
+    ------
+    torch.Tensor
+        int64 ``[1, t]``; together, what ``conditioner.encode`` gives for the whole.
+    """
+    hop, reach = features.hop_length, conditioner.encoder_receptive_field
+    frames = int(WINDOW_SECONDS * features.sample_rate) // hop
+    inputs, per_code = conditioner.input_blocks(features, wavs), conditioner.stride
+    # Windows of whole codes and, of codes shorter than that, whole frames.
+    unit = math.lcm(conditioner.samples_per_code, hop) // conditioner.input_hop
+    most = max(1, frames * hop // conditioner.input_hop // unit) * unit
+    if reach is None:
+        whole = torch.cat(list(inputs), dim=-1)
+        parts = [(whole, 0, whole.shape[-1])]
+    else:
+        parts = windows(inputs, math.ceil(reach * per_code / unit) * unit, unit, most)
+    for window, first, new in parts:
+        with torch.no_grad(), context:
+            codes = conditioner.encode(window)
+        yield codes[:, first // per_code : math.ceil((first + new) / per_code)]
+
+
+def new_code_file(interface, codes, samples, pitch=None, voice=None):
     """Codes with all that a file says of the model that they are of.
 
     Arguments
@@ -64,15 +107,21 @@ def new_code_file(interface, codes, samples, **more):
         int64 ``[T]``.
     samples : int
         Samples of the recording at the model's rate.
-    **more : dict
-        Further fields of :class:`~waveglow_vq.inference.codes.code_file.CodeFile`, such as
-        ``pitch``.
+    pitch : torch.Tensor
+        int64 ``[P]``, for models with pitch beside the codes.
+    voice : Voice
+        Who speaks, for models with speakers.
 
     Returns
     -------
     CodeFile
     """
     model, (levels, samples_per_pitch) = interface.mods.model, pitch_format(interface)
+    vector = statistics = None
+    if voice is not None and model.speakers.source == "encoder":
+        vector = voice.vector[0].float().cpu()
+    if voice is not None and model.uses_pitch:
+        statistics = voice.f0_statistics[0].float().cpu()
     return CodeFile(
         codes.cpu(),
         samples,
@@ -81,39 +130,12 @@ def new_code_file(interface, codes, samples, **more):
         model.conditioner.samples_per_code,
         model_name(interface),
         interface.checksum,
-        pitch_levels=levels,
-        samples_per_pitch=samples_per_pitch,
-        **more,
+        None if pitch is None else pitch.cpu(),
+        levels,
+        samples_per_pitch,
+        statistics,
+        vector,
     )
-
-
-def recording_code_file(interface, read):
-    """Encodes a recording with a model with speakers.
-
-    Arguments
-    ---------
-    interface : VoiceConverter
-        A model with codes.
-    read : callable
-        Gives the blocks ``[n]`` of the recording, from its begin on, whenever it is called.
-
-    Returns
-    -------
-    CodeFile
-    """
-    parts = interface.mods.model, interface.mods.features
-    analysis = analyze(*parts, read(), context=interface.inference_ctx)
-    vector = own_vector(*parts, read(), interface.inference_ctx)
-    model, more = interface.mods.model, {}
-    if model.speakers.source == "encoder":
-        more["voice"] = vector[0].float().cpu()
-    if model.uses_pitch:
-        pitch = model.conditioner.pitch
-        more |= {
-            "pitch": pitch_values(analysis.pitch, pitch.stride, pitch.levels)[0].cpu(),
-            "f0_statistics": analysis.f0_statistics[0].float().cpu(),
-        }
-    return new_code_file(interface, analysis.content.codes[0], analysis.samples, **more)
 
 
 def check_code_file(interface, code_file):

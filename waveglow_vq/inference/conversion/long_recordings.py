@@ -8,8 +8,8 @@ Authors
 
 import math
 
-from waveglow_vq.inference.codes.analysis import analyze, own_vector
-from waveglow_vq.inference.conversion.voices import known_voice
+from waveglow_vq.inference.conversion.analysis import analyze
+from waveglow_vq.inference.conversion.voices import flat_pitch, unknown_voice
 from waveglow_vq.inference.conversion.whole_utterances import Content, content_condition
 from waveglow_vq.inference.streaming.waveform import (
     NO_CONTEXT,
@@ -18,7 +18,6 @@ from waveglow_vq.inference.streaming.waveform import (
     stream_waveform,
 )
 from waveglow_vq.lobes.conditioners.pitch_condition import pitch_from_values
-from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN
 from waveglow_vq.utils.windows import cropped
 
 import torch
@@ -45,9 +44,8 @@ def stream_codes(
         Its features.
     code_file : CodeFile
         Codes of this model.
-    voice : tuple
-        Vector ``[1, C]`` and F0 statistics ``[1, 2]`` of who is to speak; None: whoever spoke, as
-        far as the file says.
+    voice : Voice
+        Who is to speak; None: whoever spoke, as far as the file says.
     sigma, generator
         As for :func:`~waveglow_vq.inference.streaming.waveform.stream_waveform`.
     keep_pitch : bool
@@ -62,12 +60,12 @@ def stream_codes(
     """
     device = next(model.parameters()).device
     if voice is None:
-        vector, statistics = known_voice(model, torch.tensor([UNKNOWN], device=device))
+        voice = unknown_voice(model)
         if code_file.voice is not None:
-            vector = code_file.voice[None].to(vector)
+            voice = voice._replace(vector=code_file.voice[None].to(voice.vector))
         if code_file.f0_statistics is not None:
-            statistics = code_file.f0_statistics[None].to(statistics)
-        voice = vector, statistics
+            statistics = code_file.f0_statistics[None].to(voice.f0_statistics)
+            voice = voice._replace(f0_statistics=statistics)
     frames = model.conditioner.frame_count(code_file.samples)
     content = Content(code_file.codes[None].to(device), None, frames)
     pitch = None
@@ -77,7 +75,7 @@ def stream_codes(
         pitch = pitch_from_values(values, condition.stride, condition.levels, frames)
         pitch = pitch if keep_pitch else flat_pitch(pitch)
     conditions = content_blocks(model, content, voice, pitch, context)
-    wavs = stream_waveform(model, conditions, voice[0], sigma, generator, context=context)
+    wavs = stream_waveform(model, conditions, voice.vector, sigma, generator, context=context)
     return (wav[0] for wav in cropped(wavs, code_file.samples))
 
 
@@ -91,9 +89,8 @@ def stream_swap(model, features, read, source, target, keep_pitch=True, context=
         As for :func:`stream_codes`.
     read : callable
         Gives the blocks ``[n]`` of the recording, from its begin on, whenever it is called.
-    source, target : tuple
-        Vector ``[1, C]`` and F0 statistics ``[1, 2]`` of who speaks, and of who is to speak; None:
-        whoever speaks, as far as the model knows.
+    source, target : Voice
+        Who speaks, and who is to speak; None: whoever speaks, as far as the model knows.
 
     Returns
     -------
@@ -101,10 +98,8 @@ def stream_swap(model, features, read, source, target, keep_pitch=True, context=
         ``[n]`` each, as long as the recording.
     """
     hop, device = features.hop_length, next(model.parameters()).device
-    analysis = analyze(model, features, read(), whole_hops=True, context=context)
-    if source is None or target is None:
-        own = own_vector(model, features, read(), context), analysis.f0_statistics
-        source, target = source or own, target or own
+    analysis = analyze(model, features, read, whole_hops=True, context=context)
+    source, target = source or analysis.voice, target or analysis.voice
     pitch = analysis.pitch
     if pitch is not None and not keep_pitch:
         pitch = flat_pitch(pitch)
@@ -119,8 +114,8 @@ def stream_swap(model, features, read, source, target, keep_pitch=True, context=
             yield block
         yield block.new_zeros(1, -analysis.samples % hop)
 
-    noise = stream_noise(model, there, whole_hops(), frames, source[0], context=context)
-    wavs = stream_waveform(model, back, target[0], noise=noise, frames=frames, context=context)
+    noise = stream_noise(model, there, whole_hops(), frames, source.vector, context=context)
+    wavs = stream_waveform(model, back, target.vector, noise=noise, frames=frames, context=context)
     return (wav[0] for wav in cropped(wavs, analysis.samples))
 
 
@@ -166,8 +161,3 @@ def content_blocks(model, content, voice, pitch=None, context=NO_CONTEXT):
 
     places = [torch.arange(whole.shape[-1])]
     return condition_blocks(condition_of, places, reach, conditioner.code_unit, context)
-
-
-def flat_pitch(pitch):
-    """Pitch ``[B, frames, 2]`` without intonation: at its mean wherever it is voiced."""
-    return pitch * pitch.new_tensor([0.0, 1.0])

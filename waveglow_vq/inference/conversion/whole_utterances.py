@@ -11,11 +11,9 @@ Authors
 
 from typing import NamedTuple
 
-from waveglow_vq.audio.pitch import track_log_f0
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.batching import batch_log_mels, fill_padding, relative_lengths
-from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
-from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD, UNKNOWN
+from waveglow_vq.inference.conversion.voices import utterance_pitch
 
 import torch
 
@@ -28,11 +26,9 @@ def convert_utterances(
     features,
     wavs,
     counts,
-    target_vectors,
-    target_f0_statistics,
+    target,
     mode="codes",
-    source_vectors=None,
-    source_f0_statistics=None,
+    source=None,
     sigma=1.0,
     generator=None,
     pitch=None,
@@ -49,22 +45,20 @@ def convert_utterances(
         Waveforms ``[B, N]``, or B waveforms of any lengths, at the model's rate.
     counts : torch.Tensor
         Samples of each, int64 ``[B]``; None: nothing is padded, or as long as the list says.
-    target_vectors : torch.Tensor
-        Global condition of who is to speak, ``[B, C]``: ``model.speakers(ids)``.
-    target_f0_statistics : torch.Tensor
-        Mean and standard deviation of that voice's log-F0, ``[B, 2]``:
-        ``model.speakers.f0_statistics(ids)``.
+    target : Voice
+        Who is to speak, for each item.
     mode : str
         ``codes`` or ``latent_swap``.
-    source_vectors, source_f0_statistics : torch.Tensor
-        The same of who speaks in the recording, for ``latent_swap``. With those of the target
-        again, the waveform comes back as it was.
+    source : Voice
+        Who speaks in the recordings, for ``latent_swap``. Where it is the target, the waveform
+        comes back as it was.
     sigma : float
         Standard deviation of the noise, for ``codes``.
     generator : int or torch.Generator
         A seed or a source of noise, for ``codes``; a seed makes an item independent of its batch.
     pitch : torch.Tensor
-        Normalized pitch ``[B, frames, 2]``, see :func:`utterance_pitch`; None: tracked here where
+        Normalized pitch ``[B, frames, 2]``, see
+        :func:`~waveglow_vq.inference.conversion.voices.utterance_pitch`; None: tracked here where
         the model uses it.
 
     Returns
@@ -80,6 +74,7 @@ def convert_utterances(
     Example
     -------
     >>> from waveglow_vq.audio.features import LogMel
+    >>> from waveglow_vq.inference.conversion.voices import known_voice
     >>> from waveglow_vq.lobes.conditioners.mel import MelConditioner
     >>> from waveglow_vq.lobes.model import WaveGlowVQ
     >>> from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
@@ -89,10 +84,9 @@ def convert_utterances(
     >>> speakers = SpeakerCondition(3, channels=4)
     >>> model = WaveGlowVQ(MelConditioner(features, channels=16), flows, speakers=speakers)
     >>> model = model.eval()
-    >>> ids = torch.tensor([2])
-    >>> voice = model.speakers(ids), model.speakers.f0_statistics(ids)
+    >>> voice = known_voice(model, torch.tensor([2]))
     >>> wav = torch.randn(1, 2048) * 0.1
-    >>> same = convert_utterances(model, features, wav, None, *voice, "latent_swap", *voice)
+    >>> same = convert_utterances(model, features, wav, None, voice, "latent_swap", voice)
     >>> torch.allclose(same, wav, atol=1e-3)
     True
     """
@@ -108,14 +102,13 @@ def convert_utterances(
     counts = counts.to(weight.device)
     if pitch is None and model.uses_pitch:
         pitch = utterance_pitch(model, features, wavs, counts)[0]
-    target = target_vectors.to(dtype), target_f0_statistics.to(dtype)
+    target = target.to(dtype)
     if mode == "codes":
         result = _through_codes(model, features, wavs, counts, target, pitch, sigma, generator)
     else:
-        if source_vectors is None or source_f0_statistics is None:
-            raise ValueError("latent_swap wants source_vectors and source_f0_statistics")
-        source = source_vectors.to(dtype), source_f0_statistics.to(dtype)
-        result = _latent_swap(model, features, wavs, counts, target, source, pitch)
+        if source is None:
+            raise ValueError("latent_swap needs a source")
+        result = _latent_swap(model, features, wavs, counts, target, source.to(dtype), pitch)
     return fill_padding(result[:, : wavs.shape[1]], counts, 0.0)
 
 
@@ -167,14 +160,12 @@ def utterance_content(model, features, wavs, counts):
 
 
 def content_condition(model, content, voice, pitch=None):
-    """The Condition of the flows where ``voice``, a vector ``[B, C]`` and F0 statistics
-    ``[B, 2]``, says what ``content`` and ``pitch`` are about."""
-    vectors, f0_statistics = voice
+    """The Condition of the flows where a Voice says what ``content`` and ``pitch`` are about."""
     if model.uses_pitch:
         # Behind the end of a recording nobody speaks.
         missing = content.frames - pitch.shape[1]
-        pitch = torch.nn.functional.pad(pitch, (0, 0, 0, max(0, missing))).to(vectors.dtype)
-    call = content.lengths, vectors, pitch, f0_statistics
+        pitch = torch.nn.functional.pad(pitch, (0, 0, 0, max(0, missing))).to(voice.vector.dtype)
+    call = content.lengths, voice.vector, pitch, voice.f0_statistics
     if content.codes is None:
         return model.condition(content.features, *call)
     return model.decode(content.codes, content.frames, *call)
@@ -184,7 +175,7 @@ def _through_codes(model, features, wavs, counts, target, pitch, sigma, generato
     content = utterance_content(model, features, wavs, counts)
     condition = content_condition(model, content, target, pitch)
     return model.sample(
-        condition, content.lengths, speaker=target[0], sigma=sigma, generator=generator
+        condition, content.lengths, speaker=target.vector, sigma=sigma, generator=generator
     )
 
 
@@ -195,56 +186,14 @@ def _latent_swap(model, features, wavs, counts, target, source, pitch):
     wav_lens = relative_lengths(counts, wavs.shape[1])
     condition = content_condition(model, content, source, pitch)
     z, _, samples = model.to_noise(
-        wavs, None, condition, wav_lens=wav_lens, mel_lens=content.lengths, speaker=source[0]
+        wavs, None, condition, wav_lens=wav_lens, mel_lens=content.lengths, speaker=source.vector
     )
     # The same frames as on the way there, see WaveGlowVQ.to_noise.
     condition = content_condition(model, content, target, pitch).cropped(lengths=content.lengths)
     samples = None if wav_lens is None else samples
-    return model.vocoder.inverse(z, condition.local, condition.log_mel, target[0], samples)
+    return model.vocoder.inverse(z, condition.local, condition.log_mel, target.vector, samples)
 
 
 def _padded_to_hops(wavs, counts, hop):
     counts = (counts + hop - 1) // hop * hop
     return torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1])), counts
-
-
-def utterance_pitch(model, features, wavs, counts):
-    """Tracks the pitch of utterances and normalizes it by its own mean and deviation.
-
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        Its speakers say what an utterance without voiced frames is taken for.
-    features : LogMel
-        Rate and hop.
-    wavs : torch.Tensor
-        ``[B, N]``.
-    counts : torch.Tensor
-        Samples of each, int64 ``[B]``.
-
-    Returns
-    -------
-    pitch : torch.Tensor
-        ``[B, 1 + N // hop, 2]``: log-F0 less its mean, over its deviation, 0 where unvoiced; and 1
-        where voiced.
-    statistics : torch.Tensor
-        Mean and standard deviation of the log-F0 of each, ``[B, 2]``.
-    """
-    unknown = model.speakers.f0_statistics(torch.tensor([UNKNOWN], device=wavs.device))[0]
-    log_f0 = [
-        track_log_f0(wav[:count], features.sample_rate, features.hop_length)
-        for wav, count in zip(wavs, counts.tolist(), strict=True)
-    ]
-    statistics = torch.stack([own_f0_statistics(item, unknown) for item in log_f0])
-    log_f0 = torch.nn.utils.rnn.pad_sequence(log_f0, batch_first=True).to(unknown)
-    return normalize_pitch(log_f0, statistics), statistics
-
-
-def own_f0_statistics(log_f0, unknown):
-    """Mean and standard deviation of a recording's log-F0 ``[frames]``, 0 where unvoiced;
-    ``unknown``, ``[2]``, where nothing is voiced."""
-    voiced = log_f0[log_f0 > 0]
-    if not len(voiced):
-        return unknown
-    statistics = torch.stack([voiced.mean(), voiced.std(correction=0).clamp_min(MIN_LOG_F0_STD)])
-    return statistics.to(unknown)

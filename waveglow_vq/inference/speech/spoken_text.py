@@ -15,6 +15,7 @@ from waveglow_vq.inference.codes.coding import (
     pitch_format,
     pitch_of_codes,
 )
+from waveglow_vq.inference.conversion.voices import known_voice
 from waveglow_vq.text.normalization import unspoken_signs
 from waveglow_vq.text.signs import named
 from waveglow_vq.utils.files import user_path
@@ -171,20 +172,15 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
     # Several codes of a waveform may share a frame of the features, which has to be whole.
     missing = code_count(codec, samples) - len(codes)
     codes = torch.cat([codes, codes[-1:].expand(missing)])
-    more = {}
+    voice = None
     if speaker is not None:
         number = torch.tensor([codec.speakers.index(speaker)], device=codec.device)
         with torch.no_grad():
-            if model.speakers.source == "encoder":
-                more["voice"] = model.speakers(number)[0].float().cpu()
-            if model.uses_pitch:
-                statistics = model.speakers.f0_statistics(number)
-                more["f0_statistics"] = statistics[0].float().cpu()
+            voice = known_voice(model, number)
     if model.uses_pitch:
-        _, samples_per_pitch = pitch_format(codec)
-        steps = model.conditioner.samples_per_code, samples_per_pitch
-        more["pitch"] = pitch_of_codes(pitch, pitch_count(codec, samples), *steps)
-    return new_code_file(codec, codes, samples, **more)
+        steps = model.conditioner.samples_per_code, pitch_format(codec)[1]
+        pitch = pitch_of_codes(pitch, pitch_count(codec, samples), *steps)
+    return new_code_file(codec, codes, samples, pitch, voice)
 
 
 def warn_of_unspoken(texts):
