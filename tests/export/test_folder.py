@@ -132,7 +132,7 @@ def test_a_failed_export_loses_nothing(tmp_path, tmp_path_factory, run, monkeypa
         rename = Path.rename
 
         def fails_at_last(self, target):
-            if ".partial" in self.name:
+            if self.name.endswith(".part"):
                 raise OSError("stale handle")
             return rename(self, target)
 

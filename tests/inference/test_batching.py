@@ -4,12 +4,8 @@ import math
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.batching import (
-    batch_log_mels,
-    fill_padding,
-    item_counts,
-    relative_lengths,
-)
+from waveglow_vq.inference.batching import batch_log_mels, fill_padding, relative_lengths
+from waveglow_vq.inference.inputs import item_counts
 
 import pytest
 import torch

@@ -81,5 +81,5 @@ def test_log_mels_pass_in_silence(caplog, mel, vocoder):
 
 
 def test_whole_numbers_are_no_log_mel(vocoder):
-    with pytest.raises(UserError, match="spectrogram: log-mels have floating-point numbers, not"):
+    with pytest.raises(UserError, match="spectrogram: a log-mel has floating-point numbers, not"):
         vocoder.decode_spectrogram(np.full((80, 9), -3))

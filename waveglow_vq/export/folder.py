@@ -22,7 +22,7 @@ from waveglow_vq.inference.loading import (
     read_export_header,
 )
 from waveglow_vq.signals import held_signals
-from waveglow_vq.utils.files import file_checksum, user_path
+from waveglow_vq.utils.files import file_checksum, partial_folder, user_path
 
 import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
@@ -151,11 +151,7 @@ def _write_export(export_folder, interface, text, model, labels, add_parts=None)
         if not bool(torch.isfinite(value).all()):
             raise UserError(f"the model is not exported: its weight {name} holds NaN or infinity")
 
-    export_folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = export_folder.with_name(f".{export_folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
+    with partial_folder(export_folder) as partial:
         (partial / HPARAMS_FILE).write_text(text, "utf-8")
         torch.save(weights, partial / WEIGHTS_FILE)
         if labels is not None:
@@ -167,8 +163,6 @@ def _write_export(export_folder, interface, text, model, labels, add_parts=None)
             find_interface(interface).from_hparams(partial, run_opts={"device": "cpu"})
         with held_signals():
             _put_in_place(partial, export_folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return export_folder
 
 

@@ -11,8 +11,6 @@ import contextlib
 import copy
 import json
 import logging
-import os
-import shutil
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +18,7 @@ from typing import NamedTuple
 import waveglow_vq
 from waveglow_vq.errors import UserError
 from waveglow_vq.export.onnx_graph import VocoderGraph, export_program, model_of
-from waveglow_vq.utils.files import user_path
+from waveglow_vq.utils.files import partial_folder, user_path
 
 import torch
 
@@ -101,18 +99,13 @@ def export_onnx(vocoder, path, opset=OPSET):
     graph = _to_onnx(export_program(vocoder), opset)
     _describe(graph, vocoder)
 
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
+    with partial_folder(path) as partial:
         _save(graph, partial / path.name)
         difference = _check(partial / path.name, model)
         size = sum(file.stat().st_size for file in partial.iterdir())
         # The weights first: they are nothing without the other file.
         for file in sorted(partial.iterdir(), key=lambda file: file.name == path.name):
             file.replace(path.with_name(file.name))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return OnnxExport(path, size, difference)
 
 

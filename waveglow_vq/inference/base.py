@@ -9,7 +9,7 @@ from pathlib import Path
 from waveglow_vq.audio.io import WavWriter
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.builders import build_errors
-from waveglow_vq.inference.given import as_number, as_path
+from waveglow_vq.inference.inputs import as_number, as_path
 from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, read_export_header
 from waveglow_vq.inference.running import checked_run_opts, default_dtype
 from waveglow_vq.utils.devices import warn_of_slow_half
@@ -143,7 +143,7 @@ class ExportedInterface(Pretrained):
                 collected.append(block)
         return torch.cat(collected)[None]
 
-    def _checked_sigma(self, sigma):
+    def _sigma(self, sigma):
         return as_number("sigma", self.sampling_sigma if sigma is None else sigma)
 
     def _apply(self, fn, recurse=True):

@@ -7,8 +7,6 @@ Authors
 import math
 
 from waveglow_vq.audio.blocks import log_mel_blocks
-from waveglow_vq.errors import UserError
-from waveglow_vq.inference.given import as_numbers
 from waveglow_vq.utils.lengths import shares
 
 import torch
@@ -35,51 +33,6 @@ def batch_log_mels(features, wavs, counts):
         items, batch_first=True, padding_value=math.log(features.floor)
     )
     return padded.transpose(1, 2), frames
-
-
-def item_counts(option, lengths, batch, total):
-    """Frames or samples of each item of a padded batch.
-
-    Arguments
-    ---------
-    option : str
-        Name of the argument, for the error.
-    lengths : torch.Tensor or list
-        ``[batch]``. Whole numbers count; fractions in (0, 1] are relative to ``total``, as
-        SpeechBrain's lengths are. None: nothing is padded.
-    batch, total : int
-        Shape of the padded batch.
-
-    Returns
-    -------
-    torch.Tensor
-        int64 ``[batch]``.
-
-    Example
-    -------
-    >>> item_counts("mel_lens", torch.tensor([50, 100]), 2, 100)
-    tensor([ 50, 100])
-    >>> item_counts("wav_lens", torch.tensor([0.5, 1.0]), 2, 100)
-    tensor([ 50, 100])
-    """
-    if lengths is None:
-        return torch.full((batch,), total)
-    counts = as_numbers(option, lengths).detach().cpu().flatten()
-    if counts.shape != (batch,):
-        raise UserError(f"{option}: {counts.numel()} lengths for a batch of {batch}")
-    if counts.is_floating_point():
-        if counts.dtype.itemsize < 4:
-            raise UserError(
-                f"{option}: {str(counts.dtype).removeprefix('torch.')} cannot tell {total} lengths "
-                "apart; give whole numbers, or fp32"
-            )
-        # A relative length of 1 and a count of 1 look alike; a batch of one-frame items is
-        # not what anybody decodes.
-        counts = counts.double()
-        counts = (counts * total if bool((counts <= 1).all()) else counts).round()
-    if not bool(((counts >= 1) & (counts <= total)).all()):
-        raise UserError(f"{option}: {lengths} does not fit a batch that is {total} long")
-    return counts.long()
 
 
 def relative_lengths(counts, total):

@@ -11,7 +11,7 @@ from waveglow_vq.inference.batching import fill_padding
 from waveglow_vq.inference.codes.coding import check_code_file, code_blocks, new_code_file
 from waveglow_vq.inference.conversion.whole_utterances import utterance_content
 from waveglow_vq.inference.exported_model import ExportedModel
-from waveglow_vq.inference.given import as_numbers
+from waveglow_vq.inference.inputs import as_code_batch, as_codes
 from waveglow_vq.inference.streaming.chunks import Chunks
 from waveglow_vq.inference.streaming.waveform import condition_blocks
 from waveglow_vq.utils.windows import cropped
@@ -104,7 +104,7 @@ class SpeechCodec(ExportedModel):
         UserError
             If the waveforms are of another shape, too short, or hold NaN.
         """
-        wavs, counts = self._checked_wavs(wavs, wav_lens)
+        wavs, counts = self._wav_batch(wavs, wav_lens)
         if self._is_long(wavs.shape[1] / self.mods.features.hop_length):
             items = [
                 torch.cat(list(self._code_blocks([wav[:count]])), dim=-1)[0]
@@ -198,7 +198,7 @@ class SpeechCodec(ExportedModel):
         UserError
             If the codes are of another shape, empty, or not of this codebook.
         """
-        codes, counts = self._checked_codes(codes)
+        codes, counts = as_code_batch(codes, self.codebook_size, self.device)
         total = codes.shape[1] * self.samples_per_code
         if self._is_long(total / self.mods.features.hop_length):
             samples = (counts * self.samples_per_code).tolist()
@@ -245,7 +245,7 @@ class SpeechCodec(ExportedModel):
             another shape than the ones before, or holds what is no code of this model; what came
             before stays valid.
         """
-        chunks = Chunks("code_chunks", code_chunks, (), self._checked_chunk)
+        chunks = Chunks("code_chunks", code_chunks, (), self._chunk)
         conditioner = self.mods.model.conditioner
         conditions = condition_blocks(
             conditioner.decode,
@@ -263,8 +263,8 @@ class SpeechCodec(ExportedModel):
         )
         return chunks.like_given(self._as_coded(chunks, blocks))
 
-    def _checked_chunk(self, name, codes):
-        codes = self._checked_values(name, codes.to(self.device))
+    def _chunk(self, name, codes):
+        codes = as_codes(name, codes, self.codebook_size, self.device)
         if bool((codes < 0).any()):
             raise UserError(f"{name} holds padding (-1), which has no place in a stream")
         return codes
@@ -315,34 +315,9 @@ class SpeechCodec(ExportedModel):
     def forward(self, wavs, wav_lens=None, sigma=None, generator=None):
         """Waveforms ``[B, N]`` to codes and back to waveforms ``[B, 1, N]``."""
         codes = self.encode_batch(wavs, wav_lens)
-        wavs, counts = self._checked_wavs(wavs, wav_lens)
+        wavs, counts = self._wav_batch(wavs, wav_lens)
         decoded = self.decode_batch(codes, sigma, generator)[..., : wavs.shape[1]]
         return fill_padding(decoded, counts, 0.0)
-
-    def _checked_codes(self, codes):
-        """Codes on the device, and how many each item has, ``[B]``."""
-        codes = as_numbers("codes", codes).to(self.device)
-        if codes.dim() != 2 or 0 in codes.shape:
-            raise UserError(f"codes: expected [batch, codes], got {list(codes.shape)}")
-        codes = self._checked_values("codes", codes)
-        counts = (codes >= 0).sum(1)
-        if int(counts.min()) == 0:
-            raise UserError("codes: an item of the batch has no codes, only padding")
-        at_end = torch.arange(codes.shape[1], device=codes.device) < counts[:, None]
-        if not bool((at_end == (codes >= 0)).all()):
-            raise UserError("codes: padding (-1) has to be at the end of an item, not within it")
-        return codes, counts
-
-    def _checked_values(self, name, codes):
-        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
-            raise UserError(f"{name}: expected whole numbers, got {codes.dtype}")
-        codes = codes.long()
-        if codes.numel() and (int(codes.min()) < -1 or int(codes.max()) >= self.codebook_size):
-            raise UserError(
-                f"{name}: they lie between {int(codes.min())} and {int(codes.max())}, but this "
-                f"model has codes 0 to {self.codebook_size - 1}, and -1 for padding"
-            )
-        return codes
 
     @property
     def _codes_per_frame(self):

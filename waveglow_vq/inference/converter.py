@@ -22,8 +22,7 @@ from waveglow_vq.inference.conversion.voices import (
 )
 from waveglow_vq.inference.conversion.whole_utterances import check_mode, convert_utterances
 from waveglow_vq.inference.exported_model import ExportedModel
-from waveglow_vq.inference.given import as_numbers, as_sound
-from waveglow_vq.inference.streaming.noise import checked_generator
+from waveglow_vq.inference.inputs import as_generator, as_numbers, as_sound
 
 import torch
 
@@ -148,7 +147,7 @@ has all of them.
             mode does not exist or not for this model, or the waveforms are of another shape, too
             short, or hold NaN.
         """
-        wavs, counts = self._checked_wavs(wavs, wav_lens)
+        wavs, counts = self._wav_batch(wavs, wav_lens)
         _check_target(speakers, reference)
         if reference is not None:
             reference = as_numbers("reference", reference)
@@ -310,13 +309,13 @@ has all of them.
         check_mode(self.mods.model, mode)
         if reference is not None:
             if self.mods.model.speakers.source == "encoder":
-                reference, _ = self._checked_wavs(reference, None)
+                reference, _ = self._wav_batch(reference)
             if len(reference) not in (1, batch):
                 raise UserError(f"reference: {len(reference)} voices for a batch of {batch}")
         if mode == "latent_swap" and sigma is not None:
             raise UserError("sigma: mode latent_swap draws no noise; leave sigma out")
         target, source = self._voice(speakers, batch), self._voice(source_speakers, batch)
-        sigma, generator = self._checked_sigma(sigma), checked_generator(generator)
+        sigma, generator = self._sigma(sigma), as_generator(generator)
         if reference is not None:
             with self.inference_ctx:
                 target = heard_voice(self.mods.model, self.mods.features, reference).expand(batch)

@@ -10,15 +10,10 @@ from waveglow_vq.audio.blocks import read_blocks
 from waveglow_vq.audio.io import audio_info_for_model, read_for_model
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.base import ExportedInterface, find_interface
-from waveglow_vq.inference.batching import (
-    batch_log_mels,
-    fill_padding,
-    item_counts,
-    relative_lengths,
-)
-from waveglow_vq.inference.given import as_path, as_sound, as_waveforms, check_samples
+from waveglow_vq.inference.batching import relative_lengths
+from waveglow_vq.inference.inputs import as_generator, as_path, as_sound, as_wav_batch
 from waveglow_vq.inference.loading import read_export_header
-from waveglow_vq.inference.streaming.noise import checked_generator, discard_noise
+from waveglow_vq.inference.streaming.noise import discard_noise
 from waveglow_vq.inference.streaming.waveform import is_long, stream_waveform
 from waveglow_vq.utils.devices import warn_of_slow_half
 
@@ -180,40 +175,17 @@ class ExportedModel(ExportedInterface):
         blocks = read_blocks(path, self.sample_rate, self.min_samples)
         return (block.to(self.device) for block in blocks), samples
 
-    def _checked_wavs(self, wavs, wav_lens):
+    def _wav_batch(self, wavs, wav_lens=None):
         """Waveforms ``[B, N]`` with zeros where padded, and the samples of each, ``[B]``."""
-        wavs = as_waveforms("wavs", wavs, self.device)
-        if wavs.dim() == 3 and wavs.shape[1] == 1:
-            wavs = wavs[:, 0]
-        if wavs.dim() != 2 or not wavs.shape[0]:
-            hint = "; a single waveform is wav[None]" if wavs.dim() == 1 else ""
-            raise UserError(f"wavs: expected [batch, samples], got {list(wavs.shape)}{hint}")
-        if wavs.shape[1] < min(self.min_samples, wavs.shape[0]):
-            raise UserError(
-                f"wavs: expected [batch, samples], got {list(wavs.shape)}; it seems to be "
-                "[samples, channels]: take one channel, wavs[:, 0][None]"
-            )
-        counts = item_counts("wav_lens", wav_lens, *wavs.shape).to(self.device)
-        if int(counts.min()) < self.min_samples:
-            raise UserError(
-                f"wavs: the shortest has {int(counts.min())} samples where at least "
-                f"{self.min_samples} are needed"
-            )
-        wavs = fill_padding(wavs, counts, 0.0)
-        check_samples("wavs", wavs)
-        return wavs, counts
-
-    def _log_mels(self, wavs, counts):
-        """Log-mels ``[B, n_mels, T]`` and the frames of each."""
-        return batch_log_mels(self.mods.features, wavs, counts)
+        return as_wav_batch(wavs, wav_lens, self.min_samples, self.device)
 
     def _sample(self, condition, counts, sigma, generator, after_flows=None):
         """Draws waveforms ``[B, 1, N]`` from a condition, ``counts`` frames of each item."""
         waveforms = self._prepared().mods.model.sample(
             condition,
             relative_lengths(counts, condition.local.shape[-1]),
-            sigma=self._checked_sigma(sigma),
-            generator=checked_generator(generator),
+            sigma=self._sigma(sigma),
+            generator=as_generator(generator),
             after_flows=after_flows,
         )
         return waveforms[:, None]
@@ -224,8 +196,8 @@ class ExportedModel(ExportedInterface):
         return stream_waveform(
             self._prepared().mods.model,
             conditions,
-            sigma=self._checked_sigma(sigma),
-            generator=checked_generator(generator),
+            sigma=self._sigma(sigma),
+            generator=as_generator(generator),
             context=self.inference_ctx,
             **options,
         )
@@ -254,7 +226,7 @@ class ExportedModel(ExportedInterface):
         torch.Tensor
             ``[B, 1, max(counts)]``, zero where padded.
         """
-        generator = checked_generator(generator)
+        generator = as_generator(generator)
         shape = len(counts), 1, max(counts)
         waveforms = torch.zeros(shape, device=self.device, dtype=torch.float32)
         for item, count in enumerate(counts):

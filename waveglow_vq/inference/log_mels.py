@@ -12,7 +12,7 @@ import logging
 import math
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.given import as_numbers
+from waveglow_vq.inference.inputs import as_numbers
 from waveglow_vq.utils.files import user_path
 
 import numpy as np
@@ -29,16 +29,36 @@ LEAST_LOGARITHM = -30.0
 SPEECH_FRAMES = 86
 
 
+def as_log_mels(option, mel, device):
+    """Log-mels of any shape as fp32 on a device; a UserError if they are no such numbers."""
+    mel = as_numbers(option, mel)
+    if not mel.is_floating_point():
+        raise UserError(f"{option}: a log-mel has floating-point numbers, not {mel.dtype}")
+    return mel.detach().to(torch.float32).to(device)
+
+
+def as_log_mel_batch(option, mel, n_mels, device):
+    """Log-mels ``[B, n_mels, T]`` as fp32 on a device; a UserError if they are none."""
+    mel = as_log_mels(option, mel, device)
+    if mel.dim() != 3 or mel.shape[1] != n_mels or 0 in mel.shape:
+        transposed = mel.dim() == 3 and mel.shape[2] == n_mels
+        hint = "; it seems to be transposed" if transposed else ""
+        raise UserError(
+            f"{option}: expected log-mels [batch, {n_mels}, frames], got {list(mel.shape)}{hint}"
+        )
+    return mel
+
+
 def refuse_other_kinds(name, mel, features):
-    """Refuses mels that certainly are no natural logarithms of magnitudes: values far below the
-    floor, or not a single negative one.
+    """Refuses mels that certainly are no natural logarithms of magnitudes: NaN, values far below
+    the floor, or not a single negative one.
 
     Arguments
     ---------
     name : str
         The file or the argument, for messages.
     mel : torch.Tensor
-        Finite log-mels ``[..., n_mels, T]``.
+        Log-mels ``[..., n_mels, T]``.
     features : LogMel
         Those of the model.
 
@@ -47,6 +67,8 @@ def refuse_other_kinds(name, mel, features):
     UserError
         With what they seem to be, and what makes log-mels of them.
     """
+    if not bool(mel.isfinite().all()):
+        raise UserError(f"{name}: the log-mel holds NaN or infinity")
     least, most = _range(mel)
     floor = math.log(features.floor)
     if least < floor - BELOW_FLOOR:
@@ -148,9 +170,7 @@ def read_log_mel(path, n_mels=80):
     mel = _only_one(path, _load(path))
     if not isinstance(mel, (np.ndarray, torch.Tensor)):
         raise UserError(f"{path} holds a {type(mel).__name__}, where a log-mel array is wanted")
-    mel = as_numbers(str(path), mel)
-    if not mel.is_floating_point():
-        raise UserError(f"{path}: a log-mel has floating-point numbers, not {mel.dtype}")
+    mel = as_log_mels(path, mel, "cpu")
     shape = list(mel.shape)
     if mel.dim() == 3 and len(mel) == 1:
         mel = mel[0]
@@ -158,7 +178,6 @@ def read_log_mel(path, n_mels=80):
         transposed = mel.dim() == 2 and mel.shape[1] == n_mels
         hint = "; it seems to be transposed" if transposed else ""
         raise UserError(f"{path}: a log-mel [{n_mels}, frames] is wanted, not {shape}{hint}")
-    mel = mel.detach().float()
     if not bool(mel.isfinite().all()):
         raise UserError(f"{path}: the log-mel holds NaN or infinity")
     return mel

@@ -10,6 +10,7 @@ import math
 from waveglow_vq.audio.io import WavWriter
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.base import ExportedInterface
+from waveglow_vq.inference.inputs import as_generator
 from waveglow_vq.inference.speech.parts import (
     changed_search,
     check_speech_parts,
@@ -24,7 +25,6 @@ from waveglow_vq.inference.speech.spoken_text import (
     warn_of_unspoken,
     write_sentences,
 )
-from waveglow_vq.inference.streaming.noise import checked_generator
 from waveglow_vq.lobes.text_to_codes.search import SearchOptions
 from waveglow_vq.text.normalization import MARKS, MAX_CHARACTERS, split_sentences
 from waveglow_vq.utils.files import user_path
@@ -228,7 +228,7 @@ class TextToSpeech(ExportedInterface):
         UserError
             As :meth:`synthesize`.
         """
-        generator, voice = checked_generator(generator), self.voice_of(speaker)
+        generator, voice = as_generator(generator), self.voice_of(speaker)
         sentences, search = self.sentences(text), changed_search(self.search, search)
         warn_of_unspoken([text])
         spoken = (self._written([s], [voice], search, generator)[0] for s in sentences)
@@ -260,7 +260,7 @@ class TextToSpeech(ExportedInterface):
         UserError
             As :meth:`synthesize`.
         """
-        generator, search = checked_generator(generator), changed_search(self.search, search)
+        generator, search = as_generator(generator), changed_search(self.search, search)
         if isinstance(texts, str) or not len(texts):
             raise UserError("texts: a list of at least one text is wanted")
         several = isinstance(speakers, (list, tuple))
@@ -337,7 +337,7 @@ class TextToSpeech(ExportedInterface):
         UserError
             As :meth:`synthesize`.
         """
-        generator, voice = checked_generator(generator), self.voice_of(speaker)
+        generator, voice = as_generator(generator), self.voice_of(speaker)
         sentences, search = self.sentences(text), changed_search(self.search, search)
         warn_of_unspoken([text])
         return SpokenText([self._written([s], [voice], search, generator)[0] for s in sentences])
@@ -362,7 +362,7 @@ class TextToSpeech(ExportedInterface):
         UserError
             As :meth:`synthesize`.
         """
-        call = self.voice_of(speaker), sigma, checked_generator(generator), pause
+        call = self.voice_of(speaker), sigma, as_generator(generator), pause
         blocks = self._decoded(iter(spoken.sentences), len(spoken.sentences), *call)
         return torch.cat(list(blocks))[None]
 
@@ -395,7 +395,7 @@ class TextToSpeech(ExportedInterface):
         checks the options at once."""
         if not 0 <= pause < math.inf:
             raise UserError(f"pause: {pause}; it has to be a number of seconds, at least 0")
-        sigma, silence = self._checked_sigma(sigma), round(pause * self.sample_rate)
+        sigma, silence = self._sigma(sigma), round(pause * self.sample_rate)
         more = {} if voice[1] is None else {"speaker": voice[1]}
 
         def decode():

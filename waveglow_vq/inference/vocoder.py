@@ -10,10 +10,15 @@ from functools import partial
 from waveglow_vq.audio.blocks import log_mel_blocks
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import denoiser
-from waveglow_vq.inference.batching import fill_padding, item_counts, relative_lengths
+from waveglow_vq.inference.batching import batch_log_mels, fill_padding, relative_lengths
 from waveglow_vq.inference.exported_model import ExportedModel
-from waveglow_vq.inference.given import as_number, as_numbers
-from waveglow_vq.inference.log_mels import refuse_other_kinds, warn_of_other_kinds
+from waveglow_vq.inference.inputs import as_number, as_numbers, item_counts
+from waveglow_vq.inference.log_mels import (
+    as_log_mel_batch,
+    as_log_mels,
+    refuse_other_kinds,
+    warn_of_other_kinds,
+)
 from waveglow_vq.inference.streaming.chunks import Chunks
 from waveglow_vq.inference.streaming.waveform import AfterFlows, condition_blocks
 from waveglow_vq.utils.windows import cropped
@@ -113,10 +118,15 @@ class WaveGlowVocoder(ExportedModel):
         """
         if hop_len is not None and hop_len != self.hop_length:
             raise UserError(f"hop_len: {hop_len}, but the model's hop is {self.hop_length} samples")
-        mel = self._checked_mel("spectrogram", spectrogram)
+        features = self.mods.features
+        mel = as_log_mel_batch("spectrogram", spectrogram, features.n_mels, self.device)
         counts = item_counts("mel_lens", mel_lens, len(mel), mel.shape[-1]).to(self.device)
-        mel = fill_padding(mel, counts, math.log(self.mods.features.floor))
-        self._check_values("spectrogram", mel, counts)
+        mel = fill_padding(mel, counts, math.log(features.floor))
+        items = [item[:, :count] for item, count in zip(mel, counts.tolist(), strict=True)]
+        for item in items:
+            refuse_other_kinds("spectrogram", item, features)
+        # One warning is enough.
+        any(warn_of_other_kinds("spectrogram", item, features) for item in items)
         if self._is_long(mel.shape[-1]):
             counts = counts.tolist()
 
@@ -133,39 +143,6 @@ class WaveGlowVocoder(ExportedModel):
             return self._sample(
                 condition, counts, sigma, generator, after_flows and after_flows.apply
             )
-
-    def _checked_mel(self, option, mel):
-        """Log-mels ``[B, n_mels, T]`` on the device."""
-        n_mels = self.mods.features.n_mels
-        mel = self._as_floats(option, mel)
-        if mel.dim() != 3 or mel.shape[1] != n_mels or 0 in mel.shape:
-            hint = ""
-            if mel.dim() == 3 and mel.shape[2] == n_mels:
-                hint = "; it seems to be transposed"
-            raise UserError(
-                f"{option}: expected log-mels [batch, {n_mels}, frames], "
-                f"got {list(mel.shape)}{hint}"
-            )
-        return mel
-
-    def _as_floats(self, option, mel):
-        mel = as_numbers(option, mel)
-        if not mel.is_floating_point():
-            raise UserError(f"{option}: log-mels have floating-point numbers, not {mel.dtype}")
-        return mel.to(torch.float32).to(self.device)
-
-    def _check_values(self, option, mel, counts):
-        """Whether a padded batch holds log-mels of the kind that the model decodes."""
-        self._check_finite(option, mel)
-        items = [item[:, :count] for item, count in zip(mel, counts.tolist(), strict=True)]
-        for item in items:
-            refuse_other_kinds(option, item, self.mods.features)
-        # One word is enough.
-        any(warn_of_other_kinds(option, item, self.mods.features) for item in items)
-
-    def _check_finite(self, option, mel):
-        if not bool(torch.isfinite(mel).all()):
-            raise UserError(f"{option}: the log-mels hold NaN or infinity")
 
     def _after_flows(self, strength):
         """The denoiser of this strength, or None."""
@@ -227,7 +204,7 @@ class WaveGlowVocoder(ExportedModel):
             of another shape than the ones before, or holds NaN; what came before stays valid.
         """
         options = sigma, generator, denoise, overlap_frames, chunk_frames
-        return self._stream_mels(mel_chunks, self._checked_chunk, *options)
+        return self._stream_mels(mel_chunks, self._chunk, *options)
 
     def _stream_mels(
         self, mel_chunks, check, sigma, generator, denoise, overlap_frames, chunk_frames
@@ -247,15 +224,10 @@ class WaveGlowVocoder(ExportedModel):
         )
         return chunks.like_given(blocks)
 
-    def _checked_chunk(self, name, mel):
-        mel = self._finite_chunk(name, mel)
+    def _chunk(self, name, mel):
+        mel = as_log_mels(name, mel, self.device)
         if mel.numel():
             refuse_other_kinds(name, mel, self.mods.features)
-        return mel
-
-    def _finite_chunk(self, name, mel):
-        mel = self._as_floats(name, mel)
-        self._check_finite(name, mel)
         return mel
 
     def stream_file(
@@ -290,7 +262,7 @@ class WaveGlowVocoder(ExportedModel):
         blocks, samples = self._read_blocks(path)
         mels = log_mel_blocks(self.mods.features, blocks)
         options = sigma, generator, denoise, overlap_frames, chunk_frames
-        return cropped(self._stream_mels(mels, self._finite_chunk, *options), samples)
+        return cropped(self._stream_mels(mels, lambda _, mel: mel, *options), samples)
 
     def decode_spectrogram(self, spectrogram, sigma=None, generator=None, denoise=0.0):
         """One log-mel ``[80, T]`` to a waveform ``[1, T * hop]``; see :meth:`decode_batch`."""
@@ -321,7 +293,7 @@ class WaveGlowVocoder(ExportedModel):
         mel_lens : torch.Tensor
             Frames of each item, ``[B]``.
         """
-        return self._log_mels(*self._checked_wavs(wavs, wav_lens))
+        return batch_log_mels(self.mods.features, *self._wav_batch(wavs, wav_lens))
 
     def encode_file(self, path):
         """The log-mel ``[80, T]`` of a sound file at any rate and of any length."""

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -186,6 +187,18 @@ def written_whole(path):
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def partial_folder(path):
+    """Gives a new folder beside ``path``, for what is moved to its place when it is complete. The
+    folder is hidden, is named as by :func:`written_whole`, and is gone in the end."""
+    folder = Path(path).with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path, content):

@@ -3,7 +3,8 @@
 from types import SimpleNamespace
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.streaming.noise import Given, Noise, checked_generator, discard_noise
+from waveglow_vq.inference.inputs import as_generator
+from waveglow_vq.inference.streaming.noise import Given, Noise, discard_noise
 
 import pytest
 import torch
@@ -92,8 +93,8 @@ def test_a_seed_takes_nothing_from_the_global_source():
 
 def test_seeds_and_sources():
     source = torch.Generator()
-    assert checked_generator(source) is source and checked_generator(None) is None
-    assert type(checked_generator(torch.tensor(4))) is int
+    assert as_generator(source) is source and as_generator(None) is None
+    assert type(as_generator(torch.tensor(4))) is int
     for wrong in (True, 1.0, "1"):
         with pytest.raises(UserError, match="^generator: .*neither a seed nor"):
-            checked_generator(wrong)
+            as_generator(wrong)

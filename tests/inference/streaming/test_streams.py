@@ -199,7 +199,7 @@ MELS = torch.zeros(80, 3)
         ([MELS[None][:0]], r"chunk 1: expected .* got \[0, 80, 3\]"),
         ([MELS[None], MELS], r"chunk 2 has the shape \[80, 3\], unlike the chunks before"),
         ([MELS[None], MELS.expand(2, -1, -1)], r"chunk 2 has the shape \[2, 80, 3\]"),
-        ([MELS, MELS, MELS * math.nan], "chunk 3: the log-mels hold NaN or infinity"),
+        ([MELS, MELS, MELS * math.nan], "chunk 3: the log-mel holds NaN or infinity"),
         ([MELS, "mel"], "chunk 2: expected an array of numbers, got str"),
         (MELS, "iterable of chunks, got Tensor; .* split"),
         (7, "iterable of chunks, got int"),

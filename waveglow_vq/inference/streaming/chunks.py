@@ -7,7 +7,7 @@ Authors
 from collections.abc import Iterable
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.given import as_numbers
+from waveglow_vq.inference.inputs import as_numbers
 
 import numpy as np
 import torch

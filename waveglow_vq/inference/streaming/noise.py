@@ -6,7 +6,6 @@ Authors
 
 import math
 
-from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows.transforms import at_least_fp32
 from waveglow_vq.utils.windows import Buffer
 
@@ -15,18 +14,6 @@ import torch
 # Torch draws normal numbers in blocks of so many: only draws of whole blocks, one after the other,
 # give the numbers of a single one.
 NOISE_BLOCK = 16
-
-
-def checked_generator(generator):
-    """A seed, a ``torch.Generator`` or None; anything else is an error."""
-    if generator is None or isinstance(generator, torch.Generator):
-        return generator
-    if isinstance(generator, bool) or not hasattr(generator, "__index__"):
-        raise UserError(f"generator: {generator!r} is neither a seed nor a torch.Generator")
-    seed = int(generator)
-    if not -(2**63) <= seed < 2**64:
-        raise UserError(f"generator: {seed}; a seed has 64 bits, from -2**63 to 2**64 - 1")
-    return seed
 
 
 class Noise:

@@ -25,7 +25,7 @@ import math
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-from waveglow_vq.errors import UserError
+from waveglow_vq.inference.inputs import as_count
 from waveglow_vq.inference.streaming.noise import Given, Noise
 from waveglow_vq.lobes.conditioners.base import Condition
 from waveglow_vq.lobes.flows.envelope import EnvelopeContext
@@ -291,21 +291,14 @@ def _plan(vocoder, overlap_frames, chunk_frames, after_flows):
     hop = vocoder.hop
     overlap = vocoder.overlap_frames
     if overlap_frames is not None:
-        overlap = min(overlap, checked_frames("overlap_frames", overlap_frames, 0))
+        overlap = min(overlap, as_count("overlap_frames", overlap_frames, 0))
     if after_flows is not None:
         overlap += after_flows.frames(hop)
     before = overlap + math.ceil(vocoder.condition_reach[0] * vocoder.condition_hop / hop)
     if chunk_frames is None:
         window = WINDOW_SAMPLES // hop
         chunk_frames = max(window - before - overlap, window // 4)
-    return _Plan(before, overlap, checked_frames("chunk_frames", chunk_frames, 1))
-
-
-def checked_frames(option, frames, least):
-    """A number of frames as an int; a UserError if it is none or less than ``least``."""
-    if isinstance(frames, bool) or not hasattr(frames, "__index__") or int(frames) < least:
-        raise UserError(f"{option}: {frames!r}; it has to be a whole number of at least {least}")
-    return int(frames)
+    return _Plan(before, overlap, as_count("chunk_frames", chunk_frames, 1))
 
 
 def is_long(vocoder, frames):

@@ -1,4 +1,4 @@
-"""What people hand to interfaces: arrays and tensors of any kind, numbers, sound files.
+"""Checks of what users pass to interfaces: arrays and tensors of any kind, numbers, audio files.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from waveglow_vq.audio.sound_files import SoundBytes, check_peak
 from waveglow_vq.errors import UserError
+from waveglow_vq.inference.batching import fill_padding
 from waveglow_vq.utils.files import user_path
 
 import numpy as np
@@ -208,3 +209,145 @@ def as_path(option, path):
     if not isinstance(path, (str, Path)):
         raise UserError(f"{option}: expected a path, got {type(path).__name__}")
     return user_path(path)
+
+
+def as_generator(generator):
+    """A seed, a ``torch.Generator`` or None; anything else is an error."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return generator
+    if isinstance(generator, bool) or not hasattr(generator, "__index__"):
+        raise UserError(f"generator: {generator!r} is neither a seed nor a torch.Generator")
+    seed = int(generator)
+    if not -(2**63) <= seed < 2**64:
+        raise UserError(f"generator: {seed}; a seed has 64 bits, from -2**63 to 2**64 - 1")
+    return seed
+
+
+def as_count(option, count, least):
+    """A whole number as an int; a UserError if it is none, or less than ``least``."""
+    if isinstance(count, bool) or not hasattr(count, "__index__") or int(count) < least:
+        raise UserError(f"{option}: {count!r}; it has to be a whole number of at least {least}")
+    return int(count)
+
+
+def item_counts(option, lengths, batch, total):
+    """Frames or samples of each item of a padded batch.
+
+    Arguments
+    ---------
+    option : str
+        Name of the argument, for the error.
+    lengths : torch.Tensor or list
+        ``[batch]``. Whole numbers count; fractions in (0, 1] are relative to ``total``, as
+        SpeechBrain's lengths are. None: nothing is padded.
+    batch, total : int
+        Shape of the padded batch.
+
+    Returns
+    -------
+    torch.Tensor
+        int64 ``[batch]``.
+
+    Example
+    -------
+    >>> item_counts("mel_lens", torch.tensor([50, 100]), 2, 100)
+    tensor([ 50, 100])
+    >>> item_counts("wav_lens", torch.tensor([0.5, 1.0]), 2, 100)
+    tensor([ 50, 100])
+    """
+    if lengths is None:
+        return torch.full((batch,), total)
+    counts = as_numbers(option, lengths).detach().cpu().flatten()
+    if counts.shape != (batch,):
+        raise UserError(f"{option}: {counts.numel()} lengths for a batch of {batch}")
+    if counts.is_floating_point():
+        if counts.dtype.itemsize < 4:
+            raise UserError(
+                f"{option}: {str(counts.dtype).removeprefix('torch.')} cannot tell {total} lengths "
+                "apart; give whole numbers, or fp32"
+            )
+        # A relative length of 1 and a count of 1 look alike; a batch of one-frame items is
+        # not what anybody decodes.
+        counts = counts.double()
+        counts = (counts * total if bool((counts <= 1).all()) else counts).round()
+    if not bool(((counts >= 1) & (counts <= total)).all()):
+        raise UserError(f"{option}: {lengths} does not fit a batch that is {total} long")
+    return counts.long()
+
+
+def as_wav_batch(wavs, wav_lens, min_samples, device):
+    """A padded batch of waveforms.
+
+    Arguments
+    ---------
+    wavs : torch.Tensor, numpy.ndarray or list
+        ``[B, N]``; as for :func:`as_waveforms`.
+    wav_lens : torch.Tensor or list
+        As for :func:`item_counts`.
+    min_samples : int
+        What the shortest needs.
+    device : str or torch.device
+        Where the result goes.
+
+    Returns
+    -------
+    wavs : torch.Tensor
+        ``[B, N]``, zero where padded.
+    counts : torch.Tensor
+        Samples of each, int64 ``[B]``.
+
+    Raises
+    ------
+    UserError
+        If they are of another shape, too short, or hold NaN.
+    """
+    wavs = as_waveforms("wavs", wavs, device)
+    if wavs.dim() == 3 and wavs.shape[1] == 1:
+        wavs = wavs[:, 0]
+    if wavs.dim() != 2 or not wavs.shape[0]:
+        hint = "; a single waveform is wav[None]" if wavs.dim() == 1 else ""
+        raise UserError(f"wavs: expected [batch, samples], got {list(wavs.shape)}{hint}")
+    if wavs.shape[1] < min(min_samples, wavs.shape[0]):
+        raise UserError(
+            f"wavs: expected [batch, samples], got {list(wavs.shape)}; it seems to be "
+            "[samples, channels]: take one channel, wavs[:, 0][None]"
+        )
+    counts = item_counts("wav_lens", wav_lens, *wavs.shape).to(device)
+    if int(counts.min()) < min_samples:
+        raise UserError(
+            f"wavs: the shortest has {int(counts.min())} samples where at least {min_samples} are "
+            "needed"
+        )
+    wavs = fill_padding(wavs, counts, 0.0)
+    check_samples("wavs", wavs)
+    return wavs, counts
+
+
+def as_codes(option, codes, codebook_size, device):
+    """Codes of any shape as int64 on a device, -1 where padded; a UserError if they are none of the
+    codebook."""
+    codes = as_numbers(option, codes).to(device)
+    if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+        raise UserError(f"{option}: expected whole numbers, got {codes.dtype}")
+    codes = codes.long()
+    if codes.numel() and (int(codes.min()) < -1 or int(codes.max()) >= codebook_size):
+        raise UserError(
+            f"{option}: they lie between {int(codes.min())} and {int(codes.max())}, but this "
+            f"model has codes 0 to {codebook_size - 1}, and -1 for padding"
+        )
+    return codes
+
+
+def as_code_batch(codes, codebook_size, device):
+    """Codes ``[B, T]``, padded at the end only, and how many each item has, ``[B]``."""
+    codes = as_numbers("codes", codes)
+    if codes.dim() != 2 or 0 in codes.shape:
+        raise UserError(f"codes: expected [batch, codes], got {list(codes.shape)}")
+    codes = as_codes("codes", codes, codebook_size, device)
+    counts = (codes >= 0).sum(1)
+    if int(counts.min()) == 0:
+        raise UserError("codes: an item of the batch has no codes, only padding")
+    at_end = torch.arange(codes.shape[1], device=codes.device) < counts[:, None]
+    if not bool((at_end == (codes >= 0)).all()):
+        raise UserError("codes: padding (-1) has to be at the end of an item, not within it")
+    return codes, counts

@@ -2,8 +2,14 @@ import io
 
 from waveglow_vq.audio.sound_files import SoundBytes
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.given import as_number, as_numbers, as_path, as_sound, as_waveforms
-from waveglow_vq.inference.streaming.noise import checked_generator
+from waveglow_vq.inference.inputs import (
+    as_generator,
+    as_number,
+    as_numbers,
+    as_path,
+    as_sound,
+    as_waveforms,
+)
 
 import numpy as np
 import pytest
@@ -122,7 +128,7 @@ def test_seeds_have_64_bits(vocoder, wav):
         for seed in (-1, 1 - 2**63, 2**63, 2**64 - 2, np.int64(7), np.uint64(2**63 + 5))
     }
     assert len(drawn) == 6
-    assert checked_generator(torch.tensor(3)) == checked_generator(np.int8(3)) == 3
+    assert as_generator(torch.tensor(3)) == as_generator(np.int8(3)) == 3
     for seed in (2**64, -(2**63) - 1):
         with pytest.raises(UserError, match=f"generator: {seed}; a seed has 64 bits"):
             vocoder.decode_spectrogram(mel, generator=seed)
