@@ -1,5 +1,5 @@
-"""A training step of the mel vocoder (forward, backward, Adam) three ways, plain, memory_efficient
-and with torch's checkpointing of each flow step, and beside them NVIDIA's own implementation.
+"""A training step of the mel vocoder (forward, backward, Adam), plain and memory_efficient, and
+beside them NVIDIA's own implementation.
 
 NVIDIA's is imported from a clone of github.com/NVIDIA/waveglow, given by --waveglow_folder, and
 starts from the same weights. All run in one process in turns; reported are medians.
@@ -23,7 +23,6 @@ from waveglow_vq.inference.exported_model import DTYPES
 import torch
 import yaml
 from hyperpyyaml import load_hyperpyyaml
-from torch.utils.checkpoint import checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -53,7 +52,7 @@ class Row(NamedTuple):
 
 
 def our_rows(options):
-    """The product's model in three ways of training it; one set of weights for all of them."""
+    """The product's model in two ways of training it; one set of weights for all of them."""
     torch.manual_seed(0)
     changes = {"size": options.size, **options.preset}
     with open(PRESET, encoding="utf-8") as stream:
@@ -80,29 +79,11 @@ def our_rows(options):
         yield
         vocoder.memory_efficient = False
 
-    @contextlib.contextmanager
-    def checkpointing():
-        for step in vocoder.steps:
-            step.forward = checkpointed(type(step).forward.__get__(step))
-        yield
-        for step in vocoder.steps:
-            del step.forward
-
     rows = [
         Row("waveglow-vq, plain", model, loss),
         Row("waveglow-vq, memory_efficient", model, loss, recomputing),
-        Row("waveglow-vq, torch's checkpointing of each step", model, loss, checkpointing),
     ]
     return rows, (wav, mel), features
-
-
-def checkpointed(forward):
-    """The same function under torch's checkpointing."""
-
-    def run(x, context):
-        return checkpoint(forward, x, context, use_reentrant=False)
-
-    return run
 
 
 def their_row(options, vocoder, wav, mel):

@@ -9,8 +9,8 @@ from waveglow_vq.export import onnx as module
 from waveglow_vq.export.onnx import export_onnx
 from waveglow_vq.export.onnx_graph import VocoderGraph
 from waveglow_vq.inference import SpeechCodec, VoiceConverter, WaveGlowVocoder
-from waveglow_vq.lobes.batches import draw_noise
 from waveglow_vq.lobes.flows.inference_cache import prepare_inference
+from waveglow_vq.lobes.flows.waveglow import draw_noise
 from waveglow_vq.utils.files import model_checksum
 
 import pytest

@@ -11,9 +11,9 @@ from waveglow_vq.export.onnx_graph import (
     model_of,
 )
 from waveglow_vq.inference import SpeechCodec, VoiceConverter
-from waveglow_vq.lobes.batches import draw_noise
 from waveglow_vq.lobes.filters.blockwise import recursive_filter_blocks
 from waveglow_vq.lobes.flows.envelope import levinson_durbin
+from waveglow_vq.lobes.flows.waveglow import draw_noise
 
 import pytest
 import torch

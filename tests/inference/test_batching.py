@@ -4,8 +4,9 @@ import math
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.batching import batch_log_mels, fill_padding, relative_lengths
+from waveglow_vq.inference.batching import batch_log_mels
 from waveglow_vq.inference.inputs import item_counts
+from waveglow_vq.utils.masking import fill_padding, relative_lengths
 
 import pytest
 import torch

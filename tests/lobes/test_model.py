@@ -1,13 +1,13 @@
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.batches import crop_frames, draw_noise, masked_l1
 from waveglow_vq.lobes.conditioners.mel import MelConditioner
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
 from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.conditioners.speaker_condition import SpeakerCondition
 from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner
-from waveglow_vq.lobes.flows.waveglow import WaveGlow
+from waveglow_vq.lobes.flows.waveglow import WaveGlow, draw_noise
 from waveglow_vq.lobes.model import WaveGlowVQ
 from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
+from waveglow_vq.utils.masking import crop_frames, masked_l1
 
 import pytest
 import torch

@@ -1,7 +1,6 @@
 """The whole model with several speakers; what it does without them is in test_model.py."""
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.batches import masked_l1
 from waveglow_vq.lobes.conditioners import mel_vq
 from waveglow_vq.lobes.conditioners.mel import MelConditioner
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
@@ -11,6 +10,7 @@ from waveglow_vq.lobes.conditioners.wav_vq import WaveVQConditioner
 from waveglow_vq.lobes.flows.waveglow import WaveGlow
 from waveglow_vq.lobes.model import WaveGlowVQ
 from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
+from waveglow_vq.utils.masking import masked_l1
 
 import pytest
 import torch

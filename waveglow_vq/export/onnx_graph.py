@@ -12,8 +12,9 @@ Authors
 import copy
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.filters.blockwise import step_of_block
-from waveglow_vq.lobes.flows.transforms import FlowStep, interpolate_frames
+from waveglow_vq.lobes.filters.steps import step_of_block
+from waveglow_vq.lobes.flows.coupling import FlowStep
+from waveglow_vq.lobes.flows.upsampling import interpolate_frames
 from waveglow_vq.lobes.flows.wavenet import WaveNet
 from waveglow_vq.lobes.model import WaveGlowVQ
 

@@ -7,7 +7,6 @@ Authors
 import math
 
 from waveglow_vq.audio.blocks import log_mel_blocks
-from waveglow_vq.utils.lengths import shares
 
 import torch
 
@@ -33,14 +32,3 @@ def batch_log_mels(features, wavs, counts):
         items, batch_first=True, padding_value=math.log(features.floor)
     )
     return padded.transpose(1, 2), frames
-
-
-def relative_lengths(counts, total):
-    """Relative lengths ``[B]``, or None where nothing is padded."""
-    return None if bool((counts == total).all()) else shares(counts, total)
-
-
-def fill_padding(x, counts, value):
-    """Sets what lies behind the first ``counts`` steps, on the last dimension, to ``value``."""
-    padding = torch.arange(x.shape[-1], device=x.device) >= counts.to(x.device)[:, None]
-    return x.masked_fill(padding if x.dim() == 2 else padding[:, None], value)

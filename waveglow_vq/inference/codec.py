@@ -7,13 +7,13 @@ Authors
 import math
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.batching import fill_padding
 from waveglow_vq.inference.codes.coding import check_code_file, code_blocks, new_code_file
 from waveglow_vq.inference.conversion.whole_utterances import utterance_content
 from waveglow_vq.inference.exported_model import ExportedModel
 from waveglow_vq.inference.inputs import as_code_batch, as_codes
 from waveglow_vq.inference.streaming.chunks import Chunks
 from waveglow_vq.inference.streaming.waveform import condition_blocks
+from waveglow_vq.utils.masking import fill_padding
 from waveglow_vq.utils.windows import cropped
 
 import torch

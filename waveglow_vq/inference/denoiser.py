@@ -12,7 +12,7 @@ Authors
 import math
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.flows.transforms import at_least_fp32
+from waveglow_vq.utils.devices import at_least_fp32
 
 import torch
 

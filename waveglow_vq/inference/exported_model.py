@@ -10,12 +10,12 @@ from waveglow_vq.audio.blocks import read_blocks
 from waveglow_vq.audio.io import audio_info_for_model, read_for_model
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.base import ExportedInterface, find_interface
-from waveglow_vq.inference.batching import relative_lengths
 from waveglow_vq.inference.inputs import as_generator, as_path, as_sound, as_wav_batch
 from waveglow_vq.inference.loading import read_export_header
 from waveglow_vq.inference.streaming.noise import discard_noise
 from waveglow_vq.inference.streaming.waveform import is_long, stream_waveform
 from waveglow_vq.utils.devices import warn_of_slow_half
+from waveglow_vq.utils.masking import relative_lengths
 
 import torch
 

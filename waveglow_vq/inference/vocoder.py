@@ -10,7 +10,7 @@ from functools import partial
 from waveglow_vq.audio.blocks import log_mel_blocks
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import denoiser
-from waveglow_vq.inference.batching import batch_log_mels, fill_padding, relative_lengths
+from waveglow_vq.inference.batching import batch_log_mels
 from waveglow_vq.inference.exported_model import ExportedModel
 from waveglow_vq.inference.inputs import as_number, as_numbers, item_counts
 from waveglow_vq.inference.log_mels import (
@@ -21,6 +21,7 @@ from waveglow_vq.inference.log_mels import (
 )
 from waveglow_vq.inference.streaming.chunks import Chunks
 from waveglow_vq.inference.streaming.waveform import AfterFlows, condition_blocks
+from waveglow_vq.utils.masking import fill_padding, relative_lengths
 from waveglow_vq.utils.windows import cropped
 
 import torch

@@ -1,1 +1,5 @@
-"""Modules of torch only: no files, no YAML, no training loop."""
+"""Models, and the modules that they are made of."""
+
+from waveglow_vq.lobes.model import ModelOutput, WaveGlowVQ
+
+__all__ = ["ModelOutput", "WaveGlowVQ"]

@@ -7,12 +7,11 @@ Authors
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.batches import draw_noise, masked_l1
 from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN, SpeakerAdversary
 from waveglow_vq.lobes.flows.inference_cache import prepare_inference
-from waveglow_vq.lobes.flows.waveglow import negative_log_likelihood
+from waveglow_vq.lobes.flows.waveglow import draw_noise, negative_log_likelihood
 from waveglow_vq.lobes.model_checks import check_parts
-from waveglow_vq.utils.lengths import whole_lengths
+from waveglow_vq.utils.masking import masked_l1, whole_lengths
 
 import torch
 from torch import nn

@@ -6,6 +6,7 @@ Authors
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.base import Conditioner
+from waveglow_vq.utils.validation import require_number
 
 
 def check_conditioner(conditioner):
@@ -35,8 +36,7 @@ def check_parts(conditioner, vocoder, sigma, speakers, condition_dropout):
     """Raises a `UserError` that names the option, if they do not; arguments as of
     :class:`~waveglow_vq.lobes.model.WaveGlowVQ`."""
     check_conditioner(conditioner)
-    if sigma <= 0:
-        raise UserError(f"sigma: {sigma}; a standard deviation has to be positive")
+    require_number("sigma", sigma, above=0)
     if conditioner.hop != vocoder.condition_hop:
         raise UserError(
             f"condition_hop: the vocoder expects {vocoder.condition_hop} samples per frame of "
@@ -63,8 +63,7 @@ def check_parts(conditioner, vocoder, sigma, speakers, condition_dropout):
             f"speaker_channels: the vocoder expects {vocoder.speaker_channels}, the global "
             f"condition has {given}"
         )
-    if not 0 <= condition_dropout < 1:
-        raise UserError(f"condition_dropout: {condition_dropout}; it is a share, from 0 to below 1")
+    require_number("condition_dropout", condition_dropout, least=0, below=1)
     if speakers is None and conditioner.uses_pitch:
         raise UserError(
             "use_pitch: pitch is placed in the range of a speaker; set global_condition to "

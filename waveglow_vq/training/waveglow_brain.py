@@ -12,7 +12,7 @@ from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
 from waveglow_vq.training.epoch_report import write_samples
 from waveglow_vq.training.model_brain import VALID_LOSS, ModelBrain
 from waveglow_vq.utils.distributed import all_gather_object
-from waveglow_vq.utils.lengths import whole_lengths
+from waveglow_vq.utils.masking import whole_lengths
 
 import speechbrain as sb
 import torch

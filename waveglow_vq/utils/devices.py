@@ -95,6 +95,11 @@ def supports_float64(device):
     return torch.device(device).type != "mps"
 
 
+def at_least_fp32(x):
+    """fp16 and bf16 become fp32; fp32 and fp64 stay."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
 def exact(x):
     """A tensor in fp64, or in fp32 where its device has none: for lengths and sums."""
     return x.to(torch.float64 if supports_float64(x.device) else torch.float32)

@@ -1,11 +1,7 @@
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.conditioners.base import (
-    ResidualStack,
-    code_mask,
-    frame_mask,
-    relative_code_lengths,
-)
 from waveglow_vq.lobes.conditioners.mel import MelConditioner
+from waveglow_vq.lobes.layers import ResidualStack
+from waveglow_vq.utils.masking import code_mask, frame_mask, relative_code_lengths
 
 import pytest
 import torch

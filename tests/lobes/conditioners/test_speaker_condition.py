@@ -7,9 +7,9 @@ from waveglow_vq.lobes.conditioners.speaker_condition import (
     SpeakerCondition,
     SpeakerEncoder,
     build_speakers,
-    masked_moments,
     reverse_gradient,
 )
+from waveglow_vq.utils.masking import masked_moments
 
 import pytest
 import torch

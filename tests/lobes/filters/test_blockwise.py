@@ -1,4 +1,5 @@
-from waveglow_vq.lobes.filters.blockwise import STEP, recursive_filter_blocks
+from waveglow_vq.lobes.filters.blockwise import recursive_filter_blocks
+from waveglow_vq.lobes.filters.steps import STEP
 
 import pytest
 import torch

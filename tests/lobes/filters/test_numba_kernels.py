@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.lobes.filters import blockwise, numba_kernels
 from waveglow_vq.lobes.filters.blockwise import recursive_filter_blocks
-from waveglow_vq.lobes.filters.numba_kernels import kernels_for
+from waveglow_vq.lobes.filters.kernels import kernels_for
 from waveglow_vq.lobes.flows import envelope
 from waveglow_vq.lobes.flows.envelope import (
     EnvelopeContext,
@@ -252,7 +252,7 @@ WITHOUT = """
 import sys
 {setup}
 from waveglow_vq.lobes.filters.blockwise import recursive_filter_blocks
-from waveglow_vq.lobes.filters.numba_kernels import kernels_for
+from waveglow_vq.lobes.filters.kernels import kernels_for
 import torch
 x = torch.ones(1, 4, dtype=torch.float64)
 print(kernels_for(x) is None)

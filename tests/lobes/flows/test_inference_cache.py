@@ -1,7 +1,7 @@
 import copy
 
+from waveglow_vq.lobes.flows.conv1x1 import InvertibleConv1x1
 from waveglow_vq.lobes.flows.inference_cache import InferenceCache, prepare_inference
-from waveglow_vq.lobes.flows.transforms import InvertibleConv1x1
 
 import pytest
 import torch

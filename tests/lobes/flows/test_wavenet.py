@@ -1,4 +1,5 @@
-from waveglow_vq.lobes.flows.transforms import FlowContext, frames_to_groups, interpolate_frames
+from waveglow_vq.lobes.flows.transforms import FlowContext
+from waveglow_vq.lobes.flows.upsampling import frames_to_groups, interpolate_frames
 from waveglow_vq.lobes.flows.wavenet import WaveNet, gated
 
 import pytest

@@ -1,9 +1,9 @@
 """Several processes do what one does with all their items in one batch."""
 
-from waveglow_vq.lobes.batches import masked_l1
 from waveglow_vq.lobes.quantizers import restarts as quantizer_upkeep
 from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
 from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
+from waveglow_vq.utils.masking import masked_l1
 
 import pytest
 import torch

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from waveglow_vq.audio.pitch import track_log_f0
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.batching import batch_log_mels, relative_lengths
+from waveglow_vq.inference.batching import batch_log_mels
 from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD, UNKNOWN
+from waveglow_vq.utils.masking import relative_lengths
 
 import torch
 

@@ -12,8 +12,9 @@ Authors
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.batching import batch_log_mels, fill_padding, relative_lengths
+from waveglow_vq.inference.batching import batch_log_mels
 from waveglow_vq.inference.conversion.voices import utterance_pitch
+from waveglow_vq.utils.masking import fill_padding, relative_lengths
 
 import torch
 

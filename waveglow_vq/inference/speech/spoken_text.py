@@ -19,7 +19,7 @@ from waveglow_vq.inference.conversion.voices import known_voice
 from waveglow_vq.text.normalization import unspoken_signs
 from waveglow_vq.text.signs import named
 from waveglow_vq.utils.files import user_path
-from waveglow_vq.utils.lengths import shares
+from waveglow_vq.utils.masking import shares
 
 import torch
 

@@ -11,10 +11,8 @@ import math
 from typing import NamedTuple
 
 from waveglow_vq.audio.blocks import log_mel_blocks
-from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.batches import crop_frames
-from waveglow_vq.lobes.flows.transforms import at_least_fp32, zero_linear
-from waveglow_vq.utils.lengths import shares, whole_lengths
+from waveglow_vq.utils.devices import at_least_fp32
+from waveglow_vq.utils.masking import crop_frames, relative_code_lengths, shares
 
 import torch
 from torch import nn
@@ -72,95 +70,6 @@ class Condition(NamedTuple):
             return None if x is None else crop_frames(x, frames or x.shape[-1], starts, lengths)
 
         return self._replace(local=crop(self.local), log_mel=crop(self.log_mel))
-
-
-def frame_mask(lengths, frames):
-    """Marks the frames that are not padding.
-
-    Arguments
-    ---------
-    lengths : torch.Tensor
-        Relative lengths in (0, 1], ``[batch]``, or None where nothing is padded.
-    frames : int
-        Number of frames of the padded batch.
-
-    Returns
-    -------
-    torch.Tensor
-        Booleans ``[batch, 1, frames]``, or None.
-
-    Example
-    -------
-    >>> import torch
-    >>> frame_mask(torch.tensor([0.5, 1.0]), 4)[:, 0].tolist()
-    [[True, True, False, False], [True, True, True, True]]
-    """
-    if lengths is None or bool((lengths >= 1).all()):
-        return None
-    valid = whole_lengths(lengths, frames)[:, None, None]
-    return torch.arange(frames, device=lengths.device) < valid
-
-
-def masked(x, mask):
-    """x with zeros where padded; the mask may be None."""
-    return x if mask is None else x * mask
-
-
-class ResidualStack(nn.Module):
-    """Residual convolutions at a constant rate: h <- h + W2 gelu(W1 * (s gelu(h) + t)), where the
-    modulation s, t is linear in the global condition and, without one, 1 and 0.
-
-    Padded frames are held at zero, as the convolutions' own padding is.
-
-    Arguments
-    ---------
-    channels : int
-        Channels.
-    layers : int
-        Residual blocks.
-    kernel_size : int
-        Taps of the first convolution of each block, odd.
-    speaker_channels : int
-        Channels of the global condition; 0 for none.
-
-    Example
-    -------
-    >>> import torch
-    >>> ResidualStack(16, 2)(torch.randn(2, 16, 10)).shape
-    torch.Size([2, 16, 10])
-    """
-
-    def __init__(self, channels, layers, kernel_size=3, speaker_channels=0):
-        super().__init__()
-        if kernel_size % 2 == 0:
-            raise UserError(f"kernel_size: {kernel_size}; it has to be odd")
-        self.wide = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2)
-            for _ in range(layers)
-        )
-        self.narrow = nn.ModuleList(nn.Conv1d(channels, channels, 1) for _ in range(layers))
-        self.modulation = None
-        if speaker_channels and layers:
-            self.modulation = zero_linear(speaker_channels, 2 * channels * layers, nn.Linear)
-
-    @property
-    def receptive_field(self):
-        """Steps that a step of the result sees to either side."""
-        return sum(layer.kernel_size[0] // 2 for layer in self.wide)
-
-    def forward(self, x, mask=None, speaker=None):
-        """``[batch, channels, frames]`` to the same; mask as from :func:`frame_mask`, speaker
-        ``[batch, speaker_channels]``."""
-        modulations = [None] * len(self.wide)
-        if self.modulation is not None:
-            modulations = self.modulation(speaker)[..., None].chunk(len(self.wide), dim=1)
-        for wide, narrow, modulation in zip(self.wide, self.narrow, modulations, strict=True):
-            hidden = F.gelu(x)
-            if modulation is not None:
-                scale, shift = modulation.chunk(2, dim=1)
-                hidden = hidden * (1 + scale) + shift
-            x = x + narrow(F.gelu(wide(masked(hidden, mask))))
-        return x
 
 
 class Inputs(NamedTuple):
@@ -471,19 +380,6 @@ class WaveConditioner(Conditioner):
 def normalize_log_mel(log_mel):
     """Centres and scales log-mels; see LOG_MEL_MEAN."""
     return (log_mel - LOG_MEL_MEAN) / LOG_MEL_SCALE
-
-
-def relative_code_lengths(lengths, frames, stride):
-    """Relative lengths of the codes of items with the given relative lengths in frames."""
-    if lengths is None:
-        return None
-    counts = (whole_lengths(lengths, frames) + stride - 1) // stride
-    return shares(counts, math.ceil(frames / stride))
-
-
-def code_mask(lengths, frames, stride):
-    """:func:`frame_mask` at code rate: a code counts if any of its frames does."""
-    return frame_mask(relative_code_lengths(lengths, frames, stride), math.ceil(frames / stride))
 
 
 def predicted_log_mel(head, x, *conditions):

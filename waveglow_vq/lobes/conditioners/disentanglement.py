@@ -4,9 +4,8 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-from waveglow_vq.lobes.conditioners.speaker_condition import masked_moments
-from waveglow_vq.lobes.flows.transforms import at_least_fp32
-from waveglow_vq.utils.lengths import whole_lengths
+from waveglow_vq.utils.devices import at_least_fp32
+from waveglow_vq.utils.masking import masked_moments, whole_lengths
 
 import torch
 

@@ -4,14 +4,9 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-from waveglow_vq.lobes.conditioners.base import (
-    Condition,
-    Conditioner,
-    ResidualStack,
-    frame_mask,
-    masked,
-    normalize_log_mel,
-)
+from waveglow_vq.lobes.conditioners.base import Condition, Conditioner, normalize_log_mel
+from waveglow_vq.lobes.layers import ResidualStack
+from waveglow_vq.utils.masking import frame_mask, masked
 
 from torch import nn
 from torch.nn import functional as F

@@ -9,17 +9,15 @@ import math
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.base import (
     Conditioner,
-    ResidualStack,
-    code_mask,
-    frame_mask,
-    masked,
     normalize_log_mel,
     predicted_log_mel,
     to_vectors,
 )
 from waveglow_vq.lobes.conditioners.disentanglement import instance_norm, random_warp, time_jitter
 from waveglow_vq.lobes.conditioners.pitch_condition import PitchCondition
-from waveglow_vq.lobes.flows.transforms import zero_linear
+from waveglow_vq.lobes.layers import ResidualStack, zero_linear
+from waveglow_vq.utils.masking import code_mask, frame_mask, masked
+from waveglow_vq.utils.validation import require_integer, require_number
 
 import torch
 from torch import nn
@@ -106,7 +104,10 @@ class MelVQConditioner(Conditioner):
         pitch_levels=31,
     ):
         super().__init__(features, channels, stride=stride)
-        _check_options(stride, jitter, warp, quantize_after)
+        require_integer("stride", stride, 1)
+        require_number("jitter", jitter, least=0, below=1)
+        require_number("warp", warp, least=0, below=1)
+        require_integer("quantize_after", quantize_after, 0)
         self.normalize_vectors = normalize_vectors
         self.use_instance_norm = use_instance_norm
         self.jitter = jitter
@@ -216,14 +217,3 @@ class MelVQConditioner(Conditioner):
             self.steps += 1
             self._forwards += 1
         return time_jitter(codes, self.jitter, lengths) if self.jitter else codes
-
-
-def _check_options(stride, jitter, warp, quantize_after):
-    if stride < 1:
-        raise UserError(f"stride: {stride} frames per code; it has to be at least 1")
-    if not 0 <= jitter < 1:
-        raise UserError(f"jitter: {jitter}; it is a probability, from 0 to below 1")
-    if not 0 <= warp < 1:
-        raise UserError(f"warp: {warp}; it has to be from 0 to below 1")
-    if quantize_after < 0:
-        raise UserError(f"quantize_after: {quantize_after}; a number of steps is not negative")

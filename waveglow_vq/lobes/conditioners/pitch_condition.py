@@ -7,8 +7,8 @@ Authors
 import math
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.conditioners.base import masked
-from waveglow_vq.lobes.flows.transforms import at_least_fp32
+from waveglow_vq.utils.devices import at_least_fp32
+from waveglow_vq.utils.masking import masked
 
 import librosa
 import torch

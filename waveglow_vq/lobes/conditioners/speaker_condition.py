@@ -6,9 +6,12 @@ Authors
 """
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.conditioners.base import ResidualStack, frame_mask, masked, normalize_log_mel
-from waveglow_vq.lobes.flows.transforms import at_least_fp32
+from waveglow_vq.lobes.conditioners.base import normalize_log_mel
+from waveglow_vq.lobes.layers import ResidualStack
+from waveglow_vq.utils.devices import at_least_fp32
 from waveglow_vq.utils.distributed import mean_everywhere
+from waveglow_vq.utils.masking import frame_mask, masked, masked_moments
+from waveglow_vq.utils.validation import require_choice, require_integer, require_number
 
 import torch
 from torch import nn
@@ -65,12 +68,9 @@ class SpeakerCondition(nn.Module):
         encoder_layers=3,
     ):
         super().__init__()
-        if source not in ("table", "encoder"):
-            raise UserError(f"speaker_source: {source!r} is not one of table, encoder")
-        if max_speakers < 1:
-            raise UserError(f"max_speakers: {max_speakers}; it has to be at least 1")
-        if not 0 <= dropout < 1:
-            raise UserError(f"speaker_dropout: {dropout}; it is a share, from 0 to below 1")
+        require_choice("speaker_source", source, ("table", "encoder"))
+        require_integer("max_speakers", max_speakers, 1)
+        require_number("speaker_dropout", dropout, least=0, below=1)
         self.count = max_speakers
         self.channels = channels
         self.source = source
@@ -148,8 +148,7 @@ def build_speakers(global_condition, **options):
     >>> build_speakers("none", max_speakers=10) is None
     True
     """
-    if global_condition not in ("none", "speaker"):
-        raise UserError(f"global_condition: {global_condition!r} is not one of none, speaker")
+    require_choice("global_condition", global_condition, ("none", "speaker"))
     return None if global_condition == "none" else SpeakerCondition(**options)
 
 
@@ -189,26 +188,6 @@ class SpeakerEncoder(nn.Module):
         x = at_least_fp32(F.gelu(self.stack(x, mask)))
         mean, variance = masked_moments(x, mask)
         return self.end(torch.cat([mean, (variance + 1e-4).sqrt()], dim=1)[..., 0])
-
-
-def masked_moments(x, mask=None):
-    """Mean and variance over time of ``[batch, channels, frames]``, each ``[batch, channels, 1]``,
-    over the frames that the mask (see frame_mask) leaves.
-
-    Example
-    -------
-    >>> import torch
-    >>> mean, variance = masked_moments(torch.tensor([[[1.0, 3.0, 9.0]]]), torch.tensor([1, 1, 0]))
-    >>> float(mean), float(variance)
-    (2.0, 1.0)
-    """
-    x = at_least_fp32(x)
-    if mask is None:
-        return x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
-    mask = mask.to(x.dtype)
-    count = mask.sum(-1, keepdim=True)
-    mean = (x * mask).sum(-1, keepdim=True) / count
-    return mean, ((x - mean).square() * mask).sum(-1, keepdim=True) / count
 
 
 class SpeakerAdversary(nn.Module):

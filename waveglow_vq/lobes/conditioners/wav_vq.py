@@ -7,14 +7,9 @@ Authors
 import math
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.conditioners.base import (
-    ResidualStack,
-    WaveConditioner,
-    frame_mask,
-    masked,
-    predicted_log_mel,
-    to_vectors,
-)
+from waveglow_vq.lobes.conditioners.base import WaveConditioner, predicted_log_mel, to_vectors
+from waveglow_vq.lobes.layers import ResidualStack
+from waveglow_vq.utils.masking import frame_mask, masked
 
 from torch import nn
 from torch.nn import functional as F

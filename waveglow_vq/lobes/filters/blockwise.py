@@ -1,18 +1,16 @@
 """Filters whose coefficients change from block to block: all-zero, and all-pole in both
 directions of time. Differentiable; batched; on CPU and GPU. Where no gradient is needed, the
-all-pole filter is a compiled one (numba_kernels.py).
+all-pole filter is a compiled one (kernels.py).
 
 Authors
  * The waveglow-vq developers, 2026
 """
 
-from waveglow_vq.lobes.filters.numba_kernels import kernels_for
+from waveglow_vq.lobes.filters.kernels import kernels_for
+from waveglow_vq.lobes.filters.steps import step_of_block
 
 import torch
 
-# Samples that one step of the recursion takes, at most: a compromise between the work of a step
-# and the number of steps, measured on CPU (benchmarks/README.md).
-STEP = 64
 # Blocks, of all items of a batch together, whose matrices are made at once: few megabytes, which
 # stay in a cache. Making hundreds at once costs several times all the rest, in page faults alone.
 BLOCKS_AT_ONCE = 32
@@ -136,17 +134,6 @@ def _substitute(padded, coefficients, transposed=False):
             else:
                 torch.baddbmm(inside[i], c[k], before[i], alpha=-1, out=scratch)
                 torch.bmm(h[k], scratch, out=inside[i])
-
-
-def step_of_block(block):
-    """Samples of the steps that a block of the recursion is done in.
-
-    Example
-    -------
-    >>> step_of_block(128), step_of_block(48), step_of_block(67)
-    (64, 48, 1)
-    """
-    return max(size for size in range(1, STEP + 1) if block % size == 0)
 
 
 def _impulse_response(coefficients, length):

@@ -10,7 +10,7 @@ Authors
 
 from types import SimpleNamespace
 
-from waveglow_vq.lobes.filters.blockwise import step_of_block
+from waveglow_vq.lobes.filters.steps import step_of_block
 
 import torch
 

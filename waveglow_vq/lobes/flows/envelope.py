@@ -16,9 +16,11 @@ from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.filters.blockwise import filter_blocks, recursive_filter_blocks
-from waveglow_vq.lobes.filters.numba_kernels import kernels_for
-from waveglow_vq.lobes.flows.transforms import at_least_fp32, interpolate_frames
-from waveglow_vq.utils.devices import in_float64, returned, supports_float64
+from waveglow_vq.lobes.filters.kernels import kernels_for
+from waveglow_vq.lobes.flows.transforms import Transform
+from waveglow_vq.lobes.flows.upsampling import interpolate_frames
+from waveglow_vq.utils.devices import at_least_fp32, in_float64, returned, supports_float64
+from waveglow_vq.utils.validation import require_integer
 
 import numpy as np
 import torch
@@ -127,8 +129,7 @@ class MelPredictor(nn.Module):
         tilt_above_bands_db=0.0,
     ):
         super().__init__()
-        if order < 1:
-            raise UserError(f"order: {order}; the envelope needs at least 1 predictor coefficient")
+        require_integer("order", order, 1)
         if updates_per_frame < 1 or features.hop_length % updates_per_frame:
             raise UserError(
                 f"updates_per_frame: {updates_per_frame} does not divide the hop of "
@@ -268,7 +269,7 @@ def all_pole(error, predictor, history=None):
     return recursive_filter_blocks(driven, coefficients, history.to(error.dtype))
 
 
-class EnvelopeFlow(nn.Module):
+class EnvelopeFlow(Transform):
     """Whitens a waveform by the envelope of its own mel, exactly and invertibly:
 
         forward   e_n = (x_n + sum_k a_{t(n),k} x_{n-k}) / g_{t(n)}
@@ -306,7 +307,7 @@ class EnvelopeFlow(nn.Module):
         return self.predictor.order
 
     def forward(self, x, context):
-        """See the module's contract; x is ``[batch, 1, samples]``."""
+        """See :class:`Transform`; x is ``[batch, 1, samples]``."""
         x = at_least_fp32(x)
         with torch.autocast(x.device.type, enabled=False):
             predictor = self.predictor(context.log_mel)
@@ -324,7 +325,7 @@ class EnvelopeFlow(nn.Module):
             return returned(error, x)[:, None], returned(logdet, x)
 
     def inverse(self, y, context):
-        """See the module's contract; y is ``[batch, 1, samples]``."""
+        """See :class:`Transform`; y is ``[batch, 1, samples]``."""
         y = at_least_fp32(y)
         with torch.autocast(y.device.type, enabled=False):
             predictor = self.predictor(context.log_mel)

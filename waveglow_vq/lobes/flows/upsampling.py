@@ -1,4 +1,4 @@
-"""NVIDIA's learned upsampling of the condition, from frames to groups of samples.
+"""From frames to groups of samples: linear interpolation, and NVIDIA's learned upsampling.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -6,11 +6,54 @@ Authors
 
 from waveglow_vq.lobes.flows.inference_cache import InferenceCache
 
+import torch
 from torch import nn
 from torch.nn.functional import conv1d, pad
 
 # Hops that the kernel is long.
 HOPS = 4
+
+
+def interpolate_frames(frames, per_frame):
+    """Linear interpolation of a frame-rate sequence at the centres of ``per_frame`` equal parts
+    of every frame's hop; the last frame is held.
+
+    Part r of frame f is centred ``(r + 0.5) / per_frame`` of the way to frame f + 1, because
+    frame f is centred on sample ``f * hop``.
+
+    Arguments
+    ---------
+    frames : torch.Tensor
+        ``[..., frames]``.
+    per_frame : int
+        Number of parts.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[..., frames * per_frame]``.
+
+    Example
+    -------
+    >>> import torch
+    >>> interpolate_frames(torch.tensor([0.0, 4.0]), 2)
+    tensor([1., 3., 4., 4.])
+    """
+    following = torch.cat([frames[..., 1:], frames[..., -1:]], dim=-1)
+    weight = (torch.arange(per_frame, device=frames.device) + 0.5) / per_frame
+    weight = weight.to(frames.dtype)
+    return torch.lerp(frames[..., None], following[..., None], weight).flatten(-2)
+
+
+def frames_to_groups(frames, groups, per_frame):
+    """Brings a condition ``[..., frames]`` to ``[..., groups]`` by :func:`interpolate_frames`.
+
+    More frames than ``groups / per_frame`` may be given, as where the frame that follows a
+    segment is known. With ``per_frame`` 1 the condition is at group rate and stays as it is.
+    """
+    if per_frame > 1:
+        frames = interpolate_frames(frames, per_frame)
+    return frames[..., :groups]
 
 
 class LearnedUpsampling(nn.ConvTranspose1d, InferenceCache):

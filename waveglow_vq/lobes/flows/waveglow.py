@@ -7,21 +7,15 @@ Authors
 import math
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.flows.conv1x1 import InvertibleConv1x1
+from waveglow_vq.lobes.flows.coupling import AffineCoupling, FlowStep
 from waveglow_vq.lobes.flows.envelope import EnvelopeContext, EnvelopeFlow, MelPredictor
-from waveglow_vq.lobes.flows.recompute import recomputed
-from waveglow_vq.lobes.flows.transforms import (
-    AffineCoupling,
-    FiLM,
-    FlowContext,
-    FlowStep,
-    InvertibleConv1x1,
-    at_least_fp32,
-    interpolate_frames,
-    squeeze,
-    unsqueeze,
-)
-from waveglow_vq.lobes.flows.upsampling import HOPS, LearnedUpsampling
+from waveglow_vq.lobes.flows.film import FiLM
+from waveglow_vq.lobes.flows.transforms import Chain, FlowContext, squeeze, unsqueeze
+from waveglow_vq.lobes.flows.upsampling import HOPS, LearnedUpsampling, interpolate_frames
 from waveglow_vq.lobes.flows.wavenet import WaveNet
+from waveglow_vq.utils.devices import at_least_fp32
+from waveglow_vq.utils.validation import require_choice
 
 import torch
 from torch import nn
@@ -74,9 +68,12 @@ class WaveGlow(nn.Module):
         Largest magnitude of a log-scale.
     envelope : dict
         Arguments of :class:`MelPredictor`, for ``prior: envelope``.
+    transform : callable
+        Makes a :class:`~waveglow_vq.lobes.flows.transforms.Transform` of one's own, from the number
+        of channels, with which every flow step begins; None: none.
     memory_efficient : bool
-        Whether a training step recomputes what it needs through the flows' inverses instead of
-        storing it (see recompute.py): a third more time, for a fraction of the memory.
+        Whether training keeps the inputs of the flow steps alone, and computes their activations
+        again in the backward pass: a third more time, for a fraction of the memory.
 
     Example
     -------
@@ -112,11 +109,12 @@ class WaveGlow(nn.Module):
         speaker_channels=0,
         log_scale_bound=8.0,
         envelope=None,
+        transform=None,
         memory_efficient=False,
     ):
         super().__init__()
-        _check("prior", prior, ("envelope", "white"))
-        _check("condition_geometry", condition_geometry, ("frame", "group", "sample"))
+        require_choice("prior", prior, ("envelope", "white"))
+        require_choice("condition_geometry", condition_geometry, ("frame", "group", "sample"))
         self.hop = features.hop_length
         self.condition_hop = condition_hop or self.hop
         if self.condition_hop % group_size or self.hop % group_size:
@@ -127,9 +125,9 @@ class WaveGlow(nn.Module):
         self.condition_channels = condition_channels
         self.speaker_channels = speaker_channels
         self.group_size = group_size
-        self.use_film = use_film
         self.early_every = early_every
         self.early_size = early_size
+        self.use_film = use_film
         self.memory_efficient = memory_efficient
         self.condition_geometry = condition_geometry
         self.envelope = None
@@ -139,10 +137,10 @@ class WaveGlow(nn.Module):
         if condition_geometry == "sample":
             self.upsample = LearnedUpsampling(condition_channels, self.condition_hop, group_size)
             condition_channels = condition_channels * group_size
-        self.steps = nn.ModuleList()
+        self.steps = Chain()
         remaining = group_size
         for k in range(flows):
-            if self._leaves_early(k):
+            if early_every > 0 and k > 0 and k % early_every == 0:
                 remaining -= early_size
             kept = remaining // 2
             if kept < 1:
@@ -164,8 +162,9 @@ class WaveGlow(nn.Module):
             if use_film:
                 film = FiLM(remaining, condition_channels, speaker_channels, log_scale_bound)
             coupling = AffineCoupling(network, kept, log_scale_bound)
-            self.steps.append(FlowStep(InvertibleConv1x1(remaining), coupling, film))
-        self.last_channels = remaining
+            own = None if transform is None else transform(remaining)
+            conv, first = InvertibleConv1x1(remaining), group_size - remaining
+            self.steps.append(FlowStep(conv, coupling, film, own, first))
 
     @property
     def history(self):
@@ -175,7 +174,7 @@ class WaveGlow(nn.Module):
     @property
     def receptive_field(self):
         """Samples that a sample depends on to either side, the envelope's memory left out."""
-        return self.group_size * sum(s.coupling.network.receptive_field for s in self.steps)
+        return self.group_size * self.steps.receptive_field
 
     @property
     def overlap_frames(self):
@@ -187,23 +186,6 @@ class WaveGlow(nn.Module):
         """Frames of the local condition, before and after its own, that what is at a place of a
         frame depends on besides: the upsampling's, or the interpolation's."""
         return (HOPS - 1, 0) if self.condition_geometry == "sample" else (0, 1)
-
-    def _leaves_early(self, k):
-        return self.early_every > 0 and k > 0 and k % self.early_every == 0
-
-    def _stages(self):
-        """The steps between two early outputs."""
-        size = self.early_every or len(self.steps)
-        return [self.steps[k : k + size] for k in range(0, len(self.steps), size)]
-
-    def _through(self, steps, x, context):
-        if self.memory_efficient and torch.is_grad_enabled():
-            return recomputed(steps, x, context)
-        logdet = 0
-        for step in steps:
-            x, term = step(x, context)
-            logdet = logdet + term
-        return x, logdet
 
     def _flow_context(self, local, speaker, samples, total):
         """Brings the condition to the rate of the geometry, and makes the padding mask."""
@@ -265,16 +247,8 @@ class WaveGlow(nn.Module):
             ``[batch]``.
         """
         x = squeeze(at_least_fp32(error), self.group_size)
-        logdet = x.new_zeros(len(x))
         context = self._flow_context(local, speaker, samples, error.shape[-1])
-        early = []
-        for k, steps in enumerate(self._stages()):
-            if k > 0:
-                early.append(x[:, : self.early_size])
-                x = x[:, self.early_size :]
-            x, term = self._through(steps, x, context)
-            logdet = logdet + term
-        z = torch.cat(early + [x], dim=1)
+        z, logdet = self.steps(x, context, self.memory_efficient)
         return (z if context.mask is None else z * context.mask), logdet
 
     def inverse(
@@ -324,20 +298,19 @@ class WaveGlow(nn.Module):
         """
         context = self._flow_context(local, speaker, samples, z.shape[-1] * self.group_size)
         per_frame, ahead = self.hop // self.group_size, self.receptive_field // self.group_size
-        end = z.shape[1] - self.last_channels
-        x = z[:, end:]
-        for k in reversed(range(len(self.steps))):
-            x = self.steps[k].inverse(x, context)
-            if self._leaves_early(k):
-                x = torch.cat([z[:, end - self.early_size : end], x], dim=1)
-                end -= self.early_size
-            ahead -= self.steps[k].coupling.network.receptive_field
+
+        def narrow(step, x, _):
+            nonlocal ahead, spare, context
+            ahead -= step.receptive_field
             unseen = [max(0, frames - math.ceil(ahead / per_frame)) for frames in spare]
-            if any(unseen):
-                spare = [frames - gone for frames, gone in zip(spare, unseen, strict=True)]
-                left, right = (frames * per_frame for frames in unseen)
-                x, z = (t[..., left : t.shape[-1] - right] for t in (x, z))
-                context = self._without_frames(context, *unseen)
+            if not any(unseen):
+                return x, context
+            spare = [frames - gone for frames, gone in zip(spare, unseen, strict=True)]
+            left, right = (frames * per_frame for frames in unseen)
+            context = self._without_frames(context, *unseen)
+            return x[..., left : x.shape[-1] - right], context
+
+        x = self.steps.inverse(z, context, narrow)
         return unsqueeze(x if context.mask is None else x * context.mask)
 
     def _without_frames(self, context, left, right):
@@ -386,11 +359,27 @@ def negative_log_likelihood(z, logdet, samples, sigma=1.0):
     return (z.square().sum(dim=(1, 2)) / (2 * sigma**2) - logdet) / samples
 
 
-def entropy_of_prior(sigma=1.0):
-    """The constant that :func:`negative_log_likelihood` leaves out, in nats per sample."""
-    return 0.5 * math.log(2 * math.pi * sigma**2)
+def draw_noise(like, channels, groups, generator=None):
+    """Standard normal noise ``[batch, channels, groups]``, drawn item by item and in the order of
+    time, so that a longer draw begins with a shorter one's numbers.
 
-
-def _check(option, value, choices):
-    if value not in choices:
-        raise UserError(f"{option}: {value!r} is not one of {', '.join(choices)}")
+    Arguments
+    ---------
+    like : torch.Tensor
+        Gives batch size, device and, at least fp32, the type.
+    channels, groups : int
+        Shape.
+    generator : torch.Generator, int or None
+        As in :meth:`~waveglow_vq.lobes.model.WaveGlowVQ.sample`.
+    """
+    items = []
+    for _ in range(like.shape[0]):
+        source = generator
+        if isinstance(generator, int):
+            source = torch.Generator().manual_seed(generator)
+        # Without a generator of its own, drawn where it is needed; else where it lives.
+        device = like.device if source is None else source.device
+        items.append(
+            torch.randn(groups, channels, generator=source, device=device, dtype=torch.float32)
+        )
+    return torch.stack(items).transpose(1, 2).to(like.device, at_least_fp32(like).dtype)

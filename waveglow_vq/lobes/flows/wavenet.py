@@ -7,7 +7,8 @@ Authors
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows.folded_wavenet import FoldedWaveNet
 from waveglow_vq.lobes.flows.inference_cache import InferenceCache
-from waveglow_vq.lobes.flows.transforms import FlowContext, frames_to_groups
+from waveglow_vq.lobes.flows.transforms import FlowContext
+from waveglow_vq.lobes.flows.upsampling import frames_to_groups
 from waveglow_vq.lobes.flows.weight_norm import weight_norm
 
 import torch

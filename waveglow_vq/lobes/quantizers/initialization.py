@@ -1,4 +1,5 @@
-"""Where codes are missing, and which ones would do more good there."""
+"""Where new and restarted codes are placed: frames far from every code, and idle codes moved to
+them."""
 
 from waveglow_vq.lobes.quantizers.statistics import squared_distances
 from waveglow_vq.utils.devices import exact, returned

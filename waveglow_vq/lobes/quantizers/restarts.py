@@ -1,5 +1,5 @@
-"""What keeps a codebook alive, and the same on all processes: initialization, usage, restarts, and
-what is put back when a step is not taken."""
+"""Restarts of unused codes, the initialization of a codebook, and the rollback of steps that are
+not taken; the same on all processes."""
 
 import math
 
@@ -17,7 +17,7 @@ USAGE_DECAY = 0.99
 
 
 class CodebookRestarts(nn.Module):
-    """Looks after the `codebook` [K, D] that a subclass holds and whose rows it replaces by
+    """Initializes and restarts codes of the `codebook` [K, D] of a subclass, which replaces rows by
     `_set_rows(rows, frames, optimizer)`.
 
     Several processes do what one would with all their frames in one batch. For that they add up
@@ -49,7 +49,7 @@ class CodebookRestarts(nn.Module):
         self._before = None
         # `filled` and `steps` as the host knows them, to ask the device no more than needed.
         self._known = None
-        self._synchronised = False
+        self._synchronized = False
 
     @torch.no_grad()
     def after_optimizer_step(self, optimizer=None, taken=True):
@@ -131,11 +131,11 @@ class CodebookRestarts(nn.Module):
     @torch.no_grad()
     def _begin(self):
         """Before a training forward: keeps what it may change, for a step that is not taken."""
-        if not self._synchronised:
+        if not self._synchronized:
             # Once, since nobody does it later; a parameter is DistributedDataParallel's to send.
             for buffer in self.buffers():
                 broadcast_from_first(buffer)
-            self._synchronised, self._known = True, None
+            self._synchronized, self._known = True, None
         if self._before is not None:
             return
         known = self._known_numbers()

@@ -1,22 +1,18 @@
 """The sequence model of text-to-speech: text tokens to the codes of a trained codec.
 
-An encoder-decoder Transformer (Vaswani et al., "Attention is all you need", 2017, for speech as in
-Li et al., "Neural speech synthesis with Transformer network", 2019) on SpeechBrain's layers, with
-what makes the attention of speech hold:
+An encoder-decoder Transformer (Vaswani et al. 2017; for speech, Li et al. 2019) on SpeechBrain's
+layers, with what keeps the attention monotonic:
 
-- Positions are sinusoids with a learned scale; those of the text advance by the codes that a token
-  takes on average (as in Ping et al., "Deep Voice 3", 2018), so that text and codes that belong
-  together have similar positions from the first step of training on.
-- Monotonic attention: every token also says by itself which codes it sounds like. The likelihood
-  of the codes under all the ways to read token after token teaches it that, and where the tokens
-  are read in these ways is where the decoder learns to look (see
-  :func:`~waveglow_vq.lobes.text_to_codes.alignment_loss.forward_sum`).
-- Codes that the decoder reads in training are hidden at random, so that it cannot live on
-  repeating its own past.
-- While it generates, the decoder looks only at what is near to where it is reading (see
-  :mod:`~waveglow_vq.lobes.text_to_codes.decoder_steps`).
-- The end is one more code, and learned; how early and how late it may come, and how often a code
-  may be repeated, follows the training data: see :meth:`TextToCodes.fit_statistics`.
+- Positions are sinusoids with a learned scale; those of the text advance by the average codes per
+  token (Ping et al., "Deep Voice 3", 2018).
+- Every token predicts by itself which codes it sounds like; the decoder's attention is trained on
+  the alignment that follows
+  (:func:`~waveglow_vq.lobes.text_to_codes.alignment_loss.forward_sum`).
+- Codes that the decoder reads in training are hidden at random.
+- In generation, the decoder attends to tokens near its position
+  (:mod:`~waveglow_vq.lobes.text_to_codes.decoder_steps`).
+- The end is one more code; its earliest and latest place, and how often a code may be repeated,
+  follow the training data (:meth:`TextToCodes.fit_statistics`).
 
 Authors
  * The waveglow-vq developers, 2026
@@ -30,7 +26,8 @@ from waveglow_vq.lobes.text_to_codes.decoder_steps import CachedSteps, PlainStep
 from waveglow_vq.lobes.text_to_codes.positions import sinusoids
 from waveglow_vq.lobes.text_to_codes.search import Limits, SearchOptions, search_codes
 from waveglow_vq.utils.distributed import mean_everywhere
-from waveglow_vq.utils.lengths import whole_lengths
+from waveglow_vq.utils.masking import whole_lengths
+from waveglow_vq.utils.validation import require_number
 
 import torch
 from speechbrain.lobes.models.transformer.Transformer import TransformerDecoder, TransformerEncoder
@@ -51,12 +48,10 @@ class TextToCodesOutput(NamedTuple):
     loss : torch.Tensor
         What is minimized, a scalar.
     terms : dict
-        Detached scalars: ``nll`` (of a code or the end, given the ones before, in nats; its
-        exponential is the perplexity), ``accuracy`` (share of them that are the most probable
-        ones), ``reading`` (the same likelihood where each token has to say by itself what it
-        sounds like, without the codes before), ``attention`` (cross entropy from where the codes
-        are then read to where the decoder looks, in nats) and, where there is pitch,
-        ``pitch_nll`` and ``pitch_accuracy``.
+        Detached scalars: ``nll`` (of a code or the end, given the ones before, in nats),
+        ``accuracy`` (share of them that are the most probable ones), ``reading`` (the forward-sum
+        loss of the codes given each token alone), ``attention`` (cross entropy from that alignment
+        to the decoder's attention, in nats) and, with pitch, ``pitch_nll`` and ``pitch_accuracy``.
     attention : torch.Tensor
         ``[batch, codes + 1, tokens]``, mean over heads and layers: row t is where the decoder
         looked when it chose code t, the last one when it chose the end.
@@ -131,8 +126,7 @@ class TextToCodes(nn.Module):
         if channels % (2 * heads):
             raise UserError(f"channels: {channels}; it has to be a multiple of {2 * heads}")
         for name, value in (("dropout", dropout), ("code_dropout", code_dropout)):
-            if not 0 <= value < 1:
-                raise UserError(f"{name}: {value}; it is a share, at least 0 and below 1")
+            require_number(name, value, least=0, below=1)
         self.vocabulary_size, self.codebook_size = vocabulary_size, codebook_size
         self.max_speakers, self.pitch_levels = max_speakers, pitch_levels
         self.code_dropout = code_dropout
@@ -169,18 +163,13 @@ class TextToCodes(nn.Module):
 
     @torch.no_grad()
     def fit_statistics(self, utterances):
-        """Reads the rate of speech and the repetitions of codes off the training data. To be called
-        once, before training; the weights hold the result.
+        """Measures the rate of speech and the repetitions of codes in the training data, once,
+        before training; the buffers hold the result.
 
         Arguments
         ---------
         utterances : iterable of tuple
-            Number of tokens, codes ``[T]`` and pitch (not used) of each.
-
-        Raises
-        ------
-        UserError
-            If there are none.
+            Number of tokens, codes ``[T]`` and pitch (not used) of each; at least one.
         """
         tokens, lengths = [], []
         longest = torch.zeros(self.codebook_size, dtype=torch.long)
@@ -265,7 +254,8 @@ class TextToCodes(nn.Module):
         logits, targets, count = logits[valid].float(), targets[valid], valid.sum()
         total = F.cross_entropy(logits, targets, reduction="sum")
         accuracy = (logits.argmax(-1) == targets).float().mean()
-        return self._mean(total, count), (total / count).detach(), accuracy
+        mean = mean_everywhere(total, count, together=self.training)
+        return mean, (total / count).detach(), accuracy
 
     def _reading(self, memory, padding, codes, counts, attention):
         """The terms ``reading`` and ``attention``: for the loss, and to be reported."""
@@ -280,11 +270,8 @@ class TextToCodes(nn.Module):
         # A place that the decoder does not look at at all costs no more than this lets it.
         looks = -(places * (attention.float() + 1e-5).log()).sum()
         sums = (-likelihood.sum(), counts.sum()), (looks, (counts + 1).sum())
-        return [self._mean(*part) for part in sums], [(t / n).detach() for t, n in sums]
-
-    def _mean(self, total, count):
-        """In training, of all processes: each code weighs the same, whoever has it."""
-        return mean_everywhere(total, count, together=self.training)
+        means = [mean_everywhere(*part, together=self.training) for part in sums]
+        return means, [(t / n).detach() for t, n in sums]
 
     # ---- the network
 
@@ -383,11 +370,10 @@ class TextToCodes(nn.Module):
         search : SearchOptions
             How codes are chosen; None: greedily.
         generator : int, torch.Generator or None
-            Source of chance where codes are drawn. A number seeds every item alike, so that an item
-            does not depend on its place in the batch.
+            Source of random numbers. A number seeds every item alike, so that an item does not
+            depend on its place in the batch.
         use_cache : bool
-            Whether keys and values of earlier codes are kept. The result is the same without; it
-            is there to be compared with.
+            Whether keys and values of earlier codes are kept; the result is the same without.
 
         Returns
         -------

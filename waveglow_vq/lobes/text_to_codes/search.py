@@ -7,8 +7,8 @@ Authors
 import math
 from typing import NamedTuple
 
-from waveglow_vq.errors import UserError
 from waveglow_vq.utils.devices import exact, supports_float64
+from waveglow_vq.utils.validation import require_choice, require_integer, require_number
 
 import torch
 
@@ -59,24 +59,13 @@ class SearchOptions(NamedTuple):
 
     def checked(self):
         """Itself; a UserError for what cannot be."""
-        if self.method not in METHODS:
-            raise UserError(f"method: {self.method!r} is not one of {', '.join(METHODS)}")
-        whole = "a whole number of at least 0"
-        for name, value, fits, condition in (
-            ("temperature", self.temperature, _between(self.temperature, 0), "above 0"),
-            ("top_k", self.top_k, _whole(self.top_k, 0), whole),
-            ("top_p", self.top_p, _between(self.top_p, 0, 1), "above 0 and at most 1"),
-            ("beam_size", self.beam_size, _whole(self.beam_size, 1), "a whole number above 0"),
-            (
-                "length_penalty",
-                self.length_penalty,
-                _between(self.length_penalty, -1e-9),
-                "at least 0",
-            ),
-            ("look_ahead", self.look_ahead, _whole(self.look_ahead, 0), whole),
-        ):
-            if not fits:
-                raise UserError(f"{name}: {value!r}; it has to be {condition}")
+        require_choice("method", self.method, METHODS)
+        require_number("temperature", self.temperature, above=0)
+        require_integer("top_k", self.top_k, 0)
+        require_number("top_p", self.top_p, above=0, most=1)
+        require_integer("beam_size", self.beam_size, 1)
+        require_number("length_penalty", self.length_penalty, least=0)
+        require_integer("look_ahead", self.look_ahead, 0)
         return self
 
 
@@ -335,12 +324,3 @@ def _is_decided(best, totals, count, most, options):
 
 def _padded(items, value):
     return torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=value)
-
-
-def _between(value, above, most=math.inf):
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and above < value <= most and value < math.inf
-
-
-def _whole(value, least):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -19,7 +19,7 @@ from waveglow_vq.training.epoch_report import EpochMeans
 from waveglow_vq.training.model_brain import ModelBrain
 from waveglow_vq.training.text_to_codes.datasets import text_loader
 from waveglow_vq.utils.files import file_checksum, write_json
-from waveglow_vq.utils.lengths import whole_lengths
+from waveglow_vq.utils.masking import whole_lengths
 
 import speechbrain as sb
 import torch

@@ -1,7 +1,12 @@
-from waveglow_vq.lobes.batches import crop_frames, masked_l1
-from waveglow_vq.lobes.conditioners.base import code_mask, frame_mask
-from waveglow_vq.lobes.conditioners.speaker_condition import masked_moments
-from waveglow_vq.utils.lengths import shares, whole_lengths
+from waveglow_vq.utils.masking import (
+    code_mask,
+    crop_frames,
+    frame_mask,
+    masked_l1,
+    masked_moments,
+    shares,
+    whole_lengths,
+)
 
 import pytest
 import torch

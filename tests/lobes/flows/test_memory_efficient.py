@@ -1,10 +1,9 @@
-"""Recomputation through the inverses against plain autograd, the reference."""
+"""Computing activations again in the backward pass against keeping them, the reference."""
 
 import contextlib
 import os
 from pathlib import Path
 
-from waveglow_vq.lobes.flows.recompute import recomputed
 from waveglow_vq.lobes.flows.waveglow import WaveGlow, negative_log_likelihood
 
 import pytest
@@ -98,7 +97,7 @@ def assert_agrees(model, inputs, tolerance):
 def test_gradients_are_those_of_plain_autograd(geometry, extras, samples):
     model = build(condition_geometry=geometry, **extras)
     inputs = arguments(speaker=extras.get("speaker", 0), samples=samples)
-    assert_agrees(model, inputs, 1e-10)
+    assert_agrees(model, inputs, 1e-14)
 
 
 @pytest.mark.parametrize(
@@ -117,38 +116,7 @@ def test_gradients_are_those_of_plain_autograd(geometry, extras, samples):
 def test_gradients_of_other_options(options):
     enveloped = options.get("prior") == "envelope"
     inputs = arguments(speaker=options.get("speaker", 0), envelope=enveloped, history=enveloped)
-    assert_agrees(build(**options), inputs, 1e-9)
-
-
-@pytest.mark.parametrize(
-    "dtype,tolerance,perturbations", [(torch.float32, 1e-5, 400), (torch.float64, 1e-9, 0)]
-)
-def test_twelve_flows_do_not_drift(dtype, tolerance, perturbations):
-    """Twelve inverses, also where the weights have wandered as an optimizer moves them."""
-    model = build(dtype, flows=12, early_every=4, layers=4, channels=16, use_film=True, scale=0.5)
-    with torch.no_grad():
-        for _ in range(perturbations):
-            for parameter in model.steps.parameters():
-                parameter += 1e-3 * torch.randn_like(parameter).sign()
-    assert_agrees(model, arguments(dtype), tolerance)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype,tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-9)])
-@pytest.mark.parametrize("geometry", ["frame", "sample"])
-def test_at_the_published_size(dtype, tolerance, geometry):
-    """256 channels, 12 flows, 8 layers."""
-    options = {"flows": 12, "early_every": 4, "layers": 8, "channels": 256, "group_size": 8}
-    model = build(dtype, condition_geometry=geometry, **options)
-    with torch.no_grad():
-        for _ in range(50):
-            for parameter in model.steps.parameters():
-                parameter += 1e-3 * torch.randn_like(parameter).sign()
-    inputs = arguments(dtype)
-    samples, frames = 2048, 2048 // HOP + 1
-    inputs["wav"] = random_tensor(2, samples, seed=1).to(dtype).requires_grad_()
-    inputs["local"] = random_tensor(2, 5, frames, seed=2).to(dtype).requires_grad_()
-    assert_agrees(model, inputs, tolerance)
+    assert_agrees(build(**options), inputs, 1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -162,10 +130,8 @@ def test_autocast_is_restored_in_the_backward_pass(dtype):
     assert seen == [dtype] * 2 * len(model.steps)
     assert torch.equal(z, z_again) and torch.equal(logdet, logdet_again)
     assert z_again.dtype == logdet_again.dtype == torch.float32
-    # What rounding to half precision does to the gradient is an order more than what recomputing
-    # adds to it.
     assert 0 < greatest_difference(plain, truth) < 0.1
-    assert greatest_difference(found, plain) < 0.02
+    assert greatest_difference(found, plain) < 1e-6
 
 
 def test_backward_within_autocast():
@@ -187,7 +153,7 @@ def test_each_network_is_evaluated_once_in_each_pass():
     assert len(calls) == 2 * len(model.steps)
 
 
-def test_keeps_the_outputs_of_the_stages_only():
+def test_keeps_the_inputs_of_the_steps_only():
     """Bytes that the graph holds between the passes, weights left out."""
 
     def kept(memory_efficient):
@@ -225,7 +191,7 @@ def test_only_what_needs_a_gradient_gets_one():
     inputs["speaker"].requires_grad_(False)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("dilated.0" not in name)
-    assert_agrees(model, inputs, 1e-10)
+    assert_agrees(model, inputs, 1e-14)
     found = backpropagated(model, inputs, True)[2]
     assert found["wav"] is None and found["speaker"] is None and found["local"] is not None
     for parameter in model.parameters():
@@ -256,24 +222,6 @@ def test_hooks_see_the_whole_gradient_once():
     gradients = backpropagated(model, arguments(), True)[2]
     assert len(seen) == 1
     assert torch.equal(seen[0], gradients["steps.1.coupling.network.end.weight"])
-
-
-def test_parameters_changed_before_the_backward_pass_are_an_error():
-    model = build()
-    model.memory_efficient = True
-    z, _ = model(**arguments())
-    with torch.no_grad():
-        model.steps[0].conv.weight += 1
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        z.sum().backward()
-
-
-def test_second_derivative_is_refused():
-    model, x = build(early_every=0, condition_channels=0), random_tensor(1, 8, 6).requires_grad_()
-    y, logdet = recomputed(model.steps, x)
-    (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
 
 
 def test_loss_scaling():
