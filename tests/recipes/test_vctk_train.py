@@ -464,7 +464,7 @@ def test_without_a_corpus_nothing_is_written(capsys, tmp_path, command, monkeypa
     (tmp_path / "music").mkdir()
     error = error_of(capsys, [*arguments, "--data_folder", "music"])
     assert "music" in error and "wav48" in error
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in tmp_path.rglob("*")] == ["music"]
 
 
 def test_an_unseen_speaker_that_is_not_there_is_named(capsys, command, corpus, tmp_path):

@@ -70,6 +70,11 @@ class KillSafeCheckpointer(Checkpointer):
     1
     """
 
+    def __init__(self, checkpoints_dir, *args, **kwargs):
+        # SpeechBrain makes the folder at once, also for a run that is refused.
+        super().__init__(os.curdir, *args, **kwargs)
+        self.checkpoints_dir = Path(checkpoints_dir)
+
     # ---- saving
 
     def save_checkpoint(self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO):
@@ -197,7 +202,7 @@ class KillSafeCheckpointer(Checkpointer):
             If the description of a checkpoint is damaged.
         """
         found = []
-        for folder in self._list_checkpoint_dirs():
+        for folder in self._list_checkpoint_dirs() if self.checkpoints_dir.is_dir() else ():
             try:
                 found += self._construct_checkpoint_objects([folder])
                 float(ckpt_recency(found[-1]))

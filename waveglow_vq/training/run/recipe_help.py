@@ -8,6 +8,7 @@ Authors
 """
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -155,8 +156,8 @@ def _remarks(lines, number):
 
 
 def show_help(arguments=None, what=""):
-    """Answers ``--help`` and ends the program; without it, nothing happens. A recipe calls it
-    before it imports what takes long.
+    """Answers ``--help`` and ends the program. A recipe calls it before it imports what takes long,
+    and tqdm, which hides its bars with ``--noprogressbar``.
 
     Arguments
     ---------
@@ -170,7 +171,10 @@ def show_help(arguments=None, what=""):
     SystemExit
         With status 0, or 2 if the YAML that is named cannot be read.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        if "--noprogressbar" in arguments:
+            os.environ["TQDM_DISABLE"] = "1"
     if not {"-h", "--help"} & set(arguments):
         return
     files = [a for a in arguments if a.endswith((".yaml", ".yml")) and not a.startswith("-")]
