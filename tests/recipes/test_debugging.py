@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
-from waveglow_vq.training.run.debugging import _replacements
+from waveglow_vq.training.run.debugging import _replace_folders
 
 import pytest
 
@@ -34,8 +34,8 @@ def test_a_finished_run_stays_what_it_is(command, monkeypatch, tmp_path, manifes
     folder = Path(brain.hparams.output_folder)
     assert folder != Path(finished.hparams.output_folder)
     printed = capsys.readouterr().out
-    assert f"--debug: all that this run writes goes to {folder}" in printed
-    assert printed.splitlines()[-1].startswith("--debug: all of the run works")
+    assert f"--debug: this run writes only to {folder}" in printed
+    assert printed.splitlines()[-1].startswith("--debug: the whole run works")
     # Two batches, as a run from the start, and all of its end.
     assert brain.hparams.schedule.steps == 2
     for name in ("export/model.ckpt", "test_results.json", "train_log.txt", "log.txt", "save"):
@@ -46,7 +46,7 @@ def test_a_finished_run_stays_what_it_is(command, monkeypatch, tmp_path, manifes
     with pytest.raises(SystemExit):
         run(other)
     said = capsys.readouterr().err
-    assert f"error: {finished.hparams.output_folder} holds the run of another model: " in said
+    assert f"error: {finished.hparams.output_folder} holds a run of another model: " in said
     with pytest.raises(SystemExit):
         run([str(Path(finished.hparams.output_folder) / "export" / "hyperparams.yaml")])
     assert "belongs to an export" in capsys.readouterr().err
@@ -55,7 +55,7 @@ def test_a_finished_run_stays_what_it_is(command, monkeypatch, tmp_path, manifes
     saved = Path(finished.hparams.output_folder) / "hyperparams.yaml"
     with pytest.raises(SystemExit):
         run([str(saved), "--debug"])
-    assert "--debug: " in (said := capsys.readouterr().err) and "recipe's own YAML" in said
+    assert "--debug: " in (said := capsys.readouterr().err) and "the recipe's YAML" in said
     assert contents(tmp_path) | contents(manifests) == before
 
 
@@ -70,7 +70,7 @@ def replacements(monkeypatch, tmp_path):
         ends = []
         with monkeypatch.context() as patch:
             patch.setattr(atexit, "register", lambda *call, **more: ends.append((call, more)))
-            replaced = _replacements(hparams, options)
+            replaced = _replace_folders(hparams, options)
         (folder,) = tmp_path.glob("waveglow-vq-debug-*")
         assert replaced["output_folder"] == str(folder)
         for (function, *arguments), more in ends:

@@ -129,5 +129,5 @@ def test_what_a_run_has_saved_is_repeated_as_it_was(recipe):
     saved = recipe.with_name("hyperparams.yaml")
     saved.write_text("# Generated 2020-01-01 from:\n# recipe.yaml\n" + recipe.read_text())
     assert typed_overrides(saved, {"data_folder": "moved"}) == 'data_folder: "moved"'
-    with pytest.raises(UserError, match="--output_folder: .*hyperparams.yaml is what a run has"):
+    with pytest.raises(UserError, match="--output_folder: .*hyperparams.yaml was saved by a run"):
         typed_overrides(saved, {"data_folder": "moved", "output_folder": "other"})

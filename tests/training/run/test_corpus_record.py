@@ -30,7 +30,7 @@ def test_few_clips_and_few_seconds_are_said(clips, seconds, warned):
 
 CHANGES = [
     ({"b": {**ENTRIES["b"], "path": "/elsewhere/b.wav"}}, None),
-    ({"b": {**ENTRIES["b"], "text": "three"}}, r"train had 2 clips, 1.5 s and has .*, other ones"),
+    ({"b": {**ENTRIES["b"], "text": "three"}}, r"train had 2 clips, 1.5 s and has .*, others"),
     ({"b": {**ENTRIES["b"], "num_samples": 12000}}, r"2 clips, 1.5 s and has 2 clips, 2.5 s\)"),
     ({"c": ENTRIES["a"]}, r"2 clips, 1.5 s and has 3 clips, 2.5 s\)"),
 ]

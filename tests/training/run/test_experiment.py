@@ -107,7 +107,7 @@ def test_a_pipe_that_breaks_without_further_news_is_reported_too(monkeypatch):
     monkeypatch.setattr(experiment, "PATIENCE", 0.01)
     ours, theirs = multiprocessing.Pipe()
     theirs.close()
-    with pytest.raises(UserError, match=r"is gone \(its pipe has ended\)"), worker_errors():
+    with pytest.raises(UserError, match=r"is gone \(its pipe has closed\)"), worker_errors():
         ours.recv()
 
 
@@ -130,7 +130,7 @@ def test_a_run_that_is_stopped_in_its_test_says_that_it_is_trained(stop):
         fit=lambda *arguments, **options: None,
         evaluate=interrupted,
     )
-    with pytest.raises(RunStopped, match="the training is finished and saved") as stopped:
+    with pytest.raises(RunStopped, match="training is finished and saved") as stopped:
         experiment.train_and_test(brain, None, None, None)
     assert stopped.value.status == (143 if isinstance(stop, Stopped) else 130)
 

@@ -211,7 +211,7 @@ def torchrun(monkeypatch):
 def test_without_torchrun(monkeypatch):
     check_launch(RunOptions())
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(UserError, match="one of 4 processes"):
+    with pytest.raises(UserError, match="WORLD_SIZE is 4"):
         check_launch(RunOptions())
 
 
@@ -219,7 +219,7 @@ def test_without_torchrun(monkeypatch):
     ("local_rank", "gpus", "given", "message"),
     [
         (0, 0, {}, "--device cpu --distributed_backend gloo"),
-        (3, 2, {}, "4 processes.* 2 GPUs; give --nproc_per_node 2"),
+        (3, 2, {}, "--nproc_per_node: 4 .* 2 GPUs; give 2 or less"),
         (1, 4, {"device": "cuda"}, "all processes would share it"),
         (1, 4, {"device": "cuda:0"}, "all processes would share it"),
         (0, 4, {"device": "cpu"}, "add --distributed_backend gloo"),

@@ -75,7 +75,7 @@ def test_refuses_what_speechbrain_would_get_wrong(hparams_file, arguments, sente
 
 
 def test_needs_a_yaml():
-    with pytest.raises(UserError, match="name the hyperparameters first.*--help"):
+    with pytest.raises(UserError, match="name the YAML file first.*--help"):
         parse_arguments(["--size", "tiny"])
 
 

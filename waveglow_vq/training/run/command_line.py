@@ -1,8 +1,8 @@
-"""What stands on the command line of a recipe, and what it means to the recipe's YAML.
+"""The command line of a recipe as overrides of its YAML.
 
-SpeechBrain glues the options together to a YAML text. So a folder's name may become a number, a
-date or a list, or end at a ``#``; here a path or a name stays the text that was typed, and only
-what the YAML does not hold as text is read as YAML. Nothing here imports torch.
+SpeechBrain joins the options to a YAML text, in which a folder's name may become a number, a date
+or a list, or end at a ``#``. Here paths and names stay the text that was typed, and only what is no
+text in the YAML is read as YAML. Nothing here imports torch.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -20,9 +20,9 @@ from waveglow_vq.errors import UserError
 import ruamel.yaml
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-# Keys of a YAML that name a file or a folder; and such that are lists of texts, or may be.
+# Keys that name a file or a folder, and keys that are, or may be, lists of texts.
 _PATHS = re.compile(r".*_(folder|file|log)|codec")
-# How SpeechBrain begins the YAML that a run saves, and what does not tell such runs apart.
+# How SpeechBrain begins the YAML that a run saves, and which of its options may be given.
 _SAVED = "# Generated "
 _OUTSIDE = ("data_folder", "shards_folder", "codec", "num_workers")
 _TEXT_LISTS = ("additional_folders", "use_speakers", "unseen_speakers")
@@ -43,7 +43,7 @@ def is_path(name):
 
 
 def split_arguments(arguments, flags, valued):
-    """Tells the YAML file, SpeechBrain's run options and the YAML's keys apart.
+    """Separates the YAML file, SpeechBrain's run options and the YAML's keys.
 
     Arguments
     ---------
@@ -56,10 +56,10 @@ def split_arguments(arguments, flags, valued):
     -------
     hparams_file : str
     run_arguments : list of str
-        The run options as they stand on the command line.
+        The run options as they were typed.
     given : dict
-        Name of every other option: its text. Run options with a value are among them too: a YAML
-        may have a key of that name.
+        Texts of all other options by name, and of run options with a value, which may be keys of
+        the YAML too.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def split_arguments(arguments, flags, valued):
             if hparams_file is not None:
                 where = f" behind {option}" if option else ""
                 raise UserError(
-                    f"{argument!r}{where} belongs to no option; put a value with spaces in quotes"
+                    f"{argument!r}{where} belongs to no option; quote a value with spaces"
                 )
             hparams_file = os.path.expanduser(argument)
             continue
@@ -102,13 +102,13 @@ def split_arguments(arguments, flags, valued):
             run_arguments.append(f"{option}={value}")
     if hparams_file is None:
         raise UserError(
-            "name the hyperparameters first, for instance hparams/mel.yaml; --help tells more"
+            "name the YAML file first, such as hparams/mel.yaml; --help lists the options"
         )
     return hparams_file, run_arguments, given
 
 
 def read_yaml(hparams_file):
-    """The YAML of a recipe as it is written, with tags and comments; builds nothing.
+    """Reads the YAML of a recipe with its tags and comments; builds nothing.
 
     Arguments
     ---------
@@ -190,20 +190,20 @@ def into_sections(overrides, known):
 
 
 def typed_overrides(hparams_file, given):
-    """What the command line replaces in a YAML.
+    """The overrides of a YAML.
 
     Arguments
     ---------
     hparams_file : str or Path
         The YAML of a recipe.
     given : dict
-        Names and texts of the options.
+        Texts of the options by name.
 
     Returns
     -------
     str
-        YAML in which paths, names and whatever else is a text in the file are texts, and other
-        values what YAML reads. ``~`` is expanded, also in the paths that the file names itself.
+        YAML. What is a path or a text in the file stays a text, ``~`` is expanded, also in paths
+        of the file itself, and other values are what YAML reads.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def typed_overrides(hparams_file, given):
     known = read_recipe(hparams_file)
     check_saved(hparams_file, given)
     defaults = without_sections(known)
-    overrides = {name: _typed(name, text, defaults.get(name)) for name, text in given.items()}
+    overrides = {name: _read_value(name, text, defaults.get(name)) for name, text in given.items()}
     overrides.update(_own_paths(hparams_file, known, overrides))
     yaml, stream = ruamel.yaml.YAML(), io.StringIO()
     if overrides:
@@ -231,9 +231,9 @@ def typed_overrides(hparams_file, given):
 
 
 def check_saved(hparams_file, given):
-    """Checks that what a run has saved is asked to repeat that run only. It holds every value
-    wherever it is used: another would take the place of one of them, and a run with another folder
-    would go on with the checkpoints of the first.
+    """Checks that the YAML that a run has saved is only used to repeat that run. Its values are
+    resolved: an override would change one of several places, and a run with another folder would
+    resume from the checkpoints of the first.
 
     Arguments
     ---------
@@ -251,13 +251,13 @@ def check_saved(hparams_file, given):
     changed = [name for name in given if name not in _OUTSIDE]
     if saved and changed:
         raise UserError(
-            f"--{changed[0]}: {hparams_file} is what a run has saved, and repeats that run as it "
-            f"was; of its options only {', '.join(_OUTSIDE)} can be given; for another run, give "
-            "the recipe's own YAML, named in the second line of that file"
+            f"--{changed[0]}: {hparams_file} was saved by a run and repeats it; only "
+            f"{', '.join(_OUTSIDE)} can be changed; for another run, give the recipe's YAML, which "
+            "the second line of that file names"
         )
 
 
-def _typed(name, text, default):
+def _read_value(name, text, default):
     """The value of an option: of the kind that the YAML has there."""
     # A key that may be left open takes the YAML's own word for that.
     if text == "null" and default is None:
@@ -271,7 +271,7 @@ def _typed(name, text, default):
     try:
         value = ruamel.yaml.YAML().load(text)
         if text.strip() == "" and default is not None:
-            raise UserError(f"--{name} is empty; leave it away, or give a value")
+            raise UserError(f"--{name} is empty; omit it, or give a value")
     except ruamel.yaml.YAMLError as error:
         if default is not None:
             raise UserError(f"--{name} {text!r} cannot be read as YAML: {error}") from None
@@ -292,20 +292,20 @@ def _text(option, text):
 
 
 def _path(option, text):
-    """A path as text, with ~ expanded. HyperPyYAML takes what stands in angle brackets for
-    references, and breaks lines at spaces."""
+    """A path as text, with ~ expanded. HyperPyYAML reads angle brackets as references, and breaks
+    lines at spaces."""
     if not text.strip():
-        raise UserError(f"{option} is empty; leave it away, or name a file or folder")
+        raise UserError(f"{option} is empty; omit it, or name a file or folder")
     if re.search(r"<[^>]*>|  |[\x00-\x1f\x7f-\x9f]", text):
         raise UserError(
-            f"{option} {text!r}: a path here can hold no angle brackets, control characters or two "
-            "spaces in a row; give another name, or a link of another name"
+            f"{option} {text!r}: a path cannot contain angle brackets, control characters or two "
+            "spaces in a row; give another name, or a link with another name"
         )
     return _text(option, os.path.expanduser(text))
 
 
 def _texts(name, text):
-    """A list as YAML has it, [a, b], whose members are texts; or a single one."""
+    """A list of texts, [a, b], or a single text."""
     values = [text]
     if text.lstrip().startswith("["):
         try:
@@ -319,8 +319,7 @@ def _texts(name, text):
 
 
 def _own_paths(hparams_file, known, overrides):
-    """The paths that a YAML names itself, where they are not what they look like: those with ``~``,
-    and those that YAML takes for a number or a date."""
+    """The YAML's own paths with ``~``, and those that YAML reads as a number or a date."""
     # All scalars as the text that they are in the file.
     texts = ruamel.yaml.YAML(typ="base").load(Path(hparams_file).read_text("utf-8"))
     changed = {}
@@ -339,8 +338,7 @@ def _own_paths(hparams_file, known, overrides):
 
 
 def open_keys(known, overrides):
-    """What fills the keys that a YAML leaves open (``!PLACEHOLDER``), which have to be filled
-    before anything can be read of it.
+    """The values of the keys that a YAML leaves open (``!PLACEHOLDER``).
 
     Arguments
     ---------
@@ -366,6 +364,6 @@ def open_keys(known, overrides):
 
 
 def tag_of(value):
-    """The tag of a value of a YAML from :func:`read_yaml`, such as ``!ref``; "" without one."""
+    """The tag of a value from :func:`read_yaml`, such as ``!ref``; "" without one."""
     tag = getattr(value, "tag", None)
     return str(getattr(tag, "value", None) or "")

@@ -1,4 +1,4 @@
-"""What a run tells the person who waits for it: how far it is, how it ended, and what comes next.
+"""What a run prints: how far it is, how it ended, and what comes next.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -22,19 +22,19 @@ _NEXT = {
 
 
 def seconds_left(schedule, steps_before=0, seconds_before=0.0):
-    """How long the training still takes, validation not counted.
+    """Remaining seconds of training, validation not counted.
 
     Arguments
     ---------
     schedule : WarmupHoldHalve
         Where the run stands.
     steps_before, seconds_before : float
-        Where it stood when this process began; the speed is that of this process.
+        Where it stood when this process began, whose speed counts.
 
     Returns
     -------
     float or None
-        None where nothing is known yet.
+        None if nothing is known yet.
 
     Example
     -------
@@ -57,16 +57,16 @@ def seconds_left(schedule, steps_before=0, seconds_before=0.0):
 
 
 def progress_line(schedule, loss, left):
-    """A line of a run without a bar.
+    """A progress line for runs without a bar.
 
     Arguments
     ---------
     schedule : WarmupHoldHalve
         Where the run stands.
     loss : float
-        Mean of the epoch so far.
+        Mean over the epoch so far.
     left : float or None
-        Seconds, of :func:`seconds_left`.
+        From :func:`seconds_left`.
 
     Example
     -------
@@ -91,7 +91,7 @@ def _duration(seconds):
 
 
 def minutes_bar(schedule, enable=True, colour=None):
-    """A progress bar of minutes, for a run that is limited in time; see :func:`move_bar`."""
+    """A progress bar in minutes, for a run with a time limit; see :func:`move_bar`."""
     return tqdm(
         total=schedule.max_minutes,
         initial=min(schedule.seconds / 60, schedule.max_minutes),
@@ -109,7 +109,7 @@ def move_bar(bar, schedule, loss):
 
 
 def limit_line(schedule):
-    """How a run has ended that is limited in time.
+    """Says that a run has reached its time limit.
 
     Example
     -------
@@ -124,19 +124,8 @@ def limit_line(schedule):
 
 
 def already_finished_line(schedule, epochs, output_folder, step_limit=None):
-    """What a run in a folder says where nothing is left to train.
-
-    Arguments
-    ---------
-    schedule : WarmupHoldHalve
-        Where the run stands.
-    epochs : int
-        How many it has had.
-    output_folder : str
-        Its folder.
-    step_limit : int or None
-        ``optimizer_step_limit``, if that has ended it.
-    """
+    """Says that a finished run has nothing left to train; ``step_limit`` is the
+    ``optimizer_step_limit`` if that has ended it, else None."""
     more = "--number_of_epochs"
     if schedule.time_share >= 1:
         more = f"--max_minutes (it has had {schedule.max_minutes:g})"
@@ -150,7 +139,7 @@ def already_finished_line(schedule, epochs, output_folder, step_limit=None):
 
 
 def closing_lines(output_folder, interface, options=()):
-    """What a finished run has left, and what to type next.
+    """Where the results of a finished run are, and what to type next.
 
     Arguments
     ---------
@@ -159,12 +148,11 @@ def closing_lines(output_folder, interface, options=()):
     interface : str
         Class of ``waveglow_vq.inference`` that the export is for.
     options : list of str
-        What the command has to be told beside files.
+        Options of that command.
 
     Returns
     -------
     list of str
-        Four.
 
     Example
     -------

@@ -1,5 +1,5 @@
-"""What corpus a run learns from: splits that are too small to say anything, and a corpus that has
-changed since the last checkpoint.
+"""The corpus of a run: warns of splits that are too small and of a corpus that has changed since
+the last checkpoint.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -14,16 +14,14 @@ from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-# A split of less than this says little.
+# Results of smaller splits say little.
 LEAST_CLIPS, LEAST_SECONDS = 5, 30.0
-# By these, beside its id, an utterance is known: wherever its file lies, and whatever else the
-# manifest says of it.
-_KNOWN_BY = ("num_samples", "samples", "text", "speaker_label")
+# What identifies an utterance beside its id, wherever its file lies.
+_IDENTITY = ("num_samples", "samples", "text", "speaker_label")
 
 
 def split_facts(dataset, seconds_of):
-    """What is kept of a split: ``clips``, ``seconds``, and a ``fingerprint`` of its utterances and
-    their order.
+    """The ``clips`` and ``seconds`` of a split, and a ``fingerprint`` of its ordered utterances.
 
     Arguments
     ---------
@@ -43,7 +41,7 @@ def split_facts(dataset, seconds_of):
     digest, seconds = hashlib.sha256(), 0.0
     for key in dataset.data_ids:
         entry = dataset.data[key]
-        known = [key, *(entry.get(name) for name in _KNOWN_BY)]
+        known = [key, *(entry.get(name) for name in _IDENTITY)]
         digest.update(json.dumps(known).encode())
         seconds += seconds_of(entry)
     return {
@@ -54,7 +52,7 @@ def split_facts(dataset, seconds_of):
 
 
 def small_splits(facts):
-    """A sentence for each split of fewer than 5 clips or 30 s.
+    """A warning for each split of fewer than 5 clips or 30 s.
 
     Arguments
     ---------
@@ -64,13 +62,13 @@ def small_splits(facts):
     Example
     -------
     >>> small_splits({"valid": {"clips": 5, "seconds": 30.0}, "test": {"clips": 4, "seconds": 99}})
-    ['test: 4 clips, 99.0 s in all; the figures of so few say little: give a larger corpus ...']
+    ['test: 4 clips, 99.0 s in all; results on so few say little: give a larger corpus ...']
     """
     consequences = {"train": "a model learns next to nothing from so few"}
     remedies = {"valid": ", another split_ratio or a greater max_valid_utterances"}
     return [
         f"{name}: {_amount(split)} in all; "
-        f"{consequences.get(name, 'the figures of so few say little')}: give a larger corpus"
+        f"{consequences.get(name, 'results on so few say little')}: give a larger corpus"
         f"{remedies.get(name, ' or another split_ratio')}"
         for name, split in facts.items()
         if split["clips"] < LEAST_CLIPS or split["seconds"] < LEAST_SECONDS
@@ -83,8 +81,8 @@ def _amount(split):
 
 @register_checkpoint_hooks
 class CorpusRecord:
-    """Part of a checkpoint: the splits it was trained with. Where others are in use when it is
-    loaded, the log says so, once.
+    """Part of a checkpoint: the splits of its run. If others are in use when it is loaded, a
+    warning says so, once.
 
     Arguments
     ---------
@@ -98,26 +96,25 @@ class CorpusRecord:
 
     @mark_as_saver
     def save(self, path):
-        """Writes what a resumed run compares."""
+        """Writes the facts of the splits."""
         Path(path).write_text(json.dumps(self.facts), "utf-8")
 
     @mark_as_loader
     def load(self, path, end_of_epoch=False):
-        """Compares."""
+        """Compares them with those in use."""
         if self.compared:
             return
         self.compared = True
         before = json.loads(Path(path).read_text("utf-8"))
         changes = [
             f"{name} had {_amount(old)} and has {_amount(new)}"
-            + (", other ones" if _amount(old) == _amount(new) else "")
+            + (", others" if _amount(old) == _amount(new) else "")
             for name, old in before.items()
             if (new := self.facts.get(name, old))["fingerprint"] != old["fingerprint"]
         ]
         if changes:
             logger.warning(
-                f"the corpus is not the one that this run began with ({'; '.join(changes)}): it "
-                "goes on with what is there now, clips may have moved from one split to another, "
-                "and figures from before and after cannot be compared; for a run of its own, give "
-                "another --output_folder"
+                f"the corpus has changed since this run began ({'; '.join(changes)}): training "
+                "continues on the new one, clips may have moved between splits, and results from "
+                "before and after cannot be compared; for a new run, give another --output_folder"
             )

@@ -1,4 +1,4 @@
-"""Runs with ``--debug``, which show that everything works and leave what is there as it is.
+"""Runs with ``--debug``, which show that everything works and change nothing that is there.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -6,7 +6,6 @@ Authors
 
 import atexit
 import dataclasses
-import io
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,64 +13,52 @@ from pathlib import Path
 from waveglow_vq.data.shards.format import shards_are_ready
 from waveglow_vq.training.run.command_line import check_saved
 from waveglow_vq.training.run.guards import effective_options
-from waveglow_vq.training.run.hyperparameters import load_hparams
+from waveglow_vq.training.run.hyperparameters import load_hparams, merge_overrides
 
-import ruamel.yaml
 from speechbrain.utils.distributed import run_on_main
 
 _SPLITS = ("train", "valid", "test")
 
 
-def debugging(hparams_file, hparams, run_opts, overrides):
-    """With ``--debug``, turns a run into one that writes to a temporary folder only, the same for
-    all processes; without, changes nothing. Every process has to call it.
+def use_debug_folder(experiment):
+    """With ``--debug``, makes a run write to a temporary folder only, the same for all processes;
+    without, changes nothing. Every process has to call it.
 
-    What was prepared before is read where it lies, and what was not is prepared in that folder,
-    which is removed in the end, unless ``--debug_persistently`` keeps it. TMPDIR says where such
-    folders are.
+    What was prepared before is read where it lies. What was not is prepared in that folder, which
+    is removed at the end unless ``--debug_persistently`` keeps it. TMPDIR says where it is made.
 
     Arguments
     ---------
-    hparams_file : str
-        Path of the YAML file.
-    hparams : dict
-        What it describes.
-    run_opts : RunOptions
-        SpeechBrain's.
-    overrides : str
-        What the command line replaces in the file.
-
-    Returns
-    -------
-    hparams, run_opts, overrides
-        Those of the run.
+    experiment : Experiment
+        Its ``hparams``, ``overrides`` and ``run_opts`` become those of the debugging run.
 
     Raises
     ------
     UserError
         If the YAML file is what a run has saved, which names the folders of that run.
     """
-    options = effective_options(hparams, run_opts)
+    options = effective_options(experiment.hparams, experiment.run_opts)
     if not options["debug"]:
-        return hparams, run_opts, overrides
-    check_saved(hparams_file, ["debug"])
-    replaced = run_on_main(_replacements, [hparams, options])
-    overrides = _merged(overrides, replaced)
+        return
+    check_saved(experiment.hparams_file, ["debug"])
+    replaced = run_on_main(_replace_folders, [experiment.hparams, options])
+    experiment.overrides = merge_overrides(experiment.overrides, replaced)
     # Of SpeechBrain's temporary folders for checkpoints, each process would have its own.
-    overridden = run_opts.overridden_args | {"debug", "debug_persistently"}
+    overridden = experiment.run_opts.overridden_args | {"debug", "debug_persistently"}
     changed = {"debug": True, "debug_persistently": True, "overridden_args": overridden}
-    run_opts = dataclasses.replace(run_opts, **changed)
-    return load_hparams(hparams_file, overrides), run_opts, overrides
+    experiment.run_opts = dataclasses.replace(experiment.run_opts, **changed)
+    experiment.hparams = load_hparams(experiment.hparams_file, experiment.overrides)
 
 
-def _replacements(hparams, options):
-    """What has to lie elsewhere, with what is needed there; for the main process."""
+def _replace_folders(hparams, options):
+    """Hyperparameters that name other files and folders, with what is needed there; for the main
+    process."""
     folder = Path(tempfile.mkdtemp(prefix="waveglow-vq-debug-"))
     end = "is kept (--debug_persistently)"
     if not options["debug_persistently"]:
-        end = "is removed in the end (--debug_persistently keeps it)"
+        end = "is removed at the end (--debug_persistently keeps it)"
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    print(f"--debug: all that this run writes goes to {folder}, which {end}")
+    print(f"--debug: this run writes only to {folder}, which {end}")
     replaced = {"output_folder": folder, "train_log": folder / "train_log.txt"}
     if not options["test_only"]:
         replaced["save_folder"] = folder / "save"
@@ -95,10 +82,3 @@ def _replacements(hparams, options):
         if Path(hparams["tokenizer_file"]).is_file():
             shutil.copyfile(hparams["tokenizer_file"], folder / "tokenizer.model")
     return {k: str(v) if isinstance(v, Path) else v for k, v in replaced.items()}
-
-
-def _merged(overrides, replaced):
-    """Overrides as YAML, with others in their place."""
-    yaml, stream = ruamel.yaml.YAML(), io.StringIO()
-    yaml.dump({**(yaml.load(overrides) or {}), **replaced}, stream)
-    return stream.getvalue()

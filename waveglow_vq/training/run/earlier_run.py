@@ -1,4 +1,4 @@
-"""What a run finds in its output folder.
+"""The earlier run in an output folder.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -10,8 +10,8 @@ import torch
 
 
 def check_earlier_run(hparams):
-    """Checks that an output folder holds no run of another model, whose options and manifests
-    would be replaced before its checkpoint is found not to fit.
+    """Checks that an output folder holds no run of another model. Its options and manifests would
+    be replaced before its checkpoint is found not to fit.
 
     Arguments
     ---------
@@ -22,7 +22,7 @@ def check_earlier_run(hparams):
     Raises
     ------
     UserError
-        If the newest checkpoint there is one of another model.
+        If the newest checkpoint there is of another model.
 
     Example
     -------
@@ -45,10 +45,9 @@ def check_earlier_run(hparams):
     if differing:
         name = differing[0]
         raise UserError(
-            f"{hparams['output_folder']} holds the run of another model: {name} is "
+            f"{hparams['output_folder']} holds a run of another model: {name} is "
             f"{_shape(there.get(name))} there and {_shape(here.get(name))} here; give the options "
-            "that it was trained with (hyperparams.yaml in that folder has them), or another "
-            "--output_folder"
+            "of that run (its hyperparams.yaml has them), or another --output_folder"
         )
 
 

@@ -21,7 +21,7 @@ from waveglow_vq.signals import shield_loader_process
 from waveglow_vq.training.base_brain import RunStopped
 from waveglow_vq.training.model_brain import VALID_LOSS
 from waveglow_vq.training.run.console import closing_lines
-from waveglow_vq.training.run.debugging import debugging
+from waveglow_vq.training.run.debugging import use_debug_folder
 from waveglow_vq.training.run.guards import check_configuration, check_launch, write_errors
 from waveglow_vq.training.run.hyperparameters import load_hparams, parse_arguments
 from waveglow_vq.utils.read_tracking import being_read, known_here
@@ -41,32 +41,28 @@ logging.getLogger("speechbrain.utils.train_logger").addFilter(
 )
 
 
-# How torch tells of the death of a data loader's process: its id and the cause, if that is known.
+# What torch says when a data loader's process dies: its id and the cause, if that is known.
 DEATH = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)"
-# Seconds that are waited for it.
+# Seconds to wait for it.
 PATIENCE = 5.0
 
 
 class Experiment:
-    """A run of a recipe before its training.
+    """A run of a recipe before its training: what its command line says, and ``hparams``, what its
+    YAML describes.
 
     Arguments
     ---------
     script : str
         Path of the recipe's Python file, of which the run keeps a copy.
-    hparams_file : str
-        Path of the YAML file.
-    hparams : dict
-        What it describes.
-    run_opts : RunOptions
-        SpeechBrain's.
-    overrides : str
-        What the command line replaces in the file.
+    hparams_file, run_opts, overrides
+        See :func:`~waveglow_vq.training.run.hyperparameters.parse_arguments`.
     """
 
-    def __init__(self, script, hparams_file, hparams, run_opts, overrides):
+    def __init__(self, script, hparams_file, run_opts, overrides):
         self.script, self.hparams_file = script, hparams_file
-        self.hparams, self.run_opts, self.overrides = hparams, run_opts, overrides
+        self.run_opts, self.overrides = run_opts, overrides
+        self.hparams = load_hparams(hparams_file, overrides)
 
     def begin(self):
         """Makes the folder of the run, with ``hyperparams.yaml`` and a log. Every process has to
@@ -88,9 +84,9 @@ def run(Brain, prepare, arguments=None):
     Brain : type
         A subclass of :class:`~waveglow_vq.training.model_brain.ModelBrain`.
     prepare : callable
-        ``prepare(experiment)``, called by every process, checks that there is a corpus, begins the
-        :class:`Experiment`, prepares the corpus, and returns the datasets of training, validation
-        and test.
+        ``prepare(experiment)`` checks that there is a corpus, begins the :class:`Experiment`,
+        prepares the corpus and returns the datasets of training, validation and test. Every
+        process calls it.
     arguments : list of str
         In place of those of the command line.
 
@@ -109,16 +105,17 @@ def run(Brain, prepare, arguments=None):
     )
     check_launch(run_opts)
     ddp_init_group(run_opts)
-    hparams = load_hparams(hparams_file, overrides)
-    hparams, run_opts, overrides = debugging(hparams_file, hparams, run_opts, overrides)
-    check_configuration(hparams, run_opts, hparams_file, overrides)
-    script = inspect.getfile(prepare)
-    experiment = Experiment(script, hparams_file, hparams, run_opts, overrides)
+    experiment = Experiment(inspect.getfile(prepare), hparams_file, run_opts, overrides)
+    use_debug_folder(experiment)
+    check_configuration(experiment.hparams, experiment.run_opts, hparams_file, experiment.overrides)
     datasets = prepare(experiment)
-    # With what the preparation has filled in.
     hparams = experiment.hparams
     brain = Brain(
-        hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]
+        hparams["modules"],
+        hparams["opt_class"],
+        hparams,
+        experiment.run_opts,
+        hparams["checkpointer"],
     )
     train_and_test(brain, *datasets)
     return brain
@@ -126,9 +123,8 @@ def run(Brain, prepare, arguments=None):
 
 @contextlib.contextmanager
 def worker_errors():
-    """Gives back the sentence of a `UserError` that was raised in a data loader's process, which
-    torch wraps into a traceback; and makes one of the death of such a process, which names the
-    file that it was reading.
+    """Recovers the sentence of a `UserError` from a data loader's process, which torch wraps into a
+    traceback, and reports the death of such a process with the file that it was reading.
 
     Example
     -------
@@ -151,16 +147,14 @@ def worker_errors():
         if reason is None:
             raise
         raise UserError(
-            f"a process that reads data {reason}; it was reading, or had just read, "
-            f"{' or '.join(being_read(processes)) or 'a file whose name is not known'}; if the "
-            "memory was short, lower --num_workers; the same command goes on from the last "
-            "checkpoint"
+            f"a data loader's process {reason} while or just after reading "
+            f"{' or '.join(being_read(processes)) or 'an unknown file'}; if memory ran out, lower "
+            "--num_workers; the same command resumes from the last checkpoint"
         ) from error
 
 
 def _death(error):
-    """Of which processes (None: some of them all) an error tells that they died, and of what; not
-    of anything if the reason is None."""
+    """Which processes died according to an error (None: unknown), and why; (None, None) if none."""
     reason = None
     # The news of a death, a signal, may arrive at any moment.
     try:
@@ -169,7 +163,7 @@ def _death(error):
         if not isinstance(error, RuntimeError) and any("multiprocessing" in m for m in modules):
             # The pipe from a process that dies may break before torch hears of the death, which
             # then interrupts the sleep.
-            reason = f"is gone ({str(error) or 'its pipe has ended'})"
+            reason = f"is gone ({str(error) or 'its pipe has closed'})"
             time.sleep(PATIENCE)
     except RuntimeError as news:
         error = news
@@ -180,7 +174,7 @@ def _death(error):
 
 
 def train_and_test(brain, train, valid, test):
-    """Trains, or goes on with training, and tests what the best checkpoint holds.
+    """Trains, or resumes training, and tests the best checkpoint.
 
     Arguments
     ---------
@@ -192,7 +186,7 @@ def train_and_test(brain, train, valid, test):
     Raises
     ------
     UserError
-        Whatever ends the run: what cannot be read, written or computed.
+        If something cannot be read, written or computed.
     """
     hparams = brain.hparams
     brain.know_corpus(train=train, valid=valid, test=test)
@@ -210,7 +204,7 @@ def train_and_test(brain, train, valid, test):
                 valid_loader_kwargs={},
             )
         except RunStopped as stopped:
-            # All processes have come here; one speaks for them, and its log keeps it.
+            # All processes get here; one speaks for them, and its log keeps it.
             speaks = if_main_process()
             if speaks:
                 # SpeechBrain's loggers leave out what is for the file alone.
@@ -225,27 +219,27 @@ def train_and_test(brain, train, valid, test):
             # A dict of its own: SpeechBrain writes into it.
             brain.evaluate(test, min_key=VALID_LOSS, test_loader_kwargs={})
         except KeyboardInterrupt as stop:
-            where = "the training is finished and saved; the same command tests and exports"
+            where = "training is finished and saved; the same command tests and exports"
             raise RunStopped(getattr(stop, "number", signal.SIGINT), where) from None
     if if_main_process():
         left = closing_lines(hparams.output_folder, brain.interface, brain.inference_options)
         if brain.debug:
-            left = ["--debug: all of the run works, from the first step to the export"]
+            left = ["--debug: the whole run works, from the first step to the export"]
         print(*left, sep="\n")
     leave_processes(brain)
 
 
 def leave_processes(brain):
-    """Takes this process out of its group, if it has one, when all others are as far.
+    """Takes this process out of its group, if it has one, when all others have got here.
 
-    Threads of gloo drop what the last collectives held; where that is a Python object and the
-    interpreter is shutting down, the process is aborted, with all its work done. They end with the
-    group, and the group with the last reference to it: those of the wrapped modules go first.
+    Threads of gloo drop what the last collectives held; if that is a Python object and the
+    interpreter is shutting down, the process is aborted, with all its work done. The threads end
+    with the group, and the group with the last reference to it: the wrapped modules go first.
 
     Arguments
     ---------
     brain : speechbrain.Brain
-        Its modules are given back without DistributedDataParallel.
+        Its modules are unwrapped from DistributedDataParallel.
     """
     if not torch.distributed.is_initialized():
         return

@@ -1,4 +1,4 @@
-"""What is wrong with a run is said before it begins, and in one sentence.
+"""Checks a run before it begins: each error is one sentence.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -29,7 +29,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 
 class Range(NamedTuple):
-    """What a number may be."""
+    """The allowed values of a number."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -44,7 +44,7 @@ COUNT_OR_NULL = Range(1, whole=True, null=True)
 FROM_ZERO = Range(0, whole=True)
 POSITIVE = Range(0, above=True)
 
-# The recipes' keys, and SpeechBrain's run options, that are numbers. A recipe may lack any.
+# Keys of the recipes and run options of SpeechBrain that are numbers. A recipe may lack any.
 NUMBERS = {
     "seed": Range(0, 2**32 - 1, whole=True),
     "split_seed": FROM_ZERO,
@@ -111,7 +111,7 @@ FOLDERS = ("output_folder", "save_folder", "manifest_folder")
 
 
 def check_launch(run_opts):
-    """Checks what was started by torchrun; before the processes are joined.
+    """Checks how the processes were started, before they form a group.
 
     Arguments
     ---------
@@ -132,8 +132,8 @@ def check_launch(run_opts):
     if local_rank is None or os.environ.get("RANK") is None:
         if world > 1:
             raise UserError(
-                f"the environment says that this is one of {world} processes (WORLD_SIZE), but not "
-                "which (RANK, LOCAL_RANK); start train.py with torchrun, or unset WORLD_SIZE"
+                f"WORLD_SIZE is {world}, but RANK and LOCAL_RANK are not set; start train.py with "
+                "torchrun, or unset WORLD_SIZE"
             )
         return
     if backend == "gloo":
@@ -141,14 +141,14 @@ def check_launch(run_opts):
     gpus = torch.cuda.device_count()
     if gpus == 0:
         raise UserError(
-            "there is no GPU for --distributed_backend nccl; to train on processors, add "
+            "--distributed_backend nccl needs a GPU, and there is none; to train on CPUs, add "
             "--device cpu --distributed_backend gloo"
         )
     if int(local_rank) >= gpus:
         processes = os.environ.get("LOCAL_WORLD_SIZE", int(local_rank) + 1)
         raise UserError(
-            f"torchrun has started {processes} processes on this machine, which has {gpus} GPUs; "
-            f"give --nproc_per_node {gpus} or less"
+            f"--nproc_per_node: {processes} processes on a machine with {gpus} GPUs; give "
+            f"{gpus} or less"
         )
     # SpeechBrain gives every process a GPU of its own if, and only if, nobody names one.
     device = run_opts["device"]
@@ -156,30 +156,29 @@ def check_launch(run_opts):
         raise UserError("--device cpu: with torchrun, add --distributed_backend gloo")
     if device is not None and world > 1:
         raise UserError(
-            f"--device {device}: all processes would share it; leave --device away with torchrun"
+            f"--device {device}: all processes would share it; omit --device with torchrun"
         )
 
 
 def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
-    """Finds, in a moment, what would otherwise end a run hours later, or make it useless.
-
-    To be called when the hyperparameters are loaded, before anything is prepared or written.
+    """Finds at once what would end a run hours later or make it useless. To be called before
+    anything is prepared or written.
 
     Arguments
     ---------
     hparams : dict
-        What the YAML of a recipe describes; keys that a recipe does not have are not checked.
+        Those of a recipe; missing keys are not checked.
     run_opts : RunOptions
         SpeechBrain's run options.
     hparams_file : str
-        The YAML, to check that the model it describes can be exported in the end; or None.
+        The YAML, to check that its model can be exported; or None.
     overrides : str
-        What the command line replaces in it.
+        Of the YAML.
 
     Raises
     ------
     UserError
-        For the first thing that is wrong.
+        For the first mistake.
 
     Example
     -------
@@ -212,8 +211,7 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
 
 
 def check_numbers(options):
-    """Checks those of the options that have to be numbers; a UserError for the first that is none,
-    or out of its range.
+    """Raises a UserError for the first option that has to be a number of a range and is not.
 
     Example
     -------
@@ -228,8 +226,8 @@ def check_numbers(options):
 
 
 def effective_options(hparams, run_opts):
-    """The keys of a recipe and SpeechBrain's run options, of which the command line goes before the
-    YAML, and that before the default.
+    """The keys of a recipe and SpeechBrain's run options: the command line goes before the YAML,
+    the YAML before the defaults.
 
     Example
     -------
@@ -242,7 +240,7 @@ def effective_options(hparams, run_opts):
     options = {**RunOptions().as_dict(), **hparams, **given}
     limit = options["optimizer_step_limit"]
     if isinstance(limit, str) and limit.isdigit():
-        # SpeechBrain hands it on as the text that stood on the command line.
+        # SpeechBrain passes on the text of the command line.
         options["optimizer_step_limit"] = int(limit)
     return options
 
@@ -276,7 +274,7 @@ def _check_device(options):
             raise UserError(f"{name}: {options[name]!r} is not one of {', '.join(PRECISIONS)}")
     half = "fp16" in (options["precision"], options["eval_precision"]) or options["auto_mix_prec"]
     if half and kind == "cpu":
-        raise UserError("--precision fp16 needs a GPU; on a processor, give --precision bf16")
+        raise UserError("--precision fp16 needs a GPU; on a CPU, give --precision bf16")
     warn_of_slow_half(f"--precision {options['precision']}", options["precision"], kind)
 
 
@@ -289,8 +287,8 @@ def _check_steps(options):
     if math.ceil(segments / (world * batch)) < factor:
         raise UserError(
             f"segments_per_epoch: {segments} are less than one optimizer step (batch_size {batch} "
-            f"x {world} processes x grad_accumulation_factor {factor}), so that nothing would be "
-            "learnt; give more segments or a smaller batch_size"
+            f"x {world} processes x grad_accumulation_factor {factor}); give more segments or a "
+            "smaller batch_size"
         )
 
 
@@ -332,7 +330,7 @@ def _check_folders(options):
 
 
 def _check_space(options):
-    """Room for the checkpoints that are kept and the one that is being written beside them."""
+    """Raises a UserError without room for the checkpoints that are kept and one more."""
     model, folder = options["model"], Path(options["save_folder"]).absolute()
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
@@ -340,25 +338,21 @@ def _check_space(options):
     checkpoint = weights * (2 if options.get("use_averaging") else 1) + 2 * trained
     kept = max(options.get("keep_checkpoints", 1), options.get("average_checkpoints", 1))
     needed = checkpoint * (kept + 1)
-    # Those of a run that goes on are replaced.
+    # Those of a resumed run are replaced.
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     while not folder.exists():
         folder = folder.parent
     if shutil.disk_usage(folder).free + there < needed:
         raise UserError(
-            f"save_folder: {folder} has {free_space(folder)}, but the checkpoints that the run "
-            f"keeps need {needed / 2**20:,.0f} MiB; make room, or give another save_folder"
+            f"save_folder: {folder} has {free_space(folder)}, but the checkpoints need "
+            f"{needed / 2**20:,.0f} MiB; make room, or give another save_folder"
         )
 
 
 @contextlib.contextmanager
 def write_errors():
-    """Turns it into a sentence when a file of the run (log, samples, export) cannot be written.
-
-    Raises
-    ------
-    UserError
-        If the disk or the user's quota is full, it is read-only, or permission is missing.
+    """Raises a UserError when a file of the run (log, samples, export) cannot be written: the disk
+    or the quota is full, it is read-only, or permission is missing.
 
     Example
     -------
@@ -379,6 +373,6 @@ def write_errors():
             raise
         what = getattr(error, "filename", None) or "a file of the run"
         raise UserError(
-            f"{what}: {reason}; make room, or give a folder that can be written to (training goes "
-            "on from its last checkpoint when the same command is given again)"
+            f"{what}: {reason}; make room, or give a writable folder (the same command resumes "
+            "from the last checkpoint)"
         ) from error

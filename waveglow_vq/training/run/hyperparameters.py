@@ -1,5 +1,5 @@
-"""The hyperparameters of a recipe: SpeechBrain's command line, with its pitfalls turned into
-sentences, and what the YAML describes.
+"""The hyperparameters of a recipe: reads SpeechBrain's command line, whose pitfalls become errors,
+and builds the YAML.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -27,7 +27,7 @@ from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 
 
 def parse_arguments(arguments):
-    """SpeechBrain's ``parse_arguments`` for people.
+    """SpeechBrain's ``parse_arguments``, which refuses what that would misread.
 
     Arguments
     ---------
@@ -44,10 +44,9 @@ def parse_arguments(arguments):
     Raises
     ------
     UserError
-        For an option that is cut short, has no value or a wrong one; see
-        :mod:`~waveglow_vq.training.run.command_line`.
+        For an option that is abbreviated, or has no value or a wrong one.
     SystemExit
-        With ``--help``, which is answered.
+        With ``--help``.
 
     Example
     -------
@@ -72,14 +71,14 @@ def parse_arguments(arguments):
         with contextlib.redirect_stderr(said):
             _, run_opts, _ = sb.parse_arguments([hparams_file, *run_arguments])
     except SystemExit:
-        # Behind the usage of all options, it says which is wrong.
+        # The mistake follows the usage of all options.
         raise UserError(said.getvalue().rsplit("error: ", 1)[-1].strip()) from None
     given = {name: text for name, text in given.items() if name in known or name not in valued}
     return hparams_file, run_opts, typed_overrides(hparams_file, given)
 
 
 def load_hparams(hparams_file, overrides):
-    """Builds what a recipe's YAML describes, with the keys of its sections beside the others.
+    """Builds the objects of a recipe's YAML. The keys of its sections stand beside the others.
 
     Arguments
     ---------
@@ -95,7 +94,7 @@ def load_hparams(hparams_file, overrides):
     Raises
     ------
     UserError
-        If there is no such file, or an option that it does not have.
+        If the file cannot be read or built, or lacks one of the options.
     """
     yaml = ruamel.yaml.YAML()
     try:
@@ -113,8 +112,8 @@ def load_hparams(hparams_file, overrides):
             raise UserError(f"{hparams_file} cannot be read: {error}") from None
     if "pretrainer" in known and "output_folder" not in known:
         raise UserError(
-            f"{hparams_file} belongs to an export, which from_hparams loads; the YAML that repeats "
-            "a run is that of the run's own folder"
+            f"{hparams_file} belongs to an export, which from_hparams loads; to repeat a run, give "
+            "the hyperparams.yaml of its own folder"
         )
     check_known(replaced, known, hparams_file)
     # Before anything is built with them.
@@ -126,5 +125,37 @@ def load_hparams(hparams_file, overrides):
             raise
         except (TypeError, ValueError) as error:
             raise UserError(
-                f"{hparams_file} describes nothing that can be built: {error}; check the options"
+                f"{hparams_file} cannot be built: {error}; check the options"
             ) from error
+
+
+def merge_overrides(overrides, replaced, preset=None):
+    """Overrides with others in their place.
+
+    Arguments
+    ---------
+    overrides : str
+        YAML.
+    replaced : dict
+        Values by name.
+    preset : dict or None
+        Values within the preset.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> print(merge_overrides("{seed: 1, size: tiny}", {"seed": 2}, {"channels": 8}))
+    seed: 2
+    size: tiny
+    preset:
+      channels: 8
+    """
+    yaml, stream = ruamel.yaml.YAML(), io.StringIO()
+    merged = {**(yaml.load(overrides) or {}), **replaced}
+    if preset:
+        merged["preset"] = {**(merged.get("preset") or {}), **preset}
+    yaml.dump(merged, stream)
+    return stream.getvalue().strip()

@@ -1,7 +1,5 @@
-"""The options of a recipe, as its YAML and the presets that it includes have them: ``--help``, and
-what to say of an option that there is not.
-
-Nothing here imports torch, which takes longer than reading the help.
+"""The options of a recipe, from its YAML and what that includes: ``--help``, and errors for unknown
+options. Nothing here imports torch, which takes longer than reading the help.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -18,18 +16,18 @@ from typing import NamedTuple
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.training.run.command_line import INCLUDE, SECTIONS, read_yaml, tag_of
 
-# Of SpeechBrain's run options, those that people use; the others are in its own documentation.
+# Run options of SpeechBrain that people use; its documentation has the others.
 RUN_OPTIONS = {
-    "device": "cpu, cuda or cuda:1; where it is left away, a GPU if there is one",
+    "device": "cpu, cuda or cuda:1 (default: a GPU if there is one)",
     "precision": "fp32, bf16 or fp16 (fp16 on a GPU only)",
-    "eval_precision": "the same, of validation and test",
-    "grad_accumulation_factor": "batches of an optimizer step",
-    "optimizer_step_limit": "end after so many optimizer steps",
+    "eval_precision": "the same for validation and test",
+    "grad_accumulation_factor": "batches per optimizer step",
+    "optimizer_step_limit": "stop after so many optimizer steps",
     "test_only": "do not train, test the best checkpoint",
-    "debug": "a few batches of two epochs, to see that all works",
+    "debug": "a few batches of two epochs, to see that everything works",
     "noprogressbar": "no progress bars",
     "compile": "compile the model with torch.compile",
-    "distributed_backend": "nccl or gloo (torchrun on processors)",
+    "distributed_backend": "nccl or gloo (torchrun on CPUs)",
 }
 _CHOICE = "!apply:waveglow_vq.utils.options.choose"
 _LINE = re.compile(r"\s*[^:]+:\s*(?:!ref )?(.*?)(?:\s*(?<!\S)#\s*(.*))?")
@@ -45,11 +43,11 @@ class Option(NamedTuple):
     keys : tuple of str
         Its name; within a preset, the names that lead to it.
     default : str
-        As the YAML has it.
+        From the YAML.
     comment : str
-        What the YAML says of it.
+        From the YAML, behind it.
     above : list of str
-        Headings and remarks between the key before and this one.
+        Headings and remarks above it.
     """
 
     keys: tuple
@@ -59,7 +57,7 @@ class Option(NamedTuple):
 
 
 def read_options(hparams_file):
-    """The options of a recipe. Left out is what builds objects of them, and what only hands one on.
+    """The options of a recipe, without what builds objects and what only passes a value on.
 
     Arguments
     ---------
@@ -120,7 +118,7 @@ def _options(mapping, lines, folder, keys=(), given=None):
             yield Option(path, default, comment, above)
             above = []
             continue
-        # A heading stands over more than the key that it is followed by.
+        # A heading is for more than the next key.
         above = [line for line in above if line.startswith("\n")]
 
 
@@ -134,7 +132,7 @@ def _is_settable(name, value, tag, comment):
     if name.startswith("__") or comment.startswith("filled in"):
         return False
     if tag == "!ref":
-        # One that only hands on the value of another is no option.
+        # What only passes the value of another on is no option.
         return not re.fullmatch(r"<[^>]*>", value.value)
     if tag == _CHOICE:
         return not any(map(tag_of, value[2].values()))
@@ -169,7 +167,7 @@ def show_help(arguments=None, what=""):
     Raises
     ------
     SystemExit
-        With status 0, or 2 if the YAML that is named cannot be read.
+        With status 0, or 2 if the YAML cannot be read.
     """
     if arguments is None:
         arguments = sys.argv[1:]
@@ -189,7 +187,7 @@ def help_text(hparams_file, what=""):
     Arguments
     ---------
     hparams_file : str or Path or None
-        Its YAML; None: which there are.
+        Its YAML; None for a list of those there are.
     what : str
         What the program does.
 
@@ -209,23 +207,23 @@ def help_text(hparams_file, what=""):
     lines.append(f"The options of {hparams_file}, with their defaults:")
     for option in options:
         if len(option.keys) == 1:
-            lines += _described(f"--{option.keys[0]} {option.default}", option)
+            lines += _describe(f"--{option.keys[0]} {option.default}", option)
     for preset in dict.fromkeys(option.keys[0] for option in options if len(option.keys) > 1):
         inner = [option for option in options if option.keys[0] == preset and option.keys[1:]]
-        # One of the outermost level and one below, if there is such.
+        # One of the outermost level and one below, if there is one.
         ends = {len(option.keys): option for option in reversed(inner)}
         parts = [_form(option.keys[1:], option.default)[1:-1] for _, option in sorted(ends.items())]
         example = ", ".join(parts[:2])
-        lines += ["", "The model in detail, all of it in one option, for instance"]
+        lines += ["", "The model in detail, in one option, for example"]
         lines += [f'  --{preset} "{{{example}}}"', ""]
         for option in inner:
-            lines += _described(_form(option.keys[1:], option.default), option)
-    lines += ["", "SpeechBrain's run options (the others: its documentation of RunOptions)"]
+            lines += _describe(_form(option.keys[1:], option.default), option)
+    lines += ["", "SpeechBrain's run options (more in its documentation of RunOptions)"]
     lines += [f"  {f'--{name}':{_COLUMN}}{text}" for name, text in RUN_OPTIONS.items()]
     return "\n".join(lines)
 
 
-def _described(text, option):
+def _describe(text, option):
     above = [line if line.startswith("\n") else f"  ({line})" for line in option.above]
     text = f"  {text}".rstrip()
     if option.comment and len(text) >= _COLUMN + 2:
@@ -240,7 +238,7 @@ def _form(keys, text):
 
 
 def preset_form(keys, text):
-    """How an option within a preset is given.
+    """How to give an option within a preset.
 
     Example
     -------
@@ -250,13 +248,12 @@ def preset_form(keys, text):
     return f'--{keys[0]} "{_form(keys[1:], text)}"'
 
 
-# ---- options that there are not
+# ---- unknown options
 
 
 def check_known(replaced, known, hparams_file):
-    """Refuses options that a YAML does not have, and says which it has. HyperPyYAML refuses those
-    of the outermost level only: it adds others inside of a mapping, where nothing would ever read
-    them.
+    """Refuses options that a YAML does not have, with a suggestion. HyperPyYAML does so at the
+    outermost level only; within a mapping it adds them, and nothing reads them.
 
     Arguments
     ---------
@@ -265,12 +262,12 @@ def check_known(replaced, known, hparams_file):
     known : Mapping
         The YAML, with what it includes.
     hparams_file : str or Path
-        Where it comes from.
+        Its file.
 
     Raises
     ------
     UserError
-        For the first unknown one.
+        For the first unknown option.
     """
     for keys, value in _unknown(replaced, known):
         raise UserError(_hint(keys, value, read_options(hparams_file), hparams_file))
@@ -284,7 +281,7 @@ def _unknown(replaced, known, keys=()):
             yield from _unknown(value, known[name], (*keys, name))
         elif isinstance(known[name], Mapping) and not tag_of(known[name]):
             form = preset_form((*keys, name, "NAME"), "VALUE")
-            raise UserError(f"{name}: {value!r} are no options by name; give {form}")
+            raise UserError(f"{name}: {value!r} is no mapping of options; give {form}")
 
 
 def _hint(keys, value, options, hparams_file):
@@ -294,13 +291,13 @@ def _hint(keys, value, options, hparams_file):
     paths = [option.keys for option in options]
     names = {path[-1] for path in paths} | (set() if outer else set(RUN_OPTIONS))
     near = [name] if name in names else difflib.get_close_matches(name, sorted(names), n=1)
-    # First, what stands beside the place where it was looked for.
+    # Options beside the place where it was looked for come first.
     found = sorted((p for p in paths if near and p[-1] == near[0]), key=lambda p: len(p))
     found.sort(key=lambda p: p[:-1] != tuple(outer))
     forms = [preset_form(p, text) if len(p) > 1 else f"--{p[0]}" for p in found]
     forms = forms or [f"--{option}" for option in near]
     if not forms:
-        return f"{name} is not an option of {where}; --help lists those that there are"
+        return f"{name} is not an option of {where}; --help lists them"
     if near[0] == name:
         return f"{name} is not an option of {where}, but within it: {' or '.join(forms[:2])}"
     form = forms[0] if forms[0] == f"--{near[0]}" else f"{near[0]}: {forms[0]}"

@@ -5,7 +5,6 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +13,10 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.inference.codes.coding import load_codec
 from waveglow_vq.text.normalization import MARKS
 from waveglow_vq.text.tokenizer import TextTokenizer, train_tokenizer
-from waveglow_vq.training.run.hyperparameters import load_hparams
+from waveglow_vq.training.run.hyperparameters import load_hparams, merge_overrides
 from waveglow_vq.training.text_to_codes.code_corpus import extract_codes
 from waveglow_vq.training.text_to_codes.datasets import make_text_datasets, training_labels
 
-import ruamel.yaml
 import torch
 from speechbrain.core import DEFAULT_LOG_CONFIG
 from speechbrain.utils.distributed import run_on_main
@@ -164,7 +162,7 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
                 "text; give a codec that was trained on them"
             )
         filled["speakers"], sizes["max_speakers"] = labels, len(labels)
-    return _merged(overrides, filled, sizes)
+    return merge_overrides(overrides, filled, sizes)
 
 
 def text_datasets(experiment, data_root, codec):
@@ -223,14 +221,3 @@ def _tokenizer(hparams, texts):
             f"--vocabulary_size {size} asks for another; give another --output_folder"
         )
     return tokenizer
-
-
-def _merged(overrides, filled, sizes):
-    """Overrides as YAML, with what is filled in, and sizes inside of the preset."""
-    yaml = ruamel.yaml.YAML()
-    merged = yaml.load(overrides) or {}
-    merged.update(filled)
-    merged["preset"] = {**(merged.get("preset") or {}), **sizes}
-    stream = io.StringIO()
-    yaml.dump(merged, stream)
-    return stream.getvalue()
