@@ -20,9 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from waveglow_vq.data.corpora.preparation import Clip, Filters, prepare_manifests
+from waveglow_vq.data.corpora.filters import Filters
+from waveglow_vq.data.corpora.preparation import prepare_manifests
 from waveglow_vq.data.corpora.prepared_audio import prepare_audio
-from waveglow_vq.data.corpora.speaker_folders import Utterance
+from waveglow_vq.data.corpora.speaker_folders import Recording
 from waveglow_vq.data.loaders import make_datasets, training_loader
 from waveglow_vq.data.shards.writer import write_shards
 from waveglow_vq.errors import UserError, cli_errors
@@ -43,7 +44,7 @@ PARTS = ("pipeline", "preparation")
 
 
 def write_corpus(folder, clips, least, most, rate=RATE):
-    """Clips of noise, evenly between so many seconds long; a list of Clip."""
+    """Clips of noise, evenly between so many seconds long; a list of Recording."""
     (folder / "wavs").mkdir(parents=True)
     draw = np.random.default_rng(0)
     noise = draw.integers(-3000, 3000, round(2 * most * rate)).astype(np.int16)
@@ -53,7 +54,8 @@ def write_corpus(folder, clips, least, most, rate=RATE):
         begin = int(draw.integers(len(noise) - samples))
         name = f"wavs/LJ{number // 400:03d}-{number % 400:04d}.wav"
         soundfile.write(folder / name, noise[begin : begin + samples], rate)
-        written.append(Clip(Path(name).stem, name, "noise"))
+        path = str(folder / name)
+        written.append(Recording(Path(name).stem, "", path, name, "noise"))
     return written
 
 
@@ -77,7 +79,7 @@ def pipeline_cases(options, folder):
     else:
         data_root = folder / "corpus"
         clips = write_corpus(data_root, options.clips, 2.0, 11.0)  # LJSpeech's mean is 6.6 s
-        prepare_manifests(clips, data_root, manifests)
+        prepare_manifests(clips, manifests)
     write_shards(manifests, data_root, shards)
     model, features = load_vocoder(options.size, "cpu")
     hparams = {
@@ -183,9 +185,9 @@ def measure_preparation(options, folder):
 
     filters = Filters(min_samples=1)
     timed(
-        "LJSpeech: check, filter, divide",
+        "LJSpeech: check, filter, split",
         len(clips),
-        lambda: prepare_manifests(clips, folder / "corpus", manifests, filters=filters),
+        lambda: prepare_manifests(clips, manifests, filters=filters),
     )
     timed(
         "shards of it",
@@ -193,10 +195,7 @@ def measure_preparation(options, folder):
         lambda: write_shards(manifests, folder / "corpus", folder / "shards"),
     )
     some = write_corpus(folder / "recordings", options.resample_clips, 1.0, 2.0, rate=48000)
-    utterances = [
-        Utterance(clip.id, "p225", str(folder / "recordings" / clip.file), clip.file)
-        for clip in some
-    ]
+    utterances = [clip._replace(speaker="p225") for clip in some]
     timed(
         "VCTK: 48 kHz to 22.05 kHz, trim, pitch",
         len(some),

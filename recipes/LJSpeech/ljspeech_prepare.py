@@ -7,7 +7,6 @@ waveglow_vq/data/shards/format.py). The recipe calls `prepare_ljspeech`; by hand
     python ljspeech_prepare.py --data_folder /data/LJSpeech-1.1 --save_folder results/manifests
 """
 
-import argparse
 import logging
 import os
 import re
@@ -17,11 +16,17 @@ from pathlib import Path
 
 from waveglow_vq.audio.formats import how_to_convert, is_sound
 from waveglow_vq.data.corpora.download import download_file, unpack_tar
-from waveglow_vq.data.corpora.preparation import MIN_LOUDNESS_DBFS, Clip, Filters, prepare_manifests
-from waveglow_vq.data.corpora.speaker_folders import list_folder
+from waveglow_vq.data.corpora.filters import Filters
+from waveglow_vq.data.corpora.preparation import (
+    check_manifests,
+    preparation_parser,
+    prepare_manifests,
+    true_or_false,
+)
+from waveglow_vq.data.corpora.speaker_folders import Recording, list_folder
 from waveglow_vq.data.shards.writer import UTTERANCES_PER_SHARD, write_shards
 from waveglow_vq.errors import UserError, cli_errors
-from waveglow_vq.utils.files import count_kinds, lines_of, user_path
+from waveglow_vq.utils.files import count_kinds, lines_of, read_text, user_path
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +44,6 @@ def prepare_ljspeech(
     splits=("train", "valid", "test"),
     split_ratio=(90, 5, 5),
     seed=0,
-    min_samples=16384,
-    max_samples=None,
-    min_loudness_dbfs=MIN_LOUDNESS_DBFS,
-    skip_silent=True,
     sample_rate=22050,
     num_workers=None,
     download=False,
@@ -50,8 +51,9 @@ def prepare_ljspeech(
     max_utterances=None,
     shards_folder=None,
     utterances_per_shard=UTTERANCES_PER_SHARD,
+    **filters,
 ):
-    """Checks and filters the corpus, divides it into splits, writes the manifests and the shards.
+    """Filters the corpus, splits it, and writes the manifests and the shards.
 
     With the same options and files as the last time it does nothing.
 
@@ -67,13 +69,7 @@ def prepare_ljspeech(
     split_ratio : sequence of float
         The share of each split. A clip's split depends on its id and `seed` only.
     seed : int
-        Another seed, another division.
-    min_samples, max_samples : int or None
-        Clips that are shorter or longer are dropped.
-    min_loudness_dbfs : float or None
-        Clips whose loudest window of 16384 samples is quieter (RMS) are dropped.
-    skip_silent : bool
-        Whether clips of digital silence are dropped.
+        Another seed, another split.
     sample_rate : int
         The rate that every file has to have, in Hz.
     num_workers : int or None
@@ -88,6 +84,8 @@ def prepare_ljspeech(
         Where the clips are also written as shards, with manifests of their own.
     utterances_per_shard : int
         At most so many clips make a shard.
+    filters
+        Fields of `waveglow_vq.data.corpora.filters.Filters`, such as ``min_samples=30_000``.
 
     Returns
     -------
@@ -101,22 +99,12 @@ def prepare_ljspeech(
     """
     data_root, save_folder = find_ljspeech(data_folder, download), user_path(save_folder)
     if skip_prep:
-        for name in splits:
-            if not (save_folder / f"{name}.json").is_file():
-                raise UserError(f"--skip_prep is on, but {save_folder} has no {name}.json")
+        check_manifests(save_folder, splits)
     else:
-        prepare_manifests(
-            find_recordings(read_metadata(data_root / "metadata.csv"), data_root),
-            data_root,
-            save_folder,
-            splits=splits,
-            split_ratio=split_ratio,
-            seed=seed,
-            filters=Filters(min_samples or 1, max_samples, min_loudness_dbfs, skip_silent),
-            sample_rate=sample_rate,
-            num_workers=num_workers,
-            max_utterances=max_utterances,
-        )
+        recordings = find_recordings(read_metadata(data_root / "metadata.csv"), data_root)
+        options = {"seed": seed, "sample_rate": sample_rate, "max_utterances": max_utterances}
+        options.update(filters=Filters(**filters), num_workers=num_workers)
+        prepare_manifests(recordings, save_folder, splits, split_ratio, **options)
     if shards_folder is not None:
         write_shards(
             save_folder, data_root, shards_folder, sample_rate, splits, utterances_per_shard
@@ -181,22 +169,16 @@ def read_metadata(file):
 
     Returns
     -------
-    clips : list of Clip
-        With the normalized texts; the ids in Unicode's form NFC, files of the kind wav.
+    texts : dict
+        Id, in Unicode's form NFC -> normalized text.
 
     Raises
     ------
     waveglow_vq.errors.UserError
         If it is missing, empty or not UTF-8, or a row is wrong (the sentence names the line).
     """
-    try:
-        lines = lines_of(user_path(file).read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 ({error})") from error
-    clips, seen, columns = [], {}, None
-    for number, line in enumerate(lines, start=1):
+    texts, seen, columns = {}, {}, None
+    for number, line in enumerate(lines_of(read_text(file)), start=1):
         if not line.strip():
             continue
         fields = line.split("|")
@@ -218,26 +200,26 @@ def read_metadata(file):
                 f"{file}, line {number}: the id {clip_id} is on line {seen[clip_id]} already"
             )
         seen[clip_id] = number
-        clips.append(Clip(clip_id, f"wavs/{clip_id}.wav", normalized.strip() or text.strip()))
-    if not clips:
+        texts[clip_id] = normalized.strip() or text.strip()
+    if not texts:
         raise UserError(f"{file} is empty: it lists no clips")
-    return clips
+    return texts
 
 
-def find_recordings(clips, data_root):
-    """Finds the sound file of each clip: wavs/<id> with the ending of any kind that can be read.
+def find_recordings(texts, data_root):
+    """Finds the audio file of each clip: wavs/<id> with the ending of any kind that can be read.
 
     Arguments
     ---------
-    clips : list of Clip
+    texts : dict
         From :func:`read_metadata`.
     data_root : Path
         The corpus folder; ``wavs`` in it, or the files, may be links.
 
     Returns
     -------
-    clips : list of Clip
-        With their files; a clip that has none keeps its own.
+    list of Recording
+        Those without a file name the .wav file that is missing.
 
     Raises
     ------
@@ -251,73 +233,36 @@ def find_recordings(clips, data_root):
             clip_id = unicodedata.normalize("NFC", os.path.splitext(entry.name)[0])
             names.setdefault(clip_id, []).append(entry.name)
     found = []
-    for clip in clips:
-        candidates = names.pop(clip.id, [])
+    for clip_id, text in texts.items():
+        candidates = names.pop(clip_id, [])
         sounds = [name for name in candidates if is_sound(name)]
         if len(sounds) > 1:
             raise UserError(
-                f"{data_root / 'wavs'}: {' and '.join(sounds)} are all the recording {clip.id};"
+                f"{data_root / 'wavs'}: {' and '.join(sounds)} are all the recording {clip_id};"
                 " keep one of them"
             )
         if not sounds and (hint := how_to_convert(candidates)):
             raise UserError(
                 f"{data_root / 'wavs' / candidates[0]} is of a kind that is not read{hint}"
             )
-        found.append(clip._replace(file=f"wavs/{sounds[0]}") if sounds else clip)
+        source = f"wavs/{sounds[0] if sounds else f'{clip_id}.wav'}"
+        found.append(Recording(clip_id, "", str(data_root / source), source, text))
     others = [name for candidates in names.values() for name in candidates]
     if others:
         logger.info("%s: not listed, left out: %s", data_root / "wavs", count_kinds(others))
     return found
 
 
-def _on_off(word):
-    if word.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
-    return word.lower() == "true"
-
-
-def _number_or_none(word):
-    return None if word.lower() == "none" else float(word)
-
-
 @cli_errors()
 def main(arguments=None):
     """The command line of this module."""
-    parser = argparse.ArgumentParser(
-        description="Prepares LJSpeech-1.1: writes train.json, valid.json and test.json.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--data_folder", help="the corpus, or the folder that holds LJSpeech-1.1/")
-    parser.add_argument("--save_folder", required=True, help="where the manifests go")
-    parser.add_argument(
-        "--splits", nargs="+", default=["train", "valid", "test"], help="names of the splits"
-    )
-    parser.add_argument(
-        "--split_ratio", nargs="+", type=float, default=[90, 5, 5], help="share of each split"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the division into splits")
-    parser.add_argument("--min_samples", type=int, default=16384, help="drop shorter clips")
-    parser.add_argument("--max_samples", type=int, help="drop longer clips")
-    parser.add_argument(
-        "--min_loudness_dbfs",
-        type=_number_or_none,
-        default=MIN_LOUDNESS_DBFS,
-        help="drop quieter clips, or none (default: %(default)s)",
-    )
-    parser.add_argument("--skip_silent", type=_on_off, default=True, help="true or false")
-    parser.add_argument("--sample_rate", type=int, default=22050, help="in Hz")
-    parser.add_argument("--num_workers", type=int, help="files read at a time")
-    parser.add_argument("--max_utterances", type=int, help="use only so many clips")
-    parser.add_argument(
-        "--download", type=_on_off, default=False, help="true: fetch the corpus if it is missing"
-    )
-    parser.add_argument("--shards_folder", help="where the clips are also written as tar shards")
-    parser.add_argument(
-        "--utterances_per_shard",
-        type=int,
-        default=UTTERANCES_PER_SHARD,
-        help="at most so many clips make a shard (default: %(default)s)",
-    )
+    parser = preparation_parser("Prepares LJSpeech-1.1: train.json, valid.json, test.json.")
+    add = parser.add_argument
+    add("--data_folder", help="the corpus, or the folder that holds LJSpeech-1.1/")
+    add("--save_folder", required=True, help="where the manifests go")
+    add("--splits", nargs="+", default=["train", "valid", "test"], help="names of the splits")
+    add("--split_ratio", nargs="+", type=float, default=[90, 5, 5], help="share of each split")
+    add("--download", type=true_or_false, default=False, help="fetch the corpus if it is missing")
     options = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     prepare_ljspeech(**options)

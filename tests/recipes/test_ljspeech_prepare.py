@@ -4,7 +4,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from waveglow_vq.data.corpora.preparation import Sound
+from waveglow_vq.data.corpora.filters import Sound
 from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.data.shards.format import read_shards, sound_source
 from waveglow_vq.errors import UserError
@@ -126,7 +126,7 @@ def test_metadata_is_no_csv(tmp_path):
         'LJ1|"Open|"Open quote\r\nLJ2|a\x85b|a\u2028b\n'
         'LJ3|só "x"|só "x"\nLJ4|only text|\n\n'.encode()
     )
-    texts = [(clip.id, clip.text) for clip in read_metadata(file)]
+    texts = list(read_metadata(file).items())
     assert texts == [
         ("LJ1", '"Open quote'),
         ("LJ2", "a\u2028b"),
@@ -157,10 +157,10 @@ def test_wrong_metadata(tmp_path, content, message):
 def test_two_columns_and_any_ids(tmp_path):
     file = tmp_path / "metadata.csv"
     file.write_bytes("\ufeffa b|One.\r\ncafe\u0301.2|Two{}\r\nжук #1|\x85Three\x0c!\r\n".encode())
-    clips = [(clip.id, clip.text) for clip in read_metadata(file)]
+    clips = list(read_metadata(file).items())
     assert clips == [("a b", "One."), ("caf\xe9.2", "Two{}"), ("жук #1", "Three\x0c!")]
     file.write_bytes(b"a|One.\rb|Two.\r")
-    assert [clip.text for clip in read_metadata(file)] == ["One.", "Two."]
+    assert list(read_metadata(file).values()) == ["One.", "Two."]
     for bad in ("a/../b", "/a", "..", ".a", "a\\b", "a\tb"):
         file.write_text(f"{bad}|Text.\n", "utf-8")
         with pytest.raises(UserError, match=r"line 1: .* cannot be an id"):
@@ -246,7 +246,7 @@ def test_a_bad_clip_is_named(corpus, tmp_path, kind, message):
 def test_full_size(tmp_path, monkeypatch):
     """13,100 clips; only the reading of the sound is left out."""
     monkeypatch.setattr(
-        "waveglow_vq.data.corpora.preparation.inspect_sound", lambda *_: Sound(150_000, 0.5, -20.0)
+        "waveglow_vq.data.corpora.preparation.measure_sound", lambda *_: Sound(150_000, 0.5, -20.0)
     )
     (tmp_path / "wavs").mkdir()
     rows = []

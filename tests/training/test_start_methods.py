@@ -8,9 +8,8 @@ import pickle
 from multiprocessing.reduction import ForkingPickler
 
 from waveglow_vq.audio.features import LogMel
-from waveglow_vq.data.corpora.preparation import write_json
 from waveglow_vq.data.corpora.prepared_audio import Preprocessing, _prepare_task, prepared_files
-from waveglow_vq.data.corpora.speaker_folders import Utterance
+from waveglow_vq.data.corpora.speaker_folders import Recording
 from waveglow_vq.data.loaders import SpeakerItems, segment_dataset, utterance_dataset
 from waveglow_vq.data.sampling import Draw
 from waveglow_vq.data.shards.format import read_shards
@@ -22,6 +21,7 @@ from waveglow_vq.inference.codes.code_file import CodeFile, write_code_file
 from waveglow_vq.training.text_to_codes.code_corpus import INDEX, CodeCorpus
 from waveglow_vq.training.text_to_codes.datasets import text_dataset
 from waveglow_vq.utils import read_tracking
+from waveglow_vq.utils.files import write_json
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def datasets(folder):
 
 def preparation(folder, name):
     (folder / name / "u").mkdir(parents=True)
-    utterance = Utterance("u_3", "u", str(folder / "u3.wav"), "u3.wav")
+    utterance = Recording("u_3", "u", str(folder / "u3.wav"), "u3.wav")
     task = (utterance, folder / name, Preprocessing())
     return functools.partial(_prepare_task, task), prepared_files(folder / name, utterance)
 

@@ -16,6 +16,8 @@ from waveglow_vq.utils.read_tracking import note_reading
 import numpy as np
 import torch
 
+REPORT = "prepare_report.json"  # of the preparation
+
 
 def load_manifest(manifest, data_root, needed=("wav",)):
     """Reads a manifest (its form: see preparation.py), and checks that its files lie in the corpus.

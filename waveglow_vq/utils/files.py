@@ -48,6 +48,16 @@ def lines_of(text):
     return _LINE_END.split(text)
 
 
+def read_text(path):
+    """The text of a UTF-8 file; a UserError if it cannot be read."""
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 ({error})") from error
+
+
 def stays_inside(path):
     """Whether a path, relative to a folder, names something in this folder: it is not absolute and
     holds no ``..``. Links in the folder may lead wherever its owner wants.
@@ -136,6 +146,15 @@ def count_kinds(paths):
     words[0] = f"{count} file{'s' if count != '1' else ''} {kind}"
     others = kinds.total() - sum(count for _, count in kinds.most_common(_NAMED_KINDS))
     return ", ".join(words + ([f"{others} of other kinds"] if others else []))
+
+
+def read_json(path):
+    """The object of a JSON file; {} if there is none that can be read."""
+    try:
+        content = json.loads(Path(path).read_text("utf-8"))
+        return content if isinstance(content, dict) else {}
+    except (OSError, ValueError):
+        return {}
 
 
 # ---- writing

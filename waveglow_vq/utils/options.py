@@ -1,4 +1,4 @@
-"""Options that select among named values.
+"""Options: choices among named values, and tuples of options.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -40,3 +40,38 @@ def choose(option, value, choices, override=None):
     if value not in choices:
         raise UserError(f"{option}: {value!r} is not one of {', '.join(map(str, choices))}")
     return choices[value] if override is None else override
+
+
+def build_options(given, *kinds):
+    """Makes tuples of options from keywords.
+
+    Arguments
+    ---------
+    given : dict
+        Name of an option: its value. What is missing has its default.
+    kinds : type
+        Classes of NamedTuple, without a field in common.
+
+    Returns
+    -------
+    list
+        One of each kind.
+
+    Raises
+    ------
+    TypeError
+        If no kind has a field for an option.
+
+    Example
+    -------
+    >>> from typing import NamedTuple
+    >>> class Size(NamedTuple):
+    ...     width: int = 1
+    ...     height: int = 2
+    >>> build_options({"height": 5}, Size)
+    [Size(width=1, height=5)]
+    """
+    known = {name for kind in kinds for name in kind._fields}
+    if unknown := sorted(set(given) - known):
+        raise TypeError(f"unknown options: {', '.join(unknown)}")
+    return [kind(**{k: v for k, v in given.items() if k in kind._fields}) for kind in kinds]

@@ -1,27 +1,23 @@
 import json
+import math
+from pathlib import Path
 
 from waveglow_vq.data.corpora import preparation
+from waveglow_vq.data.corpora.filters import Filters, Sound
 from waveglow_vq.data.corpora.preparation import (
-    Clip,
-    Filters,
-    Sound,
-    assign_splits,
-    loudest_window_dbfs,
+    describe_speakers,
+    pool_log_f0,
     prepare_manifests,
-    reason_to_drop,
 )
+from waveglow_vq.data.corpora.prepared_audio import PreparedAudio
+from waveglow_vq.data.corpora.speaker_folders import Recording
 from waveglow_vq.errors import UserError
 
 import numpy as np
 import pytest
 import soundfile
 
-SPLITS, RATIO = ("train", "valid", "test"), (90, 5, 5)
-IDS = [f"LJ{chapter:03d}-{clip:04d}" for chapter in range(1, 51) for clip in range(1, 263)][:13100]
-
-
-def where(parts):
-    return {clip_id: name for name, ids in parts.items() for clip_id in ids}
+SPLITS = ("train", "valid", "test")
 
 
 def write_corpus(folder, number=20, samples=20_000, seed=0):
@@ -30,8 +26,9 @@ def write_corpus(folder, number=20, samples=20_000, seed=0):
     clips = []
     for index in range(number):
         signal = 0.1 * noise.standard_normal(samples + index)
-        soundfile.write(folder / f"clip{index:02d}.wav", signal, 22050, subtype="PCM_16")
-        clips.append(Clip(f"clip{index:02d}", f"clip{index:02d}.wav", f"text {index}"))
+        path = folder / f"clip{index:02d}.wav"
+        soundfile.write(path, signal, 22050, subtype="PCM_16")
+        clips.append(Recording(path.stem, "", str(path), path.name, f"text {index}"))
     return clips
 
 
@@ -39,87 +36,13 @@ def load(folder, name):
     return json.loads((folder / f"{name}.json").read_text("utf-8"))
 
 
-def test_splits_have_their_shares_and_lose_nothing():
-    parts = assign_splits(IDS, SPLITS, RATIO)
-    assert sorted(sum(parts.values(), [])) == sorted(IDS)
-    shares = [100 * len(parts[name]) / len(IDS) for name in SPLITS]
-    assert np.allclose(shares, RATIO, atol=0.6)
-
-
-def test_splits_do_not_depend_on_the_order_of_the_list():
-    assert assign_splits(IDS[::-1], SPLITS, RATIO) == assign_splits(IDS, SPLITS, RATIO)
-
-
-def test_a_new_clip_moves_no_other():
-    before = where(assign_splits(IDS, SPLITS, RATIO))
-    after = where(assign_splits([*IDS, "AA000-0000"], SPLITS, RATIO))
-    assert all(after[clip_id] == name for clip_id, name in before.items())
-
-
-def test_seed_changes_the_splits():
-    assert assign_splits(IDS, SPLITS, RATIO, seed=0) != assign_splits(IDS, SPLITS, RATIO, seed=1)
-
-
-@pytest.mark.parametrize("number", [3, 4, 7, 12])
-@pytest.mark.parametrize("seed", range(5))
-def test_no_split_of_a_tiny_corpus_is_empty(number, seed):
-    parts = assign_splits(IDS[:number], SPLITS, RATIO, seed)
-    assert all(parts.values())
-    assert sorted(sum(parts.values(), [])) == sorted(IDS[:number])
-
-
-def test_a_share_of_zero_stays_empty():
-    parts = assign_splits(IDS[:500], SPLITS, (90, 10, 0))
-    assert parts["test"] == [] and parts["valid"]
-
-
-@pytest.mark.parametrize(
-    ("splits", "ratio"),
-    [(("a", "a"), (1, 1)), (("a", "b"), (1,)), (("a", "b"), (1, -1)), (("a",), (0,)), ((), ())],
-)
-def test_wrong_splits_are_refused(splits, ratio):
-    with pytest.raises(UserError, match="splits"):
-        assign_splits(IDS, splits, ratio)
-
-
-def test_more_splits_than_clips_are_refused():
-    with pytest.raises(UserError, match="only 2 clips"):
-        assign_splits(IDS[:2], SPLITS, RATIO)
-
-
-def test_loudness_is_that_of_the_loudest_window():
-    signal = np.zeros(100_000)
-    signal[40_000:56_384] = 0.1
-    assert loudest_window_dbfs(signal) == pytest.approx(-20.0)
-    assert loudest_window_dbfs(signal[40_000:41_000]) == pytest.approx(-20.0)
-    assert loudest_window_dbfs(signal[:30_000]) == -np.inf
-
-
-@pytest.mark.parametrize(
-    ("sound", "filters", "reason"),
-    [
-        (Sound(16383, 0.5, -20.0), Filters(), "too_short"),
-        (Sound(16384, 0.5, -20.0), Filters(), None),
-        (Sound(50_001, 0.5, -20.0), Filters(max_samples=50_000), "too_long"),
-        (Sound(50_000, 0.5, -20.0), Filters(max_samples=50_000), None),
-        (Sound(50_000, 1 / 32768, -90.3), Filters(), "silent"),
-        (Sound(50_000, 0.1, -37.5), Filters(), "too_quiet"),
-        (Sound(50_000, 0.1, -37.3), Filters(), None),
-        (Sound(50_000, 0.1, -60.0), Filters(min_loudness_dbfs=None), None),
-        (Sound(50_000, 0.0, -np.inf), Filters(min_loudness_dbfs=None, skip_silent=False), None),
-    ],
-)
-def test_filters(sound, filters, reason):
-    assert reason_to_drop(sound, filters) == reason
-
-
 def test_manifests_and_report(tmp_path):
     clips = write_corpus(tmp_path / "corpus")
     soundfile.write(tmp_path / "corpus" / "clip03.wav", np.zeros(20_000), 22050)
     soundfile.write(tmp_path / "corpus" / "clip05.wav", np.full(20_000, 0.005), 22050)
     soundfile.write(tmp_path / "corpus" / "clip07.wav", np.full(9_000, 0.1), 22050)
-    clips[9] = clips[9]._replace(extra={"speaker": "p225"}, text="süß")
-    report = prepare_manifests(clips, tmp_path / "corpus", tmp_path / "out")
+    clips[9] = clips[9]._replace(text="süß")
+    report = prepare_manifests(clips, tmp_path / "out")
     assert report["dropped"] == {
         "too_short": ["clip07"],
         "too_long": [],
@@ -138,7 +61,6 @@ def test_manifests_and_report(tmp_path):
         "num_samples": 20_009,
         "duration": pytest.approx(20_009 / 22050),
         "text": "süß",
-        "speaker": "p225",
     }
     assert not list((tmp_path / "out").glob("*.part"))
 
@@ -146,9 +68,7 @@ def test_manifests_and_report(tmp_path):
 def test_the_same_manifests_with_any_number_of_workers(tmp_path):
     clips = write_corpus(tmp_path / "corpus")
     for workers in (1, 4):
-        prepare_manifests(
-            clips[::-1], tmp_path / "corpus", tmp_path / f"{workers}", num_workers=workers
-        )
+        prepare_manifests(clips[::-1], tmp_path / f"{workers}", num_workers=workers)
     for name in SPLITS:
         assert load(tmp_path / "1", name) == load(tmp_path / "4", name)
 
@@ -158,17 +78,17 @@ def prepared(tmp_path, monkeypatch):
     """A prepared corpus, and a function that prepares it again and says if files were read."""
     clips = write_corpus(tmp_path / "corpus", number=6)
     read = []
-    inspect_sound = preparation.inspect_sound
+    measure_sound = preparation.measure_sound
 
     def counting(path, sample_rate):
         read.append(path)
-        return inspect_sound(path, sample_rate)
+        return measure_sound(path, sample_rate)
 
-    monkeypatch.setattr(preparation, "inspect_sound", counting)
+    monkeypatch.setattr(preparation, "measure_sound", counting)
 
     def again(clips=clips, **options):
         read.clear()
-        prepare_manifests(clips, tmp_path / "corpus", tmp_path / "out", **options)
+        prepare_manifests(clips, tmp_path / "out", **options)
         return bool(read)
 
     assert again()
@@ -233,28 +153,18 @@ def test_max_utterances_is_stable_and_nested(tmp_path):
     chosen = []
     for number in (4, 8):
         out = tmp_path / f"{number}"
-        prepare_manifests(clips[::-1], tmp_path / "corpus", out, max_utterances=number)
+        prepare_manifests(clips[::-1], out, max_utterances=number)
         chosen.append({clip_id for name in SPLITS for clip_id in load(out, name)})
         assert len(chosen[-1]) == number
     assert chosen[0] < chosen[1]
     with pytest.raises(UserError, match="max_utterances is 0"):
-        prepare_manifests(clips, tmp_path / "corpus", tmp_path / "none", max_utterances=0)
+        prepare_manifests(clips, tmp_path / "none", max_utterances=0)
 
 
 def test_filters_that_leave_nothing_are_an_error(tmp_path):
     clips = write_corpus(tmp_path / "corpus", number=4)
-    with pytest.raises(UserError, match=r"none of the 4 clips .* \(4 too_short\)"):
-        prepare_manifests(
-            clips, tmp_path / "corpus", tmp_path / "out", filters=Filters(min_samples=99_999)
-        )
-
-
-def test_a_file_outside_of_the_corpus_is_refused(tmp_path):
-    clips = write_corpus(tmp_path / "corpus", number=3)
-    soundfile.write(tmp_path / "outside.wav", np.full(20_000, 0.1), 22050)
-    clips.append(Clip("outside", "../outside.wav", "text"))
-    with pytest.raises(UserError, match="outside of"):
-        prepare_manifests(clips, tmp_path / "corpus", tmp_path / "out")
+    with pytest.raises(UserError, match=r"none of the 4 recordings \(4 too_short\)"):
+        prepare_manifests(clips, tmp_path / "out", filters=Filters(min_samples=99_999))
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -262,18 +172,80 @@ def test_a_missing_file_is_named(tmp_path):
     (tmp_path / "corpus" / "clip01.wav").unlink()
     (tmp_path / "corpus" / "clip04.wav").unlink()
     with pytest.raises(UserError, match=r"clip01\.wav .* does not exist, and 1 more"):
-        prepare_manifests(clips, tmp_path / "corpus", tmp_path / "out")
+        prepare_manifests(clips, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_subset_still_has_the_shares_of_the_splits(tmp_path, monkeypatch):
     """The clips of a subset are chosen independently of the splits they belong to."""
-    monkeypatch.setattr(preparation, "inspect_sound", lambda *_: Sound(50_000, 0.5, -20.0))
-    clips = [Clip(clip_id, f"{clip_id}.wav", "text") for clip_id in IDS[:400]]
+    monkeypatch.setattr(preparation, "measure_sound", lambda *_: Sound(50_000, 0.5, -20.0))
+    clips = [Recording(f"{i}", "", str(tmp_path / f"{i}.wav"), f"{i}.wav") for i in range(400)]
     for clip in clips:
-        (tmp_path / clip.file).touch()
-    report = prepare_manifests(
-        clips, tmp_path, tmp_path / "out", SPLITS, (50, 25, 25), max_utterances=100
-    )
+        Path(clip.path).touch()
+    out, ratio = tmp_path / "out", (50, 25, 25)
+    report = prepare_manifests(clips, out, SPLITS, ratio, max_utterances=100)
     sizes = [report["splits"][name]["clips"] for name in SPLITS]
     assert sum(sizes) == 100 and min(sizes) >= 15
+
+
+# ---- several speakers
+
+
+def audio(frames, mean, std, samples=25_600):
+    return PreparedAudio(Sound(samples, 0.5, -20.0), frames, mean, std)
+
+
+def test_pooled_statistics_are_those_of_all_frames():
+    noise = np.random.default_rng(0)
+    clips = [noise.normal(mean, 0.2, count) for mean, count in ((5.0, 30), (5.4, 200), (4.9, 7))]
+    pooled = pool_log_f0(audio(len(c), c.mean(), c.std()) for c in clips)
+    assert pooled == pytest.approx((np.concatenate(clips).mean(), np.concatenate(clips).std()))
+    assert pool_log_f0([audio(0, 0.0, 0.0)]) is None
+    assert pool_log_f0([audio(9, 5.0, 0.0)]) == (5.0, 0.05)
+
+
+def test_manifests_of_several_speakers():
+    a, b, c, d, e = (Recording(i, i[0], "", "", "hi") for i in ("a_1", "a_2", "b_1", "a_3", "c_1"))
+    info = {"a": {"age": 23, "gender": "F", "accent": "English", "region": None}, "c": {"age": 1}}
+    measured = {
+        "a_1": audio(100, 5.0, 0.1, samples=44_100),
+        "a_2": audio(0, 0.0, 0.0),
+        "b_1": audio(300, 5.4, 0.3),
+        "a_3": audio(50, 9.0, 0.1),
+        "c_1": audio(50, 4.0, 0.01),
+    }
+    parts = {"train": [a, b, c], "valid": [], "test": [d], "unseen": [e]}
+    manifests, speakers = describe_speakers(parts, measured, info, 22050)
+    assert manifests["train"]["a_1"] == {
+        "wav": "{data_root}/a/a_1.wav",
+        "num_samples": 44_100,
+        "duration": 2.0,
+        "text": "hi",
+        "speaker": "a",
+        "pitch": "{data_root}/a/a_1.pitch.npy",
+        "log_f0_mean": pytest.approx(5.0),
+        "log_f0_std": pytest.approx(0.1),
+    }
+    # Unvoiced throughout: the statistics of all of train (5.0 and 5.4, weighted 1 to 3).
+    std = math.sqrt((100 * 0.01 + 300 * 0.09) / 400 + 0.25 * 0.75 * 0.16)
+    unvoiced = manifests["train"]["a_2"]
+    assert (unvoiced["log_f0_mean"], unvoiced["log_f0_std"]) == pytest.approx((5.3, std))
+    assert manifests["unseen"]["c_1"]["log_f0_std"] == 0.05
+    assert list(speakers) == ["a", "b"] and manifests["valid"] == {}
+    assert speakers["a"] == {
+        "train_clips": 2,
+        "log_f0_mean": pytest.approx(5.0),  # the test clip does not count
+        "log_f0_std": pytest.approx(0.1),
+        "age": 23,
+        "gender": "F",
+        "accent": "English",
+        "region": None,
+    }
+    assert speakers["b"]["gender"] is None
+
+
+def test_a_corpus_in_which_nothing_is_voiced():
+    u = Recording("a_1", "a", "", "")
+    parts = {"train": [u], "valid": [], "test": [], "unseen": []}
+    manifests, speakers = describe_speakers(parts, {"a_1": audio(0, 0.0, 0.0)}, {}, 22050)
+    assert manifests["train"]["a_1"]["log_f0_std"] > 0 and speakers["a"]["log_f0_mean"] > 4

@@ -14,7 +14,7 @@ from waveglow_vq.data.corpora.prepared_audio import (
     prepared_files,
     speech_bounds,
 )
-from waveglow_vq.data.corpora.speaker_folders import Utterance
+from waveglow_vq.data.corpora.speaker_folders import Recording
 from waveglow_vq.errors import UserError
 
 import numpy as np
@@ -31,7 +31,7 @@ def write(folder, signal, rate, name="a_1", suffix=".wav"):
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}{suffix}"
     soundfile.write(path, signal, rate, subtype="PCM_16")
-    return Utterance(name, name.split("_")[0], str(path), path.name)
+    return Recording(name, name.split("_")[0], str(path), path.name)
 
 
 def prepare(utterance, folder, **options):
@@ -302,7 +302,7 @@ def test_an_interrupt_leaves_no_processes_at_work(tmp_path, monkeypatch):
 
 def test_a_recording_that_vanished_is_named(tmp_path):
     with pytest.raises(UserError, match=r"x\.wav cannot be read: No such file"):
-        prepare_audio([Utterance("a_1", "a", str(tmp_path / "x.wav"), "x.wav")], tmp_path / "out")
+        prepare_audio([Recording("a_1", "a", str(tmp_path / "x.wav"), "x.wav")], tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 import json
 import logging
 
-from waveglow_vq.data.corpora.preparation import write_json
 from waveglow_vq.data.loaders import part_of
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.codes.code_file import CodeFile, write_code_file
@@ -12,6 +11,7 @@ from waveglow_vq.training.text_to_codes.datasets import (
     text_loader,
     training_labels,
 )
+from waveglow_vq.utils.files import write_json
 
 import numpy as np
 import pytest

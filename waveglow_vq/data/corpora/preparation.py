@@ -1,269 +1,52 @@
-"""What the preparation of every corpus shares: checks, filters, splits and manifests.
+"""The preparation of every corpus: filters, splits, manifests and a report.
 
-A corpus is a list of `Clip`. `prepare_manifests` checks every sound file, drops what the filters
-reject, divides the rest into splits and writes one JSON manifest per split:
+A corpus is a list of `Recording`. What the filters reject is dropped, the rest is split, and each
+split gets a JSON manifest:
 
     {"LJ001-0001": {"wav": "{data_root}/wavs/LJ001-0001.wav", "num_samples": 212893,
                     "duration": 9.655, "text": "Printing, in the only sense ..."}, ...}
 
-`{data_root}` stands for the corpus folder, so manifests survive when the corpus moves. Beside them
-`prepare_report.json` says what was dropped and why, and from which options and files the manifests
-were made: the next call with the same ones has nothing to do.
+`{data_root}` stands for the corpus folder, so manifests survive when the corpus moves. Where there
+are several speakers, entries also hold `speaker`, `pitch`, `log_f0_mean` and `log_f0_std`, and
+`speakers.json` says what is known of each speaker. `prepare_report.json` says what was dropped and
+why, and from which options and files the manifests were made: the next call with the same ones has
+nothing to do.
 """
 
+import argparse
 import hashlib
 import json
 import logging
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
-from waveglow_vq.audio.io import read_wav
+from waveglow_vq.data.corpora.filters import (
+    MIN_LOUDNESS_DBFS,
+    REASONS,
+    Filters,
+    measure_sound,
+    reason_to_drop,
+)
+from waveglow_vq.data.corpora.splits import choose_subset, split_by_id
+from waveglow_vq.data.manifests import REPORT
+from waveglow_vq.data.shards.writer import UTTERANCES_PER_SHARD
+from waveglow_vq.data.speakers import SPEAKERS_FILE
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.files import stays_inside, user_path, write_json
+from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD
+from waveglow_vq.utils.files import read_json, user_path, write_json
 
-import numpy as np
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
-REPORT = "prepare_report.json"
-WINDOW_SAMPLES = 16384  # a training segment: what the loudness filter looks at
-# An energy of 3.0 in such a window, the limit of earlier WaveGlow corpora: -37.4 dBFS.
-MIN_LOUDNESS_DBFS = round(10 * math.log10(3.0 / WINDOW_SAMPLES), 1)
-_SILENT_PEAK = 2.0 / 32768.0  # what dither leaves of digital silence
+# For a corpus in which nothing is voiced: between the voices of men and women.
+_NEUTRAL_LOG_F0 = (math.log(150.0), 0.2)
 _VERSION = 1  # of the manifests; those of another version are made anew
 
 
-class Clip(NamedTuple):
-    """One utterance of a corpus: its id, its file relative to the corpus folder, its text.
-
-    `extra` are further entries of the manifest, such as {"speaker": "p225"}.
-    """
-
-    id: str
-    file: str
-    text: str
-    extra: dict = {}
-
-
-class Filters(NamedTuple):
-    """Which clips are left out.
-
-    Arguments
-    ---------
-    min_samples : int
-        Clips shorter than this are dropped.
-    max_samples : int or None
-        Clips longer than this are dropped; None for no limit.
-    min_loudness_dbfs : float or None
-        Clips whose loudest window of 16384 samples has an RMS level below this are dropped; None
-        for no limit.
-    skip_silent : bool
-        Whether to drop clips of digital silence, for which a likelihood has no upper bound.
-    """
-
-    min_samples: int = WINDOW_SAMPLES
-    max_samples: int | None = None
-    min_loudness_dbfs: float | None = MIN_LOUDNESS_DBFS
-    skip_silent: bool = True
-
-
-class Sound(NamedTuple):
-    """What the filters need to know: length, peak (full scale 1), level of the loudest window."""
-
-    num_samples: int
-    peak: float
-    loudness_dbfs: float
-
-
-def loudest_window_dbfs(signal, window_samples=WINDOW_SAMPLES):
-    """RMS level of the loudest window of a signal.
-
-    Arguments
-    ---------
-    signal : numpy.ndarray
-        Samples, full scale 1, [N].
-    window_samples : int
-        Length of the window; a shorter signal is one window.
-
-    Returns
-    -------
-    level : float
-        In dB relative to an RMS of 1; -inf for digital silence.
-
-    Example
-    -------
-    >>> signal = np.zeros(50_000)
-    >>> signal[30_000] = np.sqrt(3.0)
-    >>> round(loudest_window_dbfs(signal), 2)
-    -37.37
-    """
-    window = min(window_samples, len(signal))
-    energy = np.concatenate([[0.0], np.cumsum(np.square(signal, dtype=np.float64))])
-    loudest = (energy[window:] - energy[:-window]).max() / window
-    return 10.0 * math.log10(loudest) if loudest > 0 else -math.inf
-
-
-def inspect_sound(path, sample_rate):
-    """Reads a sound file and measures it.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file: one channel at `sample_rate`.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    Sound
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If the file is missing, empty, cut off, at another rate, not mono, or holds NaN.
-    """
-    signal = read_wav(path, sample_rate=sample_rate).numpy()
-    return Sound(len(signal), float(np.abs(signal).max()), loudest_window_dbfs(signal))
-
-
-def reason_to_drop(sound, filters):
-    """Says which filter rejects a clip.
-
-    Returns
-    -------
-    reason : str or None
-        "too_short", "too_long", "silent", "too_quiet", or None for a clip to keep.
-
-    Example
-    -------
-    >>> reason_to_drop(Sound(100, 0.5, -20.0), Filters(min_samples=200))
-    'too_short'
-    """
-    if sound.num_samples < filters.min_samples:
-        return "too_short"
-    if filters.max_samples is not None and sound.num_samples > filters.max_samples:
-        return "too_long"
-    if filters.skip_silent and sound.peak <= _SILENT_PEAK:
-        return "silent"
-    if filters.min_loudness_dbfs is not None and sound.loudness_dbfs < filters.min_loudness_dbfs:
-        return "too_quiet"
-    return None
-
-
-def hash_fraction(clip_id, seed, purpose):
-    """A number in [0, 1) that depends on nothing but its arguments.
-
-    Example
-    -------
-    >>> hash_fraction("LJ001-0001", 0, "split") == hash_fraction("LJ001-0001", 0, "split")
-    True
-    """
-    digest = hashlib.sha256(f"{purpose}:{seed}:{clip_id}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
-
-
-def choose_subset(clips, max_utterances, seed=0):
-    """Chooses so many clips by a hash of their id; a smaller subset is part of a larger one.
-
-    Arguments
-    ---------
-    clips : list
-        Of anything with an `id`.
-    max_utterances : int or None
-        How many; None for all.
-    seed : int
-        Another seed, another subset.
-
-    Returns
-    -------
-    list
-        The chosen ones, in any order.
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If none are wanted.
-    """
-    if max_utterances is None:
-        return list(clips)
-    if max_utterances < 1:
-        raise UserError(f"max_utterances is {max_utterances}, but has to be at least 1")
-    return sorted(clips, key=lambda clip: hash_fraction(clip.id, seed, "subset"))[:max_utterances]
-
-
-def assign_splits(clip_ids, splits, split_ratio, seed=0):
-    """Divides clips into splits by a hash of their id.
-
-    Where a clip goes depends on its own id only: neither the order of the list matters, nor does
-    a new clip move the others. The one exception are corpora so small that a split would stay
-    empty: it then gets the clip that is nearest to its share, from a split with clips to spare.
-
-    Arguments
-    ---------
-    clip_ids : list of str
-        All different.
-    splits : sequence of str
-        Names, such as ("train", "valid", "test").
-    split_ratio : sequence of float
-        Shares of any sum, such as (90, 5, 5). Since every clip is drawn by itself, the sizes are
-        close to the shares and not exactly theirs.
-    seed : int
-        Another seed, another division.
-
-    Returns
-    -------
-    assignment : dict
-        Name of the split -> sorted list of ids.
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If the shares do not fit the splits, or there are fewer clips than splits.
-
-    Example
-    -------
-    >>> parts = assign_splits([f"LJ{i}" for i in range(1000)], ("train", "test"), (90, 10))
-    >>> {name: len(ids) for name, ids in parts.items()}
-    {'train': 888, 'test': 112}
-    """
-    if len(set(splits)) != len(splits) or not splits:
-        raise UserError(f"splits are {list(splits)}, but have to be different names")
-    if len(splits) != len(split_ratio) or min(split_ratio) < 0 or sum(split_ratio) <= 0:
-        raise UserError(
-            f"split_ratio is {list(split_ratio)}, but has to give one share, not negative, for"
-            f" each of the splits {list(splits)}"
-        )
-    bounds = np.cumsum(split_ratio, dtype=np.float64) / sum(split_ratio)
-    fractions = {clip_id: hash_fraction(clip_id, seed, "split") for clip_id in clip_ids}
-    parts = {name: [] for name in splits}
-    for clip_id, fraction in sorted(fractions.items()):
-        index = int(np.searchsorted(bounds, fraction, side="right"))
-        parts[splits[min(index, len(splits) - 1)]].append(clip_id)
-
-    wanted = [name for name, share in zip(splits, split_ratio, strict=True) if share > 0]
-    if len(fractions) < len(wanted):
-        raise UserError(
-            f"only {len(fractions)} clips are left after filtering, too few for"
-            f" {len(wanted)} splits ({', '.join(wanted)})"
-        )
-    for name in wanted:
-        if not parts[name]:
-            end = bounds[list(splits).index(name)]
-            spare = [i for ids in parts.values() if len(ids) > 1 for i in ids]
-            chosen = min(spare, key=lambda i: (abs(fractions[i] - end), i))
-            for ids in parts.values():
-                if chosen in ids:
-                    ids.remove(chosen)
-            parts[name] = [chosen]
-    return parts
-
-
 def prepare_manifests(
-    clips,
-    data_root,
+    recordings,
     save_folder,
     splits=("train", "valid", "test"),
     split_ratio=(90, 5, 5),
@@ -273,18 +56,16 @@ def prepare_manifests(
     num_workers=None,
     max_utterances=None,
 ):
-    """Checks and filters the clips of a corpus and writes `<split>.json` for each split.
+    """Prepares a corpus of one speaker whose files are used as they are.
 
     Arguments
     ---------
-    clips : list of Clip
-        The whole corpus; files are relative to `data_root`.
-    data_root : str or Path
-        The corpus folder.
+    recordings : list of Recording
+        The whole corpus.
     save_folder : str or Path
-        Where the manifests and `prepare_report.json` go.
+        Where `<split>.json` and `prepare_report.json` go.
     splits, split_ratio, seed
-        See `assign_splits`.
+        See `split_by_id`.
     filters : Filters or None
         What to leave out; None for the default limits.
     sample_rate : int
@@ -292,26 +73,22 @@ def prepare_manifests(
     num_workers : int or None
         Files read at a time; None for the number of processors, at most 8.
     max_utterances : int or None
-        Use only so many clips, chosen by a hash of their id (before filtering).
+        Use only so many recordings, chosen by a hash of their id (before filtering).
 
     Returns
     -------
     report : dict
-        What `prepare_report.json` holds: clips and hours by split, ids that were dropped by
+        What `prepare_report.json` holds: recordings and hours by split, ids that were dropped by
         reason.
 
     Raises
     ------
     waveglow_vq.errors.UserError
-        If a sound file is missing or unusable (the sentence names it), or nothing is left.
+        If an audio file is missing or unusable (the sentence names it), or nothing is left.
     """
-    data_root, save_folder = user_path(data_root), user_path(save_folder)
-    filters = filters or Filters()
-    for clip in clips:
-        if not stays_inside(clip.file):
-            raise UserError(f"the clip {clip.id} names a file outside of {data_root}: {clip.file}")
-    clips = sorted(choose_subset(clips, max_utterances, seed))
-
+    save_folder = user_path(save_folder)
+    filters = (filters or Filters()).normalized()
+    recordings = sorted(choose_subset(recordings, max_utterances, seed))
     options = {
         "splits": list(splits),
         "split_ratio": list(split_ratio),
@@ -320,58 +97,264 @@ def prepare_manifests(
         "max_utterances": max_utterances,
         **filters._asdict(),
     }
-    fingerprint = _fingerprint(clips, data_root, options)
-    report_file = save_folder / REPORT
-    report = read_report(report_file)
-    manifests_exist = all((save_folder / f"{name}.json").is_file() for name in splits)
-    if report.get("fingerprint") == fingerprint and manifests_exist:
-        logger.info("%s: manifests are up to date", save_folder)
+    fingerprint = _fingerprint(recordings, options)
+    if report := find_report(save_folder, splits, fingerprint):
         return report
+    sounds = _measure_all(recordings, sample_rate, num_workers)
+    kept, dropped = apply_filters(recordings, sounds, filters)
+    parts, _ = split_by_id(kept, splits, split_ratio, seed)
+    manifests = {
+        name: {r.id: _entry(r, r.source, sounds[r.id], sample_rate) for r in members}
+        for name, members in parts.items()
+    }
+    report = {"fingerprint": fingerprint, "options": options, "dropped": dropped}
+    return write_manifests(save_folder, manifests, report)
 
-    sounds = _inspect_all(clips, data_root, sample_rate, num_workers)
-    kept, dropped = {}, {"too_short": [], "too_long": [], "silent": [], "too_quiet": []}
-    for clip, sound in zip(clips, sounds, strict=True):
-        reason = reason_to_drop(sound, filters)
-        if reason:
-            dropped[reason].append(clip.id)
-            continue
-        kept[clip.id] = {
-            "wav": f"{{data_root}}/{clip.file}",
-            "num_samples": sound.num_samples,
-            "duration": sound.num_samples / sample_rate,
-            "text": clip.text,
-            **clip.extra,
-        }
-    counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in dropped.items() if ids)
-    logger.info("%s: %d clips kept; dropped: %s", data_root, len(kept), counts or "none")
-    if not kept:
-        raise UserError(
-            f"the filters leave none of the {len(clips)} clips in {data_root} ({counts})"
-        )
 
-    parts = assign_splits(list(kept), splits, split_ratio, seed)
-    report = {"fingerprint": fingerprint, "options": options, "dropped": dropped, "splits": {}}
-    save_folder.mkdir(parents=True, exist_ok=True)
-    report_file.unlink(missing_ok=True)  # from here until the new one: not up to date
-    for name, ids in parts.items():
-        write_json(save_folder / f"{name}.json", {clip_id: kept[clip_id] for clip_id in ids})
-        hours = sum(kept[clip_id]["duration"] for clip_id in ids) / 3600
-        report["splits"][name] = {"clips": len(ids), "hours": round(hours, 4)}
-        logger.info("%s: %d clips, %.2f hours", name, len(ids), hours)
-    write_json(report_file, report)
+def check_manifests(folder, names):
+    """Raises a UserError if one of the files that `skip_prep` relies on is missing."""
+    for name in names:
+        if not (folder / f"{name}.json").is_file():
+            raise UserError(f"--skip_prep is on, but {folder} has no {name}.json")
+
+
+def find_report(folder, names, fingerprint):
+    """The report of an earlier preparation of the same files with the same options; None if there
+    is none, or one of its files is lost."""
+    report = read_json(folder / REPORT)
+    complete = all((folder / f"{name}.json").is_file() for name in names)
+    if report.get("fingerprint") != fingerprint or not complete:
+        return None
+    logger.info("%s: manifests are up to date", folder)
     return report
 
 
-def _fingerprint(clips, data_root, options):
+def apply_filters(recordings, sounds, filters):
+    """Leaves out what the filters reject.
+
+    Arguments
+    ---------
+    recordings : list of Recording
+        Of the corpus.
+    sounds : dict
+        Id -> Sound.
+    filters : Filters
+        The limits.
+
+    Returns
+    -------
+    kept : list of Recording
+    dropped : dict
+        Reason -> ids.
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If nothing is left.
+    """
+    kept, dropped = [], {reason: [] for reason in REASONS}
+    for recording in recordings:
+        reason = reason_to_drop(sounds[recording.id], filters)
+        if reason:
+            dropped[reason].append(recording.id)
+        else:
+            kept.append(recording)
+    if not kept:
+        raise UserError(
+            f"the filters leave none of the {len(recordings)} recordings ({_count(dropped)}):"
+            " check min_samples, max_samples, min_loudness_dbfs and skip_silent"
+        )
+    return kept, dropped
+
+
+def write_manifests(folder, manifests, report, speakers=None):
+    """Writes the manifests, speakers.json and, last, the report.
+
+    Arguments
+    ---------
+    folder : Path
+        Where they go; made if missing.
+    manifests : dict
+        Split -> id -> entry.
+    report : dict
+        Holds `fingerprint`, `options` and `dropped`; the sizes of the splits are added.
+    speakers : dict or None
+        What speakers.json holds, if there are several speakers.
+
+    Returns
+    -------
+    report : dict
+    """
+    summaries = {}
+    for name, manifest in manifests.items():
+        entries = manifest.values()
+        summary = summaries[name] = {"clips": len(entries)}
+        if speakers is not None:
+            summary["speakers"] = len({entry["speaker"] for entry in entries})
+            summary["with_text"] = sum(bool(entry["text"]) for entry in entries)
+        summary["hours"] = round(sum(entry["duration"] for entry in entries) / 3600, 4)
+    report = {**report, "splits": summaries}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / REPORT).unlink(missing_ok=True)  # from here until the new one: not up to date
+    for name, manifest in manifests.items():
+        write_json(folder / f"{name}.json", manifest)
+    if speakers is not None:
+        write_json(folder / SPEAKERS_FILE, speakers)
+    write_json(folder / REPORT, report)
+    kept = sum(summary["clips"] for summary in summaries.values())
+    logger.info("%d clips kept; dropped: %s", kept, _count(report["dropped"]) or "none")
+    for name, summary in summaries.items():
+        of_speakers = "" if speakers is None else f"{summary['speakers']} speakers, "
+        logger.info("%s: %d clips, %s%.2f h", name, summary["clips"], of_speakers, summary["hours"])
+    return report
+
+
+def pool_log_f0(prepared):
+    """Mean and standard deviation of the log-F0 over the voiced frames of several utterances.
+
+    Arguments
+    ---------
+    prepared : iterable of PreparedAudio
+        Each with its own mean, standard deviation and number of voiced frames.
+
+    Returns
+    -------
+    mean, std : float or None
+        None if nothing is voiced. The standard deviation is at least 0.05.
+
+    Example
+    -------
+    >>> from waveglow_vq.data.corpora.prepared_audio import PreparedAudio
+    >>> pool_log_f0([PreparedAudio(None, 10, 5.0, 0.0), PreparedAudio(None, 30, 5.4, 0.0)])
+    (5.3, 0.173...)
+    """
+    frames = total = squares = 0.0
+    for item in prepared:
+        frames += item.voiced_frames
+        total += item.voiced_frames * item.log_f0_mean
+        squares += item.voiced_frames * (item.log_f0_std**2 + item.log_f0_mean**2)
+    if not frames:
+        return None
+    mean = total / frames
+    return mean, max(math.sqrt(max(0.0, squares / frames - mean**2)), MIN_LOG_F0_STD)
+
+
+def describe_speakers(parts, prepared, info, sample_rate):
+    """The contents of the manifests and of speakers.json, for several speakers.
+
+    Arguments
+    ---------
+    parts : dict
+        Split -> list of recordings.
+    prepared : dict
+        Id -> PreparedAudio.
+    info : dict
+        Label -> what is known of the speaker; a speaker may be missing.
+    sample_rate : int
+        Of the prepared audio, in Hz.
+
+    Returns
+    -------
+    manifests : dict
+        Split -> id -> entry. `log_f0_mean` and `log_f0_std` are those of the recording; where
+        nothing is voiced, those of all training recordings.
+    speakers : dict
+        Label -> {"train_clips", "log_f0_mean", "log_f0_std" (of the training recordings), "age",
+        "gender", "accent", "region"}, sorted; the speakers of train only.
+    """
+    training = {}
+    for recording in parts["train"]:
+        training.setdefault(recording.speaker, []).append(prepared[recording.id])
+    everyone = pool_log_f0(p for items in training.values() for p in items) or _NEUTRAL_LOG_F0
+    manifests = {}
+    for name, recordings in parts.items():
+        manifests[name] = {}
+        for r in recordings:
+            mean, std = pool_log_f0([prepared[r.id]]) or everyone
+            manifests[name][r.id] = {
+                **_entry(r, f"{r.speaker}/{r.id}.wav", prepared[r.id].sound, sample_rate),
+                "speaker": r.speaker,
+                "pitch": f"{{data_root}}/{r.speaker}/{r.id}.pitch.npy",
+                "log_f0_mean": mean,
+                "log_f0_std": std,
+            }
+    speakers = {}
+    for label in sorted(training):
+        mean, std = pool_log_f0(training[label]) or everyone
+        known = info.get(label, {})
+        speakers[label] = {
+            "train_clips": len(training[label]),
+            "log_f0_mean": mean,
+            "log_f0_std": std,
+            **{field: known.get(field) for field in ("age", "gender", "accent", "region")},
+        }
+    return manifests, speakers
+
+
+# ---- the command lines of the recipes
+
+
+def preparation_parser(description):
+    """A parser of the options that the preparations of all corpora have."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    add = parser.add_argument
+    add("--sample_rate", type=int, default=22050, help="in Hz (default: %(default)s)")
+    add("--min_samples", type=int, default=16384, help="drop shorter recordings")
+    add("--max_samples", type=int, help="drop longer recordings")
+    add(
+        "--min_loudness_dbfs",
+        type=lambda word: None if word.lower() == "none" else float(word),
+        default=MIN_LOUDNESS_DBFS,
+        help="drop quieter recordings, or none (default: %(default)s)",
+    )
+    add("--skip_silent", type=true_or_false, default=True, help="true or false")
+    add("--seed", type=int, default=0, help="of the splits")
+    add("--max_utterances", type=int, help="use only so many recordings")
+    add("--num_workers", type=int, help="files read at a time")
+    add("--shards_folder", help="where the prepared audio is also written as tar shards")
+    add(
+        "--utterances_per_shard",
+        type=int,
+        default=UTTERANCES_PER_SHARD,
+        help="at most so many recordings make a shard (default: %(default)s)",
+    )
+    return parser
+
+
+def true_or_false(word):
+    """The type of an option that is either."""
+    if word.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+    return word.lower() == "true"
+
+
+# ---- parts of the above
+
+
+def _entry(recording, file, sound, sample_rate):
+    return {
+        "wav": f"{{data_root}}/{file}",
+        "num_samples": sound.num_samples,
+        "duration": sound.num_samples / sample_rate,
+        "text": recording.text,
+    }
+
+
+def _count(dropped):
+    return ", ".join(f"{len(ids)} {reason}" for reason, ids in dropped.items() if ids)
+
+
+def _fingerprint(recordings, options):
     digest = hashlib.sha256(json.dumps([_VERSION, options], sort_keys=True).encode())
     missing = []
-    for clip in clips:
+    for r in recordings:
         try:
-            status = os.stat(data_root / clip.file)
+            status = os.stat(r.path)
         except OSError:
-            missing.append(data_root / clip.file)
+            missing.append(r.path)
             continue
-        digest.update(json.dumps([*clip, status.st_size, status.st_mtime_ns]).encode())
+        identity = [r.id, r.source, r.text, {}, status.st_size, status.st_mtime_ns]
+        digest.update(json.dumps(identity).encode())
     if missing:
         raise UserError(
             f"{missing[0]} is listed in the corpus but does not exist"
@@ -380,24 +363,13 @@ def _fingerprint(clips, data_root, options):
     return digest.hexdigest()
 
 
-def _inspect_all(clips, data_root, sample_rate, num_workers):
+def _measure_all(recordings, sample_rate, num_workers):
     # Threads, not processes: reading and NumPy release the interpreter, and nothing is copied.
-    workers = num_workers or min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(num_workers or min(8, os.cpu_count() or 1)) as pool:
         try:
-            inspected = pool.map(
-                lambda clip: inspect_sound(data_root / clip.file, sample_rate), clips
-            )
-            return list(tqdm(inspected, total=len(clips), desc="checking clips", unit="clip"))
+            sounds = pool.map(lambda r: measure_sound(r.path, sample_rate), recordings)
+            sounds = tqdm(sounds, total=len(recordings), desc="checking clips", unit="clip")
+            return dict(zip([r.id for r in recordings], sounds, strict=True))
         except BaseException:
             pool.shutdown(cancel_futures=True)  # the first bad file is enough, or Ctrl-C
             raise
-
-
-def read_report(file):
-    """What an earlier preparation has left, or {} if that is nothing one can read."""
-    try:
-        report = json.loads(file.read_text("utf-8"))
-        return report if isinstance(report, dict) else {}
-    except (OSError, ValueError):
-        return {}

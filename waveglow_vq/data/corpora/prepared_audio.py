@@ -21,7 +21,7 @@ from typing import NamedTuple
 from waveglow_vq.audio.io import WavWriter, read_wav_and_rate
 from waveglow_vq.audio.pitch import track_f0
 from waveglow_vq.audio.resampling import resample
-from waveglow_vq.data.corpora.preparation import Sound, loudest_window_dbfs
+from waveglow_vq.data.corpora.filters import Sound, loudest_window_dbfs
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.files import user_path, written_whole
 from waveglow_vq.utils.journal import Journal, json_digest
@@ -88,7 +88,7 @@ def prepare_audio(utterances, audio_folder, preprocessing=None, num_workers=None
 
     Arguments
     ---------
-    utterances : list of Utterance
+    utterances : list of Recording
         See `waveglow_vq.data.corpora.speaker_folders`.
     audio_folder : str or Path
         Where the prepared files go; made if missing.
@@ -151,7 +151,7 @@ def prepare_utterance(utterance, audio_folder, preprocessing):
 
     Arguments
     ---------
-    utterance : Utterance
+    utterance : Recording
         What to prepare.
     audio_folder : str or Path
         The sub folder of the speaker exists.
@@ -198,7 +198,7 @@ def prepared_files(audio_folder, utterance):
     ---------
     audio_folder : str or Path
         The folder of all.
-    utterance : Utterance
+    utterance : Recording
         Its speaker and id matter.
 
     Returns

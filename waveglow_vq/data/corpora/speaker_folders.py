@@ -25,15 +25,15 @@ _LABEL = re.compile(r"\w[\w.-]*")
 _LIBRISPEECH_NAME = re.compile(r"(\d+)-\d+-\d+")
 
 
-class Utterance(NamedTuple):
-    """One recording of a speaker.
+class Recording(NamedTuple):
+    """A recording of a corpus, of one utterance.
 
     Arguments
     ---------
     id : str
         Different from all others.
     speaker : str
-        The label of the speaker.
+        The label of the speaker; "" in a corpus of one.
     path : str
         The sound file.
     source : str
@@ -91,7 +91,7 @@ def scan_speaker_folder(folder):
 
     Returns
     -------
-    utterances : list of Utterance
+    utterances : list of Recording
         Without texts, sorted by speaker and id.
 
     Raises
@@ -124,7 +124,7 @@ def scan_speaker_folder(folder):
             continue
         for path in files:
             source = os.path.relpath(path, root)
-            utterance = Utterance(_utterance_id(speaker, source), speaker, path, source)
+            utterance = Recording(_utterance_id(speaker, source), speaker, path, source)
             other = utterances.setdefault(utterance.id, utterance)
             if other is not utterance:
                 raise UserError(f"{other.path} and {path} make the same utterance {utterance.id}")

@@ -1,88 +1,220 @@
-"""Splits of a corpus of many speakers, and the manifests of such a corpus.
+"""Splits of a corpus, by hashes: the same ones each time, whatever else is in the corpus.
 
-Every speaker of valid and test is in train too, except the speakers that are held out altogether,
-whose utterances make a split of their own, "unseen".
+One speaker's recordings are split by their ids. Of many speakers, every speaker of valid and test
+is in train too, except the speakers that are held out altogether, whose recordings make a split of
+their own, "unseen".
 """
 
+import hashlib
 import logging
 import math
+from bisect import bisect_right
 from collections import Counter
+from itertools import accumulate
 from typing import NamedTuple
 
-from waveglow_vq.data.corpora.preparation import hash_fraction
 from waveglow_vq.data.corpora.speaker_folders import normalize_sentence
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
 UNSEEN = "unseen"
-# For a corpus in which nothing is voiced: between the voices of men and women.
-_NEUTRAL_LOG_F0 = (math.log(150.0), 0.2)
 
 
-class Division(NamedTuple):
-    """What `divide` returns.
+class SplitOptions(NamedTuple):
+    """How the recordings of many speakers are split.
+
+    Arguments
+    ---------
+    split_ratio : sequence of float
+        Shares of train, valid and test within every speaker, of any sum.
+    seed : int
+        Another seed, another split.
+    unseen_speakers : int or list of str
+        How many speakers (chosen by a hash of the label) or which are held out.
+    disjoint_sentences : bool
+        Whether no sentence (case and punctuation aside) may be in two splits.
+    """
+
+    split_ratio: tuple = (90, 5, 5)
+    seed: int = 0
+    unseen_speakers: int | list = 0
+    disjoint_sentences: bool = False
+
+    def normalized(self):
+        """The same options, as reports and fingerprints state them: labels sorted, of type str."""
+        unseen = self.unseen_speakers
+        if not isinstance(unseen, int):
+            unseen = sorted({str(x) for x in ([unseen] if isinstance(unseen, str) else unseen)})
+        return self._replace(split_ratio=list(self.split_ratio), unseen_speakers=unseen)
+
+
+class Splits(NamedTuple):
+    """The recordings of each split.
 
     Arguments
     ---------
     parts : dict
-        "train", "valid", "test" and "unseen" -> list of utterances, sorted by id.
+        Name of the split -> list of recordings, sorted by id.
     dropped : dict
-        Reason -> sorted ids of the utterances that are in none of them.
+        Reason -> sorted ids of the recordings that are in no split.
     """
 
     parts: dict
     dropped: dict
 
 
-def divide(utterances, split_ratio=(90, 5, 5), seed=0, unseen_speakers=0, disjoint_sentences=False):
-    """Divides utterances into train, valid, test and unseen.
+def hash_fraction(clip_id, seed, purpose):
+    """A number in [0, 1) that depends on nothing but its arguments.
 
-    Within every speaker, utterances are ranked by a hash of their id; the first `floor(n * share)`
-    go to test, as many to valid, the rest to train.
+    Example
+    -------
+    >>> hash_fraction("LJ001-0001", 0, "split") == hash_fraction("LJ001-0001", 0, "split")
+    True
+    """
+    digest = hashlib.sha256(f"{purpose}:{seed}:{clip_id}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
 
-    With `disjoint_sentences` the hash of the sentence decides instead, so that no sentence (case
-    and punctuation aside) is in two of the splits; utterances without text go to train. Two kinds
-    of utterances are then left out: those of a speaker who has nothing in train
-    ("no_training_clip"), and those of unseen speakers whose sentence is in train
-    ("sentence_in_train").
 
-    Should valid or test stay empty, because every speaker has few utterances, it gets one from the
-    speaker with the most, or the clips of one sentence.
+def choose_subset(clips, max_utterances, seed=0):
+    """Chooses so many clips by a hash of their id; a smaller subset is part of a larger one.
 
     Arguments
     ---------
-    utterances : list of Utterance
-        All ids different.
-    split_ratio : sequence of float
-        Shares of train, valid and test, of any sum.
+    clips : list
+        Of anything with an `id`.
+    max_utterances : int or None
+        How many; None for all.
     seed : int
-        Another seed, another division.
-    unseen_speakers : int or list of str
-        How many speakers (chosen by a hash of the label) or which are held out.
-    disjoint_sentences : bool
-        Whether no sentence may be in two splits.
+        Another seed, another subset.
 
     Returns
     -------
-    Division
+    list
+        The chosen ones, in any order.
 
     Raises
     ------
     waveglow_vq.errors.UserError
-        If the shares are no shares, a speaker to hold out is not there, or no utterance is left
+        If none are wanted.
+    """
+    if max_utterances is None:
+        return list(clips)
+    if max_utterances < 1:
+        raise UserError(f"max_utterances is {max_utterances}, but has to be at least 1")
+    return sorted(clips, key=lambda clip: hash_fraction(clip.id, seed, "subset"))[:max_utterances]
+
+
+def split_by_id(recordings, splits, split_ratio, seed=0):
+    """Splits recordings by a hash of their id.
+
+    The split of a recording depends on its own id only: neither the order of the list matters, nor
+    does a new recording move the others. The one exception are corpora so small that a split would
+    stay empty: it gets the recording nearest to its share, from a split with more than one.
+
+    Arguments
+    ---------
+    recordings : list of Recording
+        All ids different.
+    splits : sequence of str
+        Names, such as ("train", "valid", "test").
+    split_ratio : sequence of float
+        Shares of any sum, such as (90, 5, 5). Since every recording is drawn by itself, the sizes
+        are close to the shares and not exactly theirs.
+    seed : int
+        Another seed, another split.
+
+    Returns
+    -------
+    Splits
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If the shares do not fit the splits, or there are fewer recordings than splits.
+
+    Example
+    -------
+    >>> from waveglow_vq.data.corpora.speaker_folders import Recording
+    >>> recordings = [Recording(f"LJ{i}", "", "", "") for i in range(1000)]
+    >>> parts, _ = split_by_id(recordings, ("train", "test"), (90, 10))
+    >>> {name: len(members) for name, members in parts.items()}
+    {'train': 888, 'test': 112}
+    """
+    splits = list(splits)
+    if len(set(splits)) != len(splits) or not splits:
+        raise UserError(f"splits are {splits}, but have to be different names")
+    if len(splits) != len(split_ratio) or min(split_ratio) < 0 or sum(split_ratio) <= 0:
+        raise UserError(
+            f"split_ratio is {list(split_ratio)}, but has to give one share, not negative, for"
+            f" each of the splits {splits}"
+        )
+    wanted = [name for name, share in zip(splits, split_ratio, strict=True) if share > 0]
+    if len(recordings) < len(wanted):
+        raise UserError(
+            f"only {len(recordings)} recordings are left after filtering, too few for"
+            f" {len(wanted)} splits ({', '.join(wanted)})"
+        )
+    ends = [end / sum(split_ratio) for end in accumulate(split_ratio)]
+    fractions = {r.id: hash_fraction(r.id, seed, "split") for r in recordings}
+    where = {
+        key: splits[min(bisect_right(ends, fraction), len(splits) - 1)]
+        for key, fraction in fractions.items()
+    }
+    for name in wanted:
+        sizes = Counter(where.values())
+        if not sizes[name]:
+            end = ends[splits.index(name)]
+            spare = [key for key, split in where.items() if sizes[split] > 1]
+            where[min(spare, key=lambda key: (abs(fractions[key] - end), key))] = name
+    parts = {name: [] for name in splits}
+    for recording in sorted(recordings, key=lambda r: r.id):
+        parts[where[recording.id]].append(recording)
+    return Splits(parts, {})
+
+
+def split_by_speaker(recordings, options=None):
+    """Splits recordings of many speakers into train, valid, test and unseen.
+
+    Within every speaker, recordings are ranked by a hash of their id; the first `floor(n * share)`
+    go to valid, the next ones to test, the rest to train.
+
+    With `disjoint_sentences` the hash of the sentence decides instead, so that no sentence (case
+    and punctuation aside) is in two of the splits; recordings without text go to train. Two kinds
+    of recordings are then left out: those of a speaker who has nothing in train
+    ("no_training_clip"), and those of unseen speakers whose sentence is in train
+    ("sentence_in_train").
+
+    If valid or test stay empty, because every speaker has few recordings, it gets one from the
+    speaker with the most, or those of one sentence.
+
+    Arguments
+    ---------
+    recordings : list of Recording
+        All ids different.
+    options : SplitOptions or None
+        None for the defaults.
+
+    Returns
+    -------
+    Splits
+
+    Raises
+    ------
+    waveglow_vq.errors.UserError
+        If the shares are no shares, a speaker to hold out is not there, or no recording is left
         to train on.
     """
+    split_ratio, seed, unseen_speakers, disjoint_sentences = options or SplitOptions()
     if len(split_ratio) != 3 or min(split_ratio) < 0 or split_ratio[0] <= 0:
         raise UserError(
             f"split_ratio is {list(split_ratio)}, but has to give the shares of train, valid and"
             " test, none negative, and train more than 0"
         )
-    held_out = choose_unseen({u.speaker for u in utterances}, unseen_speakers, seed)
-    seen = sorted((u for u in utterances if u.speaker not in held_out), key=lambda u: u.id)
-    unseen = sorted((u for u in utterances if u.speaker in held_out), key=lambda u: u.id)
+    held_out = choose_unseen({u.speaker for u in recordings}, unseen_speakers, seed)
+    seen = sorted((u for u in recordings if u.speaker not in held_out), key=lambda u: u.id)
+    unseen = sorted((u for u in recordings if u.speaker in held_out), key=lambda u: u.id)
     dropped = {}
     if disjoint_sentences:
         units, where = _by_sentence(seen, split_ratio, seed)
@@ -106,10 +238,10 @@ def divide(utterances, split_ratio=(90, 5, 5), seed=0, unseen_speakers=0, disjoi
     parts = {name: sorted(members, key=lambda u: u.id) for name, members in parts.items()}
     if not parts["train"]:
         raise UserError(
-            f"no utterance is left to train on: {len(utterances)} were found, {len(unseen)} of them"
+            f"no utterance is left to train on: {len(recordings)} were found, {len(unseen)} of them"
             " of unseen speakers"
         )
-    return Division({**parts, UNSEEN: unseen}, dropped)
+    return Splits({**parts, UNSEEN: unseen}, dropped)
 
 
 def choose_unseen(labels, unseen_speakers, seed=0):
@@ -181,93 +313,6 @@ def select_speakers(labels, wanted, option):
             f"{option} names {', '.join(missing)}, but the speakers are {_shorten(sorted(labels))}"
         )
     return wanted
-
-
-def pool_log_f0(prepared):
-    """Mean and standard deviation of the log-F0 over the voiced frames of several utterances.
-
-    Arguments
-    ---------
-    prepared : iterable of PreparedAudio
-        Each with its own mean, standard deviation and number of voiced frames.
-
-    Returns
-    -------
-    mean, std : float or None
-        None if nothing is voiced. The standard deviation is at least 0.05.
-
-    Example
-    -------
-    >>> from waveglow_vq.data.corpora.prepared_audio import PreparedAudio
-    >>> pool_log_f0([PreparedAudio(None, 10, 5.0, 0.0), PreparedAudio(None, 30, 5.4, 0.0)])
-    (5.3, 0.173...)
-    """
-    frames = total = squares = 0.0
-    for item in prepared:
-        frames += item.voiced_frames
-        total += item.voiced_frames * item.log_f0_mean
-        squares += item.voiced_frames * (item.log_f0_std**2 + item.log_f0_mean**2)
-    if not frames:
-        return None
-    mean = total / frames
-    return mean, max(math.sqrt(max(0.0, squares / frames - mean**2)), MIN_LOG_F0_STD)
-
-
-def make_manifests(parts, prepared, info, sample_rate):
-    """The contents of the manifests and of speakers.json.
-
-    Arguments
-    ---------
-    parts : dict
-        Split -> list of utterances.
-    prepared : dict
-        Utterance id -> PreparedAudio.
-    info : dict
-        Label -> what is known of the speaker; a speaker may be missing.
-    sample_rate : int
-        Of the prepared audio, in Hz.
-
-    Returns
-    -------
-    manifests : dict
-        Split -> id -> entry, as in `waveglow_vq.data.corpora.preparation` with `speaker`, `pitch`,
-        `log_f0_mean` and `log_f0_std` (of the utterance itself; where nothing is voiced, those of
-        all training utterances).
-    speakers : dict
-        Label -> {"train_clips", "log_f0_mean", "log_f0_std" (of the training utterances), "age",
-        "gender", "accent", "region"}, sorted; the speakers of train only.
-    """
-    training = {}
-    for utterance in parts["train"]:
-        training.setdefault(utterance.speaker, []).append(prepared[utterance.id])
-    everyone = pool_log_f0(p for items in training.values() for p in items) or _NEUTRAL_LOG_F0
-    manifests = {}
-    for name, utterances in parts.items():
-        manifests[name] = {}
-        for u in utterances:
-            num_samples = prepared[u.id].sound.num_samples
-            mean, std = pool_log_f0([prepared[u.id]]) or everyone
-            manifests[name][u.id] = {
-                "wav": f"{{data_root}}/{u.speaker}/{u.id}.wav",
-                "num_samples": num_samples,
-                "duration": num_samples / sample_rate,
-                "text": u.text,
-                "speaker": u.speaker,
-                "pitch": f"{{data_root}}/{u.speaker}/{u.id}.pitch.npy",
-                "log_f0_mean": mean,
-                "log_f0_std": std,
-            }
-    speakers = {}
-    for label in sorted(training):
-        mean, std = pool_log_f0(training[label]) or everyone
-        known = info.get(label, {})
-        speakers[label] = {
-            "train_clips": len(training[label]),
-            "log_f0_mean": mean,
-            "log_f0_std": std,
-            **{field: known.get(field) for field in ("age", "gender", "accent", "region")},
-        }
-    return manifests, speakers
 
 
 def _by_speaker(utterances, split_ratio, seed):

@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 from waveglow_vq.audio.formats import how_to_convert, is_sound
 from waveglow_vq.data.corpora.speaker_folders import (
-    Utterance,
+    Recording,
     check_label,
     list_folder,
     scan_speaker_folder,
 )
 from waveglow_vq.data.corpora.splits import select_speakers
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.files import count_kinds, is_folder, lines_of, user_path
+from waveglow_vq.utils.files import count_kinds, is_folder, lines_of, read_text, user_path
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Corpus(NamedTuple):
 
     Arguments
     ---------
-    utterances : list of Utterance
+    utterances : list of Recording
         Sorted by speaker and id.
     info : dict
         Label -> {"age", "gender", "accent", "region"} of the speakers of whom it is known.
@@ -131,7 +131,7 @@ def scan_vctk(data_folder, mic="mic1", additional_folders=(), speakers=None):
             path = next(iter(microphones.values()))
             fallbacks[speaker] += 1
         source = os.path.relpath(path, root)
-        utterances.append(Utterance(utterance_id, speaker, path, source))
+        utterances.append(Recording(utterance_id, speaker, path, source))
     of_vctk = {u.speaker for u in utterances}
     origin = {speaker: root for speaker in of_vctk}
     paths = {u.id: u.path for u in utterances}
@@ -197,7 +197,7 @@ def read_texts(root, speakers):
             continue
         for entry in list_folder(folder / speaker):
             if entry.name.endswith(".txt"):
-                texts[speaker, entry.name[:-4]] = clean_text(_read_text(entry.path))
+                texts[speaker, entry.name[:-4]] = clean_text(read_text(entry.path))
     return texts
 
 
@@ -239,7 +239,7 @@ def read_speaker_info(file):
     if not Path(file).is_file():
         return {}
     info = {}
-    for line in lines_of(_read_text(file)):
+    for line in lines_of(read_text(file)):
         fields = _COMMENT.sub("", line).split()
         if not fields or fields[0] == "ID":
             continue
@@ -279,15 +279,6 @@ def _recordings(root, layout):
             how_to_convert(ignored),
         )
     return recordings, ignored
-
-
-def _read_text(file):
-    try:
-        return Path(file).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 ({error})") from error
 
 
 def _name(root, layout):

@@ -8,8 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.data.corpora.preparation import REPORT, read_report
-from waveglow_vq.data.manifests import load_manifest
+from waveglow_vq.data.manifests import REPORT, load_manifest
 from waveglow_vq.data.shards.format import (
     INDEX,
     JOURNAL,
@@ -21,7 +20,7 @@ from waveglow_vq.data.shards.format import (
 )
 from waveglow_vq.data.speakers import SPEAKERS_FILE
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.files import user_path, write_json, written_whole
+from waveglow_vq.utils.files import read_json, user_path, write_json, written_whole
 from waveglow_vq.utils.journal import Journal, json_digest
 
 from tqdm import tqdm
@@ -96,7 +95,7 @@ def write_shards(
     keys = {name: _key(clips) for shards in planned.values() for name, clips in shards.items()}
     everything = [VERSION, sample_rate, list(splits), copied, contents, keys]
     fingerprint = json_digest(everything)
-    index = read_report(folder / INDEX)
+    index = read_json(folder / INDEX)
     if index.get("fingerprint") == fingerprint:
         with contextlib.suppress(UserError):  # a shard is missing: only that one is written
             shards = read_shards(folder)

@@ -16,7 +16,6 @@ import contextlib
 import logging
 from typing import NamedTuple
 
-from waveglow_vq.data.corpora.preparation import read_report
 from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.codes.code_file import SUFFIX, read_code_file
@@ -35,7 +34,7 @@ from waveglow_vq.training.text_to_codes.code_extraction import (
     is_valid,
     recording_key,
 )
-from waveglow_vq.utils.files import user_path, write_json
+from waveglow_vq.utils.files import read_json, user_path, write_json
 from waveglow_vq.utils.journal import Journal
 
 import torch
@@ -169,7 +168,7 @@ def extract_codes(
     corpus = _describe(codec)
     with _written(folder):
         _check_folder(folder, corpus, overwrite)
-        before, finished = read_report(folder / INDEX), Journal(folder / JOURNAL).entries
+        before, finished = read_json(folder / INDEX), Journal(folder / JOURNAL).entries
         keys = {key: recording_key(entry, data_root) for key, entry in entries.items()}
         pending = {
             key: entry["wav"]
@@ -217,7 +216,7 @@ def read_index(codes_folder, checksum=None):
         If there are no codes, not all of them yet, or those of another model.
     """
     path = user_path(codes_folder) / INDEX
-    index = read_report(path)
+    index = read_json(path)
     complete = index.pop("complete", None)
     if index.pop("version", None) != VERSION or index.keys() != set(CodeCorpus._fields):
         raise UserError(
@@ -325,7 +324,7 @@ def _written(folder):
 
 def _check_folder(folder, corpus, overwrite):
     """A folder of codes is one model's."""
-    index = read_report(folder / INDEX)
+    index = read_json(folder / INDEX)
     files = list(folder.glob(f"*{SUFFIX}"))
     if index.get("checksum") == corpus.checksum or not (index or files):
         return
