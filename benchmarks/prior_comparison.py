@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from waveglow_vq.data.loaders import utterance_dataset
+from waveglow_vq.data.datasets import utterance_dataset
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.training.epoch_report import write_samples
 

@@ -17,7 +17,7 @@ from waveglow_vq.training.run.recipe_help import show_help
 if __name__ == "__main__":
     show_help(what=__doc__)  # before all that takes long is imported
 
-from waveglow_vq.data.loaders import make_datasets
+from waveglow_vq.data.datasets import make_datasets
 from waveglow_vq.data.shards.format import shards_are_ready
 from waveglow_vq.data.speakers import read_speakers
 from waveglow_vq.training.multispeaker_brain import MultiSpeakerBrain

@@ -3,13 +3,8 @@ import math
 from collections import Counter
 
 from waveglow_vq.audio.features import LogMel
-from waveglow_vq.data.loaders import (
-    SpeakerItems,
-    read_pitch,
-    segment_dataset,
-    segment_sampler,
-    utterance_dataset,
-)
+from waveglow_vq.data.datasets import SpeakerItems, segment_dataset, utterance_dataset
+from waveglow_vq.data.loaders import read_pitch, segment_sampler
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
 

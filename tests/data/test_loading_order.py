@@ -4,14 +4,12 @@ import json
 import math
 
 from waveglow_vq.audio.features import LogMel
+from waveglow_vq.data.datasets import SpeakerItems, segment_dataset, utterance_dataset
 from waveglow_vq.data.loaders import (
-    SpeakerItems,
     collate_utterances,
     part_of,
-    segment_dataset,
     segment_sampler,
     training_loader,
-    utterance_dataset,
 )
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError

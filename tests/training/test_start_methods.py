@@ -10,7 +10,7 @@ from multiprocessing.reduction import ForkingPickler
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.data.corpora.prepared_audio import Preprocessing, _prepare_task, prepared_files
 from waveglow_vq.data.corpora.speaker_folders import Recording
-from waveglow_vq.data.loaders import SpeakerItems, segment_dataset, utterance_dataset
+from waveglow_vq.data.datasets import SpeakerItems, segment_dataset, utterance_dataset
 from waveglow_vq.data.sampling import Draw
 from waveglow_vq.data.shards.format import read_shards
 from waveglow_vq.data.shards.plan import make_plan

@@ -6,7 +6,7 @@ Authors
 
 from pathlib import Path
 
-from waveglow_vq.data.loaders import read_manifest
+from waveglow_vq.data.datasets import read_manifest
 from waveglow_vq.data.speakers import SPEAKERS_FILE, read_speakers
 from waveglow_vq.errors import UserError
 from waveglow_vq.export.folder import export_model, export_text_to_speech, interface_of

@@ -6,7 +6,7 @@ Authors
 
 from pathlib import Path
 
-from waveglow_vq.data.loaders import read_manifest
+from waveglow_vq.data.datasets import read_manifest
 from waveglow_vq.data.segments import read_utterance
 from waveglow_vq.data.shards.format import sound_source
 from waveglow_vq.errors import UserError

@@ -181,7 +181,7 @@ def train_and_test(brain, train, valid, test):
     brain : ModelBrain
         Of the recipe.
     train, valid, test : Dataset
-        For instance from :func:`~waveglow_vq.data.loaders.make_datasets`.
+        For instance from :func:`~waveglow_vq.data.datasets.make_datasets`.
 
     Raises
     ------
