@@ -1,394 +1,237 @@
+"""The pipeline under data loaders: the same items whatever loads them, and clips that are bad."""
+
 import json
 import math
-from collections import Counter
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.data.datasets import SpeakerItems, segment_dataset, utterance_dataset
-from waveglow_vq.data.loaders import read_pitch, segment_sampler
+from waveglow_vq.data.loaders import (
+    collate_utterances,
+    part_of,
+    segment_sampler,
+    training_loader,
+)
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
+from waveglow_vq.training.run.experiment import worker_errors
 
 import numpy
 import pytest
 import soundfile
 import torch
-from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataloader import make_dataloader
 
-
-@pytest.fixture(scope="module")
-def features():
-    return LogMel()
+RATE = 22050
+NAMES = [f"clip{number}" for number in range(6)]
+SPEAKERS = SpeakerItems(
+    Speakers(["p225", "p226"], torch.tensor([[4.9, 0.2], [5.4, 0.1]]), [3, 3]), True, True
+)
 
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Three noises of different length, and their manifest."""
-    (tmp_path / "wavs").mkdir()
+    """Six noises of two speakers, with pitch."""
     entries = {}
-    for name, samples in (("a", 6000), ("b", 20000), ("c", 40000)):
-        noise = 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(samples))
-        soundfile.write(tmp_path / "wavs" / f"{name}.wav", noise.numpy(), 22050)
+    for number, name in enumerate(NAMES):
+        samples = 9000 + 3000 * number
+        noise = numpy.random.default_rng(number).uniform(-0.3, 0.3, samples)
+        soundfile.write(tmp_path / f"{name}.wav", noise, RATE, subtype="PCM_16")
+        numpy.save(tmp_path / f"{name}.npy", numpy.full(samples // 256 + 1, 5.0, numpy.float32))
         entries[name] = {
-            "wav": f"{{data_root}}/wavs/{name}.wav",
+            "wav": f"{{data_root}}/{name}.wav",
+            "pitch": f"{{data_root}}/{name}.npy",
             "num_samples": samples,
-            "duration": samples / 22050,
-            "text": name,
+            "speaker": ("p225", "p226")[number % 2],
+            "log_f0_mean": 5.0,
+            "log_f0_std": 0.1,
         }
-    return tmp_path, write_manifest(tmp_path, entries), entries
+    (tmp_path / "manifest.json").write_text(json.dumps(entries), "utf-8")
+    return tmp_path
 
 
-def write_manifest(folder, entries):
-    file = folder / "train.json"
-    file.write_text(json.dumps(entries), "utf-8")
-    return file
+def training(corpus, speakers=SPEAKERS):
+    options = {"history": 64, "segment_frames": 8, "context_frames": 20, "speakers": speakers}
+    return segment_dataset(corpus / "manifest.json", corpus, LogMel(), **options)
 
 
-def test_segments_make_a_batch(corpus, features):
-    folder, manifest, _ = corpus
-    lengths = {"segment_frames": 8, "context_frames": 30, "random_shift": False}
-    dataset = segment_dataset(manifest, folder, features, history=128, **lengths)
-    batch = PaddedBatch([dataset[i] for i in range(3)])
-    assert batch.wav.data.shape == (3, 2048)
-    assert batch.history.data.shape == (3, 128)
-    # The shortest has 24 frames only.
-    assert batch.mel.data.shape == (3, 30, 80)
-    assert batch.mel.lengths.tolist() == pytest.approx([24 / 30, 1, 1])
-    assert batch.start.shape == (3,)
+def evaluation(corpus, speakers=SPEAKERS, **options):
+    manifest = corpus / "manifest.json"
+    return utterance_dataset(manifest, corpus, LogMel(), speakers=speakers, **options)
 
 
-def test_another_access_cuts_another_segment(corpus, features):
-    folder, manifest, _ = corpus
-    dataset = segment_dataset(manifest, folder, features, segment_frames=8, context_frames=30)
-    assert not torch.equal(dataset[2]["wav"], dataset[2]["wav"])
-    assert "history" not in dataset[2]
+def epoch(dataset, segments=24, number=1, rank=0, world=1, **options):
+    """Batches of an epoch, as a process of several loads them."""
+    options = {"batch_size": 4, **options}
+    loader, sampler = training_loader(dataset, segments, 3, rank, world, **options)
+    sampler.set_epoch(number)
+    return list(loader)
 
 
-def test_utterances_are_the_same_each_time(corpus, features):
-    folder, manifest, _ = corpus
-    dataset = utterance_dataset(manifest, folder, features)
-    first, second = dataset[1], dataset[1]
-    assert first["wav"].shape == (78 * 256,) and first["mel"].shape == (79, 80)
-    assert torch.equal(first["wav"], second["wav"])
-    # Dequantized: not on the grid of 16-bit samples.
-    assert not torch.equal(first["wav"] * 32768, (first["wav"] * 32768).round())
+def rows(batches, name):
+    """All that the batches hold of one thing, an item a row."""
+    values = [batch[name] for batch in batches]
+    values = [getattr(value, "data", value) for value in values]
+    return torch.cat(values) if isinstance(values[0], torch.Tensor) else sum(values, [])
 
 
-def test_takes_only_so_many_utterances(corpus, features):
-    folder, manifest, _ = corpus
-    dataset = utterance_dataset(manifest, folder, features, max_utterances=2)
-    assert [dataset[i]["id"] for i in range(len(dataset))] == ["a", "b"]
+def assert_same(first, second):
+    assert rows(first, "id") == rows(second, "id")
+    for name in ("wav", "history", "mel", "start", "speaker", "pitch", "reference"):
+        assert torch.equal(rows(first, name), rows(second, name)), name
 
 
-def test_every_second_is_drawn_as_often(corpus, features):
-    folder, manifest, entries = corpus
-    dataset = segment_dataset(manifest, folder, features, segment_frames=8, context_frames=30)
-    drawn = Counter(draw.index for draw in segment_sampler(dataset, 6600, seed=0))
-    for index, entry in enumerate(entries.values()):
-        assert drawn[index] / 6600 == pytest.approx(entry["num_samples"] / 66000, abs=0.03)
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As loaders' processes have: sums are in the same order then."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
-def test_every_epoch_draws_anew_but_reproducibly(corpus, features):
-    folder, manifest, _ = corpus
-    dataset = segment_dataset(manifest, folder, features, segment_frames=8, context_frames=30)
-    sampler = segment_sampler(dataset, 50, seed=0)
-    sampler.set_epoch(1)
-    first = list(sampler)
-    assert list(sampler) == first
-    sampler.set_epoch(2)
-    assert list(sampler) != first
+def test_loading_leaves_the_global_random_state_alone(corpus):
+    state = torch.get_rng_state()
+    for num_workers in (0, 1):
+        epoch(training(corpus), num_workers=num_workers)
+        assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_refuses_utterances_shorter_than_a_segment(corpus, features):
-    folder, manifest, _ = corpus
-    with pytest.raises(UserError, match="a has 6000 samples.*--segment_frames"):
-        segment_dataset(manifest, folder, features, segment_frames=64, context_frames=100)
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("num_workers", [1, 2, 3])
+def test_the_same_items_whoever_loads_them(corpus, num_workers):
+    torch.manual_seed(num_workers)
+    expected = epoch(training(corpus))
+    assert_same(epoch(training(corpus), num_workers=num_workers), expected)
+    assert rows(expected, "skipped") == [[]] * 24
 
 
-def test_refuses_files_outside_of_the_corpus(corpus, features):
-    folder, _, entries = corpus
-    entries["b"]["wav"] = "{data_root}/../b.wav"
-    with pytest.raises(UserError, match="b names a file outside"):
-        utterance_dataset(write_manifest(folder, entries), folder, features)
+def test_epochs_differ(corpus):
+    first, second = (epoch(training(corpus), number=number) for number in (1, 2))
+    assert not torch.equal(rows(first, "wav"), rows(second, "wav"))
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}", '{"a": {"text": "no wav"}}'])
-def test_refuses_damaged_manifests(tmp_path, features, content):
-    manifest = tmp_path / "train.json"
-    manifest.write_text(content, "utf-8")
-    with pytest.raises(UserError, match="train.json"):
-        utterance_dataset(manifest, tmp_path, features)
+def test_processes_share_the_items_of_one(corpus):
+    """Batch j of two processes is batch j of one with twice the size."""
+    one = epoch(training(corpus), batch_size=8)
+    two = [epoch(training(corpus), rank=rank, world=2) for rank in range(2)]
+    for whole, *parts in zip(one, *two, strict=True):
+        for name in ("wav", "mel", "reference"):
+            dealt = torch.stack([part[name].data for part in parts], 1).flatten(0, 1)
+            assert torch.equal(dealt, whole[name].data)
 
 
-def test_refuses_missing_manifests(tmp_path, features):
-    with pytest.raises(UserError, match="train.json cannot be read"):
-        utterance_dataset(tmp_path / "train.json", tmp_path, features)
+def test_an_epoch_has_more_segments_than_there_are_processes(corpus, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
+    assert len(segment_sampler(training(corpus), 5, seed=0)) == 5
+    with pytest.raises(UserError, match="segments_per_epoch: 4; .* at least 5"):
+        segment_sampler(training(corpus), 4, seed=0)
 
 
-def test_refuses_empty_epochs(corpus, features):
-    folder, manifest, _ = corpus
-    dataset = segment_dataset(manifest, folder, features, segment_frames=8, context_frames=30)
-    with pytest.raises(UserError, match="segments_per_epoch"):
-        segment_sampler(dataset, 0, seed=0)
+# ---- clips that cannot be read
 
 
-# ---- several speakers
-
-HOP = 256
-STEP = 70  # frame in which the tones below go up by half an octave
-SPEAKERS = Speakers(["p225", "p226"], torch.tensor([[4.9, 0.2], [5.4, 0.1]]), [2, 2])
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:9000])
 
 
-def stepping_tone(low, frames=140):
-    """A tone that goes up in the middle, silent for its first 20 frames, and its log-F0."""
-    high = low * 2**0.5
-    frequency = numpy.where(numpy.arange(frames * HOP) < STEP * HOP, low, high)
-    tone = 0.2 * numpy.sin(2 * numpy.pi * numpy.cumsum(frequency) / 22050)
-    tone[: 20 * HOP] *= 1e-3
-    at = numpy.arange(frames + 1)
-    log_f0 = numpy.log(numpy.where(at < STEP, low, high)).astype(numpy.float32)
-    log_f0[at < 20] = 0
-    return tone, log_f0
+def put_nan(path):
+    soundfile.write(path, numpy.full(24000, math.nan), RATE, subtype="FLOAT")
 
 
-@pytest.fixture(scope="module")
-def voices(tmp_path_factory):
-    """Two tones of each of two speakers and one of a third, with their pitch; made once."""
-    folder, entries = tmp_path_factory.mktemp("voices"), {}
-    lows = {"p225": (300.0, 330.0), "p226": (420.0, 450.0), "p999": (360.0,)}
-    for speaker, frequencies in lows.items():
-        (folder / speaker).mkdir()
-        for number, low in enumerate(frequencies):
-            name = f"{speaker}_{number:03d}"
-            tone, log_f0 = stepping_tone(low)
-            soundfile.write(folder / speaker / f"{name}.wav", tone, 22050)
-            numpy.save(folder / speaker / f"{name}.pitch.npy", log_f0)
-            entries[name] = {
-                "wav": f"{{data_root}}/{speaker}/{name}.wav",
-                "pitch": f"{{data_root}}/{speaker}/{name}.pitch.npy",
-                "num_samples": len(tone),
-                "duration": len(tone) / 22050,
-                "text": "",
-                "speaker": speaker,
-                "log_f0_mean": float(log_f0[log_f0 > 0].mean()),
-                "log_f0_std": 0.17,
-            }
-    return folder, entries
+def remove(path):
+    path.unlink()
 
 
-def segments_of(voices, tmp_path, features, speakers, **options):
-    folder, entries = voices
-    manifest = write_manifest(tmp_path, entries)
-    options = {"segment_frames": 8, "context_frames": 30, "speakers": speakers, **options}
-    return segment_dataset(manifest, folder, features, **options)
+def change_rate(path):
+    soundfile.write(path, numpy.zeros(24000), 16000)
 
 
-@pytest.mark.parametrize(
-    ("switches", "names"),
-    [
-        ({}, ["speaker"]),
-        ({"pitch": True}, ["speaker", "pitch", "f0_statistics"]),
-        ({"reference": True}, ["speaker", "reference"]),
-        (
-            {"pitch": True, "reference": True},
-            ["speaker", "pitch", "f0_statistics", "reference"],
-        ),
-    ],
-)
-def test_batches_tell_of_speakers_what_is_asked_for(voices, tmp_path, features, switches, names):
-    speakers = SpeakerItems(SPEAKERS, **switches)
-    assert speakers.names == names
-    shapes = {"pitch": (30, 2), "f0_statistics": (2,), "reference": (30, 80)}
-    segments = segments_of(voices, tmp_path, features, speakers)
-    whole = utterance_dataset(
-        write_manifest(tmp_path, voices[1]), voices[0], features, speakers=speakers
-    )
-    for dataset, frames in ((segments, 30), (whole, 141)):
-        batch = PaddedBatch([dataset[i] for i in range(5)])
-        assert batch.speaker.tolist() == [0, 0, 1, 1, -1]
-        for name in ("pitch", "f0_statistics", "reference"):
-            assert hasattr(batch, name) is (name in names)
-            if name in names:
-                shape = [frames if n == 30 else n for n in shapes[name]]
-                assert list(getattr(batch, name).data.shape) == [5, *shape]
+def shorten(path):
+    soundfile.write(path, numpy.zeros(512), RATE)
 
 
-def test_without_them_batches_are_as_before(voices, tmp_path, features):
-    item = segments_of(voices, tmp_path, features, None)[0]
-    assert set(item) == {"id", "wav", "mel", "start", "skipped"}
+def remove_pitch(path):
+    path.with_suffix(".npy").unlink()
 
 
-def rises(values, least):
-    """Where values rise by more than ``least`` from one frame to the next or the one after that,
-    as a step does that lies between frames; None, or the first such frame."""
-    found = (values[2:] - values[:-2] > least).nonzero().flatten()
-    return int(found[0]) + 1 if len(found) else None
+DAMAGES = [
+    (truncate, "clip5.wav is truncated"),
+    (put_nan, "clip5.wav: holds values that are not finite"),
+    (remove, "clip5.wav does not exist"),
+    (change_rate, "clip5.wav: is at 16000 Hz"),
+    (shorten, "clip5.wav: 512 samples are"),
+    (remove_pitch, "clip5.npy cannot be read"),
+]
+EVERY_DAMAGE = [(*damage, 0) for damage in DAMAGES]
 
 
-@pytest.mark.parametrize("random_shift", [False, True])
-def test_pitch_is_aligned_with_the_log_mel(voices, tmp_path, features, random_shift):
-    """The pitch steps, and begins, where the tone does, whatever crop of it this is."""
-    torch.manual_seed(0)
-    dataset = segments_of(
-        voices,
-        tmp_path,
-        features,
-        SpeakerItems(SPEAKERS, pitch=True),
-        context_frames=60,
-        random_shift=random_shift,
-    )
-    compared = {"step": 0, "onset": 0}
-    for attempt in range(60):
-        item = dataset[attempt % 4]
-        pitch, voiced = item["pitch"].T
-        bands = item["mel"].argmax(1).float()
-        seen = {
-            "step": (rises(pitch, 1.0) if voiced.all() else None, rises(bands, 2)),
-            "onset": (rises(voiced, 0.5), rises(item["mel"].amax(1), 3)),
-        }
-        for what, (of_pitch, of_mel) in seen.items():
-            if of_pitch is not None and 3 < of_pitch < 56:
-                assert abs(of_pitch - of_mel) <= 2, what
-                compared[what] += 1
-    assert min(compared.values()) > 10
-
-
-def test_pitch_behind_the_end_is_unvoiced(voices):
-    """A shift of more than half a hop can put the last frame of the log-mel there."""
-    entry = {"speaker_label": "p225", "pitch_path": voices[0] / "p225" / "p225_000.pitch.npy"}
-    entry |= {"log_f0_mean": 5.0, "log_f0_std": 0.17}
-    _, pitch, _ = SpeakerItems(SPEAKERS, pitch=True).items(entry, 130, 15)
-    assert pitch.shape == (15, 2)
-    assert pitch[:11, 1].all() and not pitch[11:].any()
-
-
-def test_pitch_is_in_units_of_the_speaker_and_of_the_utterance_if_that_is_unknown(
-    voices, tmp_path, features
+@pytest.mark.parametrize(("damage", "message", "num_workers"), [*EVERY_DAMAGE, (*DAMAGES[0], 2)])
+def test_a_clip_that_is_bad_in_the_middle_of_an_epoch_is_replaced(
+    corpus, damage, message, num_workers
 ):
-    manifest = write_manifest(tmp_path, voices[1])
-    speakers = SpeakerItems(SPEAKERS, pitch=True)
-    dataset = utterance_dataset(manifest, voices[0], features, speakers=speakers)
-    known, unknown = dataset[2], dataset[4]
-    torch.testing.assert_close(known["f0_statistics"], torch.tensor([5.4, 0.1]))
-    own = torch.tensor([voices[1]["p999_000"]["log_f0_mean"], 0.17])
-    torch.testing.assert_close(unknown["f0_statistics"], own)
-    for item, low in ((known, 420.0), (unknown, 360.0)):
-        mean, std = item["f0_statistics"].tolist()
-        pitch, voiced = item["pitch"].T
-        assert voiced.tolist() == [0.0] * 20 + [1.0] * 121
-        assert not pitch[:20].any()
-        found = pitch[[20, STEP - 1, STEP, 140]] * std + mean
-        expected = [math.log(low)] * 2 + [math.log(low * 2**0.5)] * 2
-        assert found.tolist() == pytest.approx(expected, abs=1e-4)
+    whole = epoch(training(corpus))
+    dataset = training(corpus)
+    damage(corpus / "clip5.wav")
+    batches = epoch(dataset, num_workers=num_workers)
+    ids, skipped = rows(batches, "id"), rows(batches, "skipped")
+    assert "clip5" not in ids and len(ids) == 24
+    before = rows(whole, "id")
+    for position, sentences in enumerate(skipped):
+        # It was drawn itself, or as the reference of its speaker.
+        assert bool(sentences) or before[position] != "clip5"
+        assert all(message in sentence for sentence in sentences)
+        if not sentences:
+            for name in ("wav", "mel", "reference"):
+                expected = rows(whole, name)[position]
+                assert torch.equal(rows(batches, name)[position], expected)
+    assert 0 < sum(map(bool, skipped)) < 24
+    assert torch.isfinite(rows(batches, "wav")).all()
 
 
-def test_the_first_speaker_is_as_known_as_the_others(voices):
-    """Whose number, 0, is neither the greatest nor below zero."""
-    entry = {"speaker_label": SPEAKERS.labels[0], "log_f0_mean": 4.0, "log_f0_std": 0.05}
-    entry["pitch_path"] = voices[0] / "p225" / "p225_000.pitch.npy"
-    number, _, statistics = SpeakerItems(SPEAKERS, pitch=True).items(entry, 0, 15)
-    assert number == 0 and torch.equal(statistics, SPEAKERS.f0_statistics[0])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_corpus_of_which_nothing_can_be_read_is_an_error(corpus, num_workers):
+    dataset = training(corpus)
+    for name in NAMES:
+        truncate(corpus / f"{name}.wav")
+    with pytest.raises(UserError, match=r"^\S*clip\d.wav is truncated.*20 other"), worker_errors():
+        epoch(dataset, num_workers=num_workers)
 
 
-def test_references_are_of_the_same_speaker(voices, tmp_path, features):
-    """In training any utterance of that speaker, in evaluation the utterance itself."""
-    torch.manual_seed(0)
-    speakers = SpeakerItems(SPEAKERS, reference=True)
-    dataset = segments_of(voices, tmp_path, features, speakers, context_frames=141)
-    whole = utterance_dataset(
-        write_manifest(tmp_path, voices[1]), voices[0], features, speakers=speakers
+@pytest.mark.parametrize(("damage", "message", "num_workers"), [*EVERY_DAMAGE, (*DAMAGES[2], 2)])
+def test_evaluation_leaves_out_what_cannot_be_read(corpus, damage, message, num_workers):
+    dataset, speakers = evaluation(corpus), evaluation(corpus, None)
+    expected = collate_utterances([dataset[i] for i in range(4)])
+    damage(corpus / "clip5.wav")
+    first, second = make_dataloader(
+        dataset, batch_size=4, num_workers=num_workers, collate_fn=collate_utterances
     )
-    mels = [whole[i]["mel"] for i in range(5)]
-    heard = [set() for _ in range(5)]
-    for index in range(5):
-        assert torch.equal(whole[index]["reference"], mels[index])
-        for _ in range(8):
-            reference = dataset[index]["reference"]
-            errors = [float((reference - mel).abs().max()) for mel in mels]
-            assert min(errors) < 1e-3
-            heard[index].add(errors.index(min(errors)))
-    assert heard == [{0, 1}, {0, 1}, {2, 3}, {2, 3}, {4}]
+    assert first.id == NAMES[:4] and first.skipped == []
+    for name in ("wav", "mel", "pitch", "reference"):
+        assert torch.equal(first[name].data, expected[name].data)
+    assert second.id == ["clip4"] and len(second.skipped) == 1 and message in second.skipped[0]
+    assert second.wav.data.shape == (1, 21000 // 256 * 256)
+    # Whether it is bad depends on what is wanted of it.
+    assert ("skipped" in speakers[5]) is (damage is not remove_pitch)
 
 
-def write_nothing(path):
-    pass
+def test_a_batch_of_which_nothing_is_left_can_be_handled_like_others(corpus):
+    truncate(corpus / "clip4.wav")
+    remove(corpus / "clip5.wav")
+    batches = list(make_dataloader(evaluation(corpus), batch_size=2, collate_fn=collate_utterances))
+    assert [hasattr(batch, "wav") for batch in batches] == [True, True, False]
+    assert batches[2].to("cpu").id == ["clip4", "clip5"]
+    assert ["clip4" in batches[2].skipped[0], "clip5" in batches[2].skipped[1]] == [True] * 2
 
 
-def write_empty(path):
-    path.write_bytes(b"")
-
-
-def write_text(path):
-    path.write_text("5.1 5.2")
-
-
-def write_truncated(path):
-    numpy.save(path, numpy.zeros(100, numpy.float32))
-    path.write_bytes(path.read_bytes()[:200])
-
-
-def write_objects(path):
-    numpy.save(path, numpy.array([{"f0": 5.1}]), allow_pickle=True)
-
-
-def write_words(path):
-    numpy.save(path, numpy.array(["high", "low"]))
-
-
-def write_matrix(path):
-    numpy.save(path, numpy.zeros((9, 2), numpy.float32))
-
-
-def write_doubles(path):
-    numpy.save(path, numpy.zeros(9))
-
-
-def write_several(path):
-    with open(path, "wb") as file:
-        numpy.savez(file, a=numpy.zeros(9, numpy.float32))
-
-
-@pytest.mark.parametrize(
-    "write",
-    [
-        write_nothing,
-        write_empty,
-        write_text,
-        write_truncated,
-        write_objects,
-        write_words,
-        write_matrix,
-        write_doubles,
-        write_several,
-    ],
-)
-def test_damaged_pitch_is_named(tmp_path, write):
-    path = tmp_path / "p225_001.pitch.npy"
-    write(path)
-    with pytest.raises(UserError, match="p225_001.pitch.npy .*; prepare the corpus anew"):
-        read_pitch(path)
-
-
-def test_damaged_pitch_is_named_in_training(voices, tmp_path, features):
-    folder, entries = voices
-    entries = {k: {**v, "pitch": "{data_root}/p225/none.npy"} for k, v in entries.items()}
-    dataset = segments_of((folder, entries), tmp_path, features, SpeakerItems(SPEAKERS, pitch=True))
-    with pytest.raises(UserError, match="none.npy cannot be read"):
-        dataset[0]
-
-
-def test_refuses_pitch_outside_of_the_corpus(voices, tmp_path, features):
-    folder, entries = voices
-    entries = {**entries, "p226_001": {**entries["p226_001"], "pitch": "/etc/passwd"}}
-    for make in (segment_dataset, utterance_dataset):
-        with pytest.raises(UserError, match="p226_001 names a file outside"):
-            make(write_manifest(tmp_path, entries), folder, features)
-
-
-@pytest.mark.parametrize("name", ["speaker", "pitch", "log_f0_mean", "log_f0_std"])
-def test_refuses_entries_without_what_is_told_of_speakers(voices, tmp_path, features, name):
-    folder, entries = voices
-    damaged = {k: v for k, v in entries["p226_001"].items() if k != name}
-    manifest = write_manifest(tmp_path, {**entries, "p226_001": damaged})
-    for make in (segment_dataset, utterance_dataset):
-        with pytest.raises(UserError, match=f"p226_001 has no {name}; prepare"):
-            make(manifest, folder, features, speakers=SpeakerItems(SPEAKERS, pitch=True))
+@pytest.mark.parametrize(("count", "world"), [(6, 1), (6, 4), (2, 3)])
+def test_processes_share_the_utterances(corpus, count, world):
+    dataset = evaluation(corpus, max_utterances=count)
+    parts = [part_of(dataset, rank, world) for rank in range(world)]
+    sizes = [len(part) for part in parts]
+    assert sizes == sorted(sizes, reverse=True) and max(sizes) - min(sizes) <= 1
+    loaded = [
+        [batch.id for batch in make_dataloader(part, batch_size=2, collate_fn=collate_utterances)]
+        for part in parts
+    ]
+    assert sum(sum(loaded, []), []) == NAMES[:count] and len(dataset) == count

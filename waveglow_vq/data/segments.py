@@ -118,7 +118,7 @@ class SegmentReader:
         shift = 0
         if self.random_shift:
             shift = _random_below(min(hop, samples - least + 1), generator)
-        clip = _Clip(source, shift, samples - shift)
+        clip = _ShiftedClip(source, shift, samples - shift)
         # Frames whose whole hop lies within the clip, and the one after them.
         frames = clip.samples // hop + 1
         for _ in range(self.attempts):
@@ -144,7 +144,7 @@ class SegmentReader:
         samples = check_sound(source, self.features.sample_rate)
         if samples <= self.features.margin:
             raise UserError(f"{sound_name(source)}: {samples} samples are too short for a log-mel")
-        clip = _Clip(source, 0, samples)
+        clip = _ShiftedClip(source, 0, samples)
         frames = samples // self.features.hop_length + 1
         count = min(self.context_frames, frames)
         return self._mel_crop(clip, _random_below(frames - count + 1, generator), count)
@@ -212,7 +212,7 @@ def read_utterance(source, features, generator=None):
     samples = check_sound(source, features.sample_rate)
     if samples <= features.n_fft:
         raise UserError(f"{sound_name(source)}: {samples} samples are too short for a log-mel")
-    wav, _ = _Clip(source, 0, samples).read(0, samples)
+    wav, _ = _ShiftedClip(source, 0, samples).read(0, samples)
     mel = features(wav[None])[0].T
     wav = wav[: samples // features.hop_length * features.hop_length]
     return {"wav": dequantize(wav, generator), "mel": mel}
@@ -232,7 +232,7 @@ def check_sound(source, sample_rate):
     return info.num_samples
 
 
-class _Clip(NamedTuple):
+class _ShiftedClip(NamedTuple):
     """A sound file, from its sample ``shift`` on."""
 
     source: str | SoundBytes

@@ -10,7 +10,6 @@ say the same sentences, under the same numbers, so that a converted clip can be 
 target's own. The corpus shows that everything works; how good a model is, only recordings tell.
 """
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from waveglow_vq.demo.espeak import SAMPLE_RATE, synthesize
 from waveglow_vq.demo.sentences import MAX_TEXTS, demo_texts
 from waveglow_vq.errors import UserError
+from waveglow_vq.utils.files import file_checksum
 
 import numpy as np
 import soundfile
@@ -212,12 +212,12 @@ def _write_corpus(output_folder, utterances, speakers, layout):
                 file = output_folder / _clip_name(speaker, index, layout)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 soundfile.write(file, clip, SAMPLE_RATE, subtype="PCM_16")
-                files[file.relative_to(output_folder).as_posix()] = _sha256(file)
+                files[file.relative_to(output_folder).as_posix()] = file_checksum(file)
     for name, text in _text_files(utterances, speakers, layout).items():
         file = output_folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(text.encode("utf-8"))
-        files[name] = _sha256(file)
+        files[name] = file_checksum(file)
     return files
 
 
@@ -280,10 +280,6 @@ def _read_record(output_folder):
 
 def _is_intact(output_folder, record):
     return all(
-        (output_folder / name).is_file() and _sha256(output_folder / name) == checksum
+        (output_folder / name).is_file() and file_checksum(output_folder / name) == checksum
         for name, checksum in record["files"].items()
     )
-
-
-def _sha256(file):
-    return hashlib.sha256(file.read_bytes()).hexdigest()

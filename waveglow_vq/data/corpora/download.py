@@ -1,6 +1,5 @@
 """Fetching and unpacking of public corpora."""
 
-import hashlib
 import shutil
 import tarfile
 import urllib.error
@@ -8,6 +7,7 @@ import urllib.request
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.utils.files import file_checksum
 
 from tqdm import tqdm
 
@@ -77,7 +77,7 @@ def download_file(url, file, sha256=None):
             f"the download of {url} stopped after {part.stat().st_size} of {total} bytes;"
             " call again to go on where it stopped"
         )
-    if sha256 is not None and _sha256(part) != sha256:
+    if sha256 is not None and file_checksum(part) != sha256:
         part.unlink()
         raise UserError(f"the download of {url} has a wrong checksum and was removed; try again")
     part.replace(file)
@@ -123,11 +123,3 @@ def unpack_tar(archive, folder, expected):
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
     return folder / expected
-
-
-def _sha256(file):
-    digest = hashlib.sha256()
-    with open(file, "rb") as content:
-        while block := content.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

@@ -143,16 +143,10 @@ def member_name(clip_id, suffix):
 
     Example
     -------
-    >>> member_name("s5_001.b", ".pitch.npy"), member_id("s5_001%2Eb.pitch.npy")
-    ('s5_001%2Eb.pitch.npy', ('s5_001.b', '.pitch.npy'))
+    >>> member_name("s5_001.b", ".pitch.npy")
+    's5_001%2Eb.pitch.npy'
     """
     return urllib.parse.quote(clip_id, safe="").replace(".", "%2E") + suffix
-
-
-def member_id(name):
-    """The clip and the suffix that `member_name` was given."""
-    key, dot, suffix = name.partition(".")
-    return urllib.parse.unquote(key), dot + suffix
 
 
 # ---- reading the index

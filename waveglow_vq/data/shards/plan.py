@@ -17,7 +17,7 @@ from waveglow_vq.errors import UserError
 import torch
 
 
-class Plan(NamedTuple):
+class EpochPlan(NamedTuple):
     """Who reads what, in every epoch.
 
     Arguments
@@ -52,7 +52,7 @@ def make_plan(shards, samples, segments, batch_size, world=1, workers=1):
 
     Returns
     -------
-    Plan
+    EpochPlan
 
     Raises
     ------
@@ -74,7 +74,7 @@ def make_plan(shards, samples, segments, batch_size, world=1, workers=1):
             # Its batches are number `worker`, `worker + workers`, ...
             least = -(-sum(len(shards[n].ids) for n in numbers) // batch_size)
             batches = max(batches, (least - 1) * workers + worker + 1)
-    return Plan(parts, batches)
+    return EpochPlan(parts, batches)
 
 
 def _deal(numbers, sizes, count):

@@ -44,7 +44,7 @@ class ShardStream(IterableDataset):
         Makes items; its ``source(path)`` gives the bytes that a path of a manifest stands for.
     shards : list of Shard
         All of the training data.
-    plan : Plan
+    plan : EpochPlan
         For them.
     batch_size, seed, rank : int
         Segments of a batch; of all random numbers; number of this process.
@@ -80,7 +80,7 @@ class ShardStream(IterableDataset):
         done = len(range(worker, self.start, len(self.parts))) * self.batch_size
         keys = [key for shard in shards for key in shard.ids]
         index = {key: i for i, key in enumerate(self.dataset.data_ids)}
-        held = _Held(self.dataset.data, shards, [number for number, _ in draws[done:]])
+        held = _Buffer(self.dataset.data, shards, [number for number, _ in draws[done:]])
         self.dataset.source = held.source
         items = []
         for number, seed in draws[done:]:
@@ -92,8 +92,8 @@ class ShardStream(IterableDataset):
                 items = []
 
 
-class _Held:
-    """The utterances in memory, of those of some shards, numbered in the order of reading."""
+class _Buffer:
+    """The utterances in memory, of some shards, numbered in the order of reading."""
 
     def __init__(self, data, shards, wanted):
         self.left = {}  # how often each is wanted
