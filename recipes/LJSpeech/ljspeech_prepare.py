@@ -193,7 +193,7 @@ def read_metadata(file):
         if _NO_CLIP_ID.fullmatch(clip_id):
             raise UserError(
                 f"{file}, line {number}: {clip_id!r} cannot be an id, which names a file in wavs/"
-                " (no slashes, no dot at its begin)"
+                " (no slashes, no leading dot)"
             )
         if clip_id in seen:
             raise UserError(
@@ -238,8 +238,8 @@ def find_recordings(texts, data_root):
         sounds = [name for name in candidates if is_sound(name)]
         if len(sounds) > 1:
             raise UserError(
-                f"{data_root / 'wavs'}: {' and '.join(sounds)} are all the recording {clip_id};"
-                " keep one of them"
+                f"{data_root / 'wavs'}: {' and '.join(sounds)} are all recordings of"
+                f" {clip_id}; keep one of them"
             )
         if not sounds and (hint := how_to_convert(candidates)):
             raise UserError(

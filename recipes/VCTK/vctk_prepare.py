@@ -77,7 +77,7 @@ def prepare_vctk(
         "mic1" or "mic2", the microphone of release 0.92. An utterance that was not recorded by it
         is taken from the other one.
     additional_folders : sequence of str or Path
-        More speakers: folders with one sub folder of sound files for each.
+        More speakers: folders with one subfolder of audio files for each.
     speakers : list of str or None
         Use only these.
     max_utterances : int or None
@@ -178,7 +178,7 @@ def main(arguments=None):
     add("--audio_folder", required=True, help="where the prepared audio goes")
     add("--manifest_folder", required=True, help="where the manifests go")
     add("--mic", default="mic1", help="mic1 or mic2, of release 0.92 (default: %(default)s)")
-    add("--additional_folders", nargs="*", default=[], help="more speakers, a sub folder for each")
+    add("--additional_folders", nargs="*", default=[], help="more speakers, a subfolder for each")
     add("--trim_silence", type=true_or_false, default=True, help="true or false")
     add(
         "--trim_threshold_db",

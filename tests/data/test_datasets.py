@@ -365,7 +365,7 @@ def write_several(path):
 def test_damaged_pitch_is_named(tmp_path, write):
     path = tmp_path / "p225_001.pitch.npy"
     write(path)
-    with pytest.raises(UserError, match="p225_001.pitch.npy .*; prepare the corpus anew"):
+    with pytest.raises(UserError, match="p225_001.pitch.npy .*; prepare the corpus again"):
         read_pitch(path)
 
 

@@ -46,7 +46,7 @@ def test_speakers_are_numbered_in_the_order_of_their_labels(tmp_path):
     ],
 )
 def test_damaged_lists_are_named(tmp_path, content):
-    with pytest.raises(UserError, match="speakers.json .*; prepare the corpus anew"):
+    with pytest.raises(UserError, match="speakers.json .*; prepare the corpus again"):
         read_speakers(write(tmp_path, content))
 
 

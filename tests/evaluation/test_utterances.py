@@ -47,7 +47,7 @@ def test_bad_manifests(corpus, tmp_path):
     # Without unseen speakers there may be no file.
     assert read_manifests(tmp_path, audio, LABELS)["unseen"] == []
     (tmp_path / "valid.json").write_text("{")
-    with pytest.raises(UserError, match=r"valid.json cannot be read .*prepare the corpus anew"):
+    with pytest.raises(UserError, match=r"valid.json cannot be read .*prepare the corpus again"):
         read_manifests(tmp_path, audio, LABELS)
     (tmp_path / "valid.json").write_text(json.dumps({"x": {"wav": "{data_root}/x.wav"}}))
     with pytest.raises(UserError, match="valid.json: x has no wav or no speaker"):

@@ -194,7 +194,7 @@ def test_recordings_of_any_kind_behind_links(tmp_path):
             source = sound_source(str(tmp_path / entry["wav"]))
             assert source.data == (disk / names[ids.index(key)]).read_bytes()
     soundfile.write(disk / "a b.wav", signal, 22050)
-    with pytest.raises(UserError, match="a b.FLAC and a b.wav are all the recording a b; keep one"):
+    with pytest.raises(UserError, match="a b.FLAC and a b.wav are all recordings of a b; keep one"):
         prepare_ljspeech(corpus, tmp_path / "out")
     (disk / "a b.wav").unlink()
     (disk / "a b.FLAC").rename(disk / "a b.m4a")

@@ -117,7 +117,7 @@ class SpeakerItems(NamedTuple):
         for key, entry in data.items():
             if missing := [name for name in wanted if name not in entry]:
                 missing = missing[0].removesuffix("_label").removesuffix("_path")
-                raise UserError(f"{manifest}: {key} has no {missing}; prepare the corpus anew")
+                raise UserError(f"{manifest}: {key} has no {missing}; prepare the corpus again")
 
 
 def segment_dataset(
@@ -255,7 +255,7 @@ def read_manifest(manifest, data_root):
     ``wav`` is the waveform."""
     data = load_manifest(manifest, data_root, ("wav", "num_samples"))
     if not data:
-        raise UserError(f"{manifest} lists no utterances; prepare the corpus anew")
+        raise UserError(f"{manifest} lists no utterances; prepare the corpus again")
     # In a batch these names are those of tensors.
     renamed = {"wav": "path", "speaker": "speaker_label", "pitch": "pitch_path"}
     data = {k: {renamed.get(n, n): v for n, v in entry.items()} for k, entry in data.items()}

@@ -48,16 +48,15 @@ def collate_utterances(items):
 
 
 def part_of(dataset, rank, world):
-    """The utterances that one of several processes evaluates: a contiguous block of them, so that
-    the first utterances are the main process's. Each is evaluated once; where they are fewer than
-    the processes, some have none.
+    """The utterances that one of several processes evaluates: a contiguous block, the first of them
+    on the main process. Each utterance is evaluated once.
 
     Arguments
     ---------
     dataset : DynamicItemDataset
         Of all utterances.
     rank, world : int
-        Number of this process, and how many there are.
+        Of this process, and how many processes there are.
 
     Returns
     -------
@@ -79,7 +78,7 @@ def part_of(dataset, rank, world):
 
 
 def segment_sampler(dataset, segments_per_epoch, seed):
-    """What an epoch of training consists of.
+    """Draws the segments of an epoch.
 
     Arguments
     ---------
@@ -113,7 +112,7 @@ def training_loader(dataset, segments_per_epoch, seed, rank=0, world=1, **loader
     segments_per_epoch, seed
         See :func:`segment_sampler`.
     rank, world : int
-        Number of this process, and how many there are.
+        Of this process, and how many processes there are.
     loader_kwargs
         ``batch_size``, ``num_workers`` and whatever else torch's DataLoader takes.
 

@@ -1,4 +1,4 @@
-"""Reading what the preparation of a corpus leaves: manifests, and the pitch beside the clips.
+"""Reads the manifests of a prepared corpus, and the pitch beside the clips.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -47,12 +47,12 @@ def load_manifest(manifest, data_root, needed=("wav",)):
         if not isinstance(entries, dict):
             raise ValueError("it is no JSON object")
     except (OSError, ValueError) as error:
-        raise UserError(f"{manifest} cannot be read ({error}); prepare the corpus anew") from None
+        raise UserError(f"{manifest} cannot be read ({error}); prepare the corpus again") from None
     root = os.path.join(os.path.abspath(data_root), "")
     for key, entry in entries.items():
         if not isinstance(entry, dict) or not set(needed) <= entry.keys():
             raise UserError(
-                f"{manifest}: {key} has no {' or no '.join(needed)}; prepare the corpus anew"
+                f"{manifest}: {key} has no {' or no '.join(needed)}; prepare the corpus again"
             )
         for name in ("wav", "pitch"):
             if not entry.get(name):
@@ -67,8 +67,7 @@ def load_manifest(manifest, data_root, needed=("wav",)):
 
 
 def read_pitch(source):
-    """The log-F0 that the preparation left beside a clip, float32 ``[frames]``, 0 where
-    unvoiced.
+    """Reads the log-F0 beside a clip: float32 ``[frames]``, 0 where unvoiced.
 
     Arguments
     ---------
@@ -80,7 +79,7 @@ def read_pitch(source):
     try:
         log_f0 = np.load(sound_file(source), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{name} cannot be read ({error}); prepare the corpus anew") from None
+        raise UserError(f"{name} cannot be read ({error}); prepare the corpus again") from None
     if getattr(log_f0, "dtype", None) != np.float32 or log_f0.ndim != 1:
-        raise UserError(f"{name} is not float32 [frames]; prepare the corpus anew")
+        raise UserError(f"{name} is not float32 [frames]; prepare the corpus again")
     return torch.from_numpy(log_f0)

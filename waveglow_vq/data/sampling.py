@@ -1,7 +1,6 @@
-"""What is trained on, and when: every item follows from the seed, the epoch and its position.
+"""Draws of training segments: every item follows from the seed, the epoch and its position.
 
-Which process makes an item, how many there are and what else has drawn random numbers is all the
-same. So a run that is resumed, or goes on with other numbers of processes, sees the same data.
+A run that is resumed, or continued with another number of processes, therefore sees the same data.
 
 Authors
  * The waveglow-vq developers, 2026

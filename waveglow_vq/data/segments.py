@@ -95,7 +95,7 @@ class SegmentReader:
         Arguments
         ---------
         source : str, Path or SoundBytes
-            A mono sound file at the features' rate.
+            A mono audio file at the features' rate.
         generator : torch.Generator
             Source of all random numbers; torch's global state where None.
 
@@ -197,7 +197,7 @@ def read_utterance(source, features, generator=None):
     Arguments
     ---------
     source : str, Path or SoundBytes
-        A mono sound file at the features' rate.
+        A mono audio file at the features' rate.
     features : LogMel
         The feature contract.
     generator : torch.Generator
@@ -219,7 +219,7 @@ def read_utterance(source, features, generator=None):
 
 
 def check_sound(source, sample_rate):
-    """Number of samples of a whole mono sound file at the given rate; a clear error for any
+    """Number of samples of a whole mono audio file at the given rate; a clear error for any
     other."""
     info, name = audio_info(source), sound_name(source)
     if info.num_channels != 1:
@@ -227,13 +227,13 @@ def check_sound(source, sample_rate):
     if info.sample_rate != sample_rate:
         raise UserError(
             f"{name}: is at {info.sample_rate} Hz, the model at {sample_rate} Hz; prepare the "
-            "corpus anew or set sample_rate"
+            "corpus again or set sample_rate"
         )
     return info.num_samples
 
 
 class _ShiftedClip(NamedTuple):
-    """A sound file, from its sample ``shift`` on."""
+    """A audio file, from its sample ``shift`` on."""
 
     source: str | SoundBytes
     shift: int

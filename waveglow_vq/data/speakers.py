@@ -69,7 +69,7 @@ def read_speakers(manifest_folder):
         statistics = torch.tensor(statistics, dtype=torch.float32)
         clips = [int(entries[x]["train_clips"]) for x in labels]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}); prepare the corpus anew") from None
+        raise UserError(f"{path} cannot be read ({error!r}); prepare the corpus again") from None
     if not labels:
-        raise UserError(f"{path} lists no speakers; prepare the corpus anew")
+        raise UserError(f"{path} lists no speakers; prepare the corpus again")
     return Speakers(labels, statistics, clips)

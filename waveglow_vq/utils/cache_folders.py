@@ -1,4 +1,4 @@
-"""Where libraries keep what they compile when the user has no home to keep it in.
+"""Cache folders for libraries where the user has no home folder.
 
 numba, librosa, matplotlib and Triton want a folder of the user for their caches, and some of them
 cannot even be imported without one: in a container with a foreign user (``docker run --user``), on
@@ -31,8 +31,8 @@ _NUMBA_CACHING = "numba.core.caching"
 
 
 def use_cache_folders():
-    """Sees to it that libraries find a folder for their caches; `import waveglow_vq` calls this.
-    The user's own, ~/.cache, is made if there is none yet.
+    """Makes sure that libraries find a cache folder, ~/.cache or a temporary one;
+    `import waveglow_vq` calls this.
 
     Example
     -------
@@ -55,7 +55,7 @@ def use_cache_folders():
 
 
 def use_temporary_folder(output_folder):
-    """Has temporary files and caches kept below an output folder if no other place can be written.
+    """Keeps temporary files and caches below an output folder if no other place is writable.
 
     Arguments
     ---------
@@ -87,7 +87,7 @@ def _can_be_written(folder):
 
 
 def _temporary_folder():
-    """A folder of this user alone, the same in the next process; None where there is no place."""
+    """A private folder, the same in the next process; None if nothing is writable."""
     places = [os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")]
     for place in [*places, *PLACES]:
         if not place or not os.path.isabs(place):
@@ -107,7 +107,7 @@ def _temporary_folder():
 
 
 class _NumbaFinder:
-    """Finds numba's module for caching, and has it do without a folder."""
+    """Imports numba's module for caching such that it needs no folder."""
 
     def find_spec(self, name, path=None, target=None):
         """What the import system asks every entry of `sys.meta_path`."""
@@ -126,7 +126,7 @@ class _NumbaFinder:
 
 
 def _cache_nothing(caching):
-    """Has functions with ``cache=True`` compiled as those without, in place of an error."""
+    """Functions with ``cache=True`` are compiled without a cache instead of an error."""
 
     def no_cache(py_func):
         return caching.NullCache()

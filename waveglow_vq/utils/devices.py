@@ -1,4 +1,4 @@
-"""Which devices there are, and what they can.
+"""Devices: which are available, and what they support.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -23,12 +23,12 @@ SLOWER = 1.5
 
 
 def checked_device(device, option="device"):
-    """The name of a device that is there.
+    """Checks that a device is available, and returns its name.
 
     Arguments
     ---------
     device : str, torch.device or None
-        What a person asked for; None leaves the choice to SpeechBrain.
+        What the user asked for; None leaves the choice to SpeechBrain.
     option : str
         What messages call it.
 
@@ -39,7 +39,7 @@ def checked_device(device, option="device"):
     Raises
     ------
     UserError
-        If it names no device, or one that this machine or this torch does not have.
+        If it is not a device, or this machine or this torch does not have it.
 
     Example
     -------
@@ -118,13 +118,12 @@ def returned(result, like):
 
 
 def warn_of_slow_half(option, precision, device_type):
-    """Says in the log, once for each precision, that half precision is slower than fp32 on this
-    processor, if it is; nothing elsewhere.
+    """Warns, once for each precision, if half precision is slower than fp32 on this CPU.
 
     Arguments
     ---------
     option : str
-        What asked for it, as a person would type it.
+        The option that asked for it.
     precision : str
         ``fp32``, ``bf16`` or ``fp16``.
     device_type : str
@@ -139,8 +138,8 @@ def warn_of_slow_half(option, precision, device_type):
 
 @functools.cache
 def slowdown(precision):
-    """How many times as long as in fp32 a product of matrices takes on this processor; measured
-    once, in milliseconds.
+    """How much longer a matrix product takes on this CPU than in fp32; measured once, in
+    milliseconds.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""What processes that train together tell each other; alone, each of these functions does nothing.
+"""Communication of processes that train together; in a single process it does nothing.
 
 All of them but `is_distributed`, `world_size` and `own_rank` are collective: every process has to
 call them, in the same order. What depends on data may therefore decide over them only where it is

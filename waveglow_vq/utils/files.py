@@ -1,5 +1,5 @@
-"""Files as people have them: under any name, behind links, in any folder; written whole or not at
-all. Nothing heavy is imported here, so that command lines start at once.
+"""Paths and files: reading, listing, atomic writes, checksums. Nothing heavy is imported here, so
+that command lines start at once.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -24,7 +24,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def user_path(path):
-    """A path as people write it: ``~`` stands for the home folder.
+    """A path as users write it: ``~`` stands for the home folder.
 
     Example
     -------
@@ -56,19 +56,6 @@ def read_text(path):
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 ({error})") from error
-
-
-def stays_inside(path):
-    """Whether a path, relative to a folder, names something in this folder: it is not absolute and
-    holds no ``..``. Links in the folder may lead wherever its owner wants.
-
-    Example
-    -------
-    >>> [stays_inside(path) for path in ("wavs/a..b.wav", "wavs/../../a.wav", "/a.wav")]
-    [True, False, False]
-    """
-    path = Path(path)
-    return not path.is_absolute() and ".." not in path.parts
 
 
 def walk_files(folder):

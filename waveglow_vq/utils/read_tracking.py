@@ -28,8 +28,8 @@ _file = None
 
 
 def known_here(then=None):
-    """The ``worker_init_fn`` of a data loader of whose processes this one is to know what they
-    read, however they are started.
+    """The ``worker_init_fn`` of a data loader, by which this process knows what the loader's
+    processes read, however they are started.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Processes that work through a list of tasks, one thread each.
+"""Works through a list of tasks in several processes, one thread each.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -25,23 +25,23 @@ UNGUARDED = "; a program of your own has to start its work under: if __name__ ==
 
 
 def worker_count(wanted=None):
-    """So many processes as are wanted; None: as many as there are processors, at most 16."""
+    """The number of processes: as wanted, or one per core, at most 16."""
     return wanted or min(MOST_WORKERS, os.cpu_count() or 1)
 
 
 def check_processes(workers):
-    """Checks that there can be so many processes beside this one.
+    """Checks that this machine can run a number of worker processes.
 
     Arguments
     ---------
     workers : int or None
-        How many; with 0 or None, nothing is needed.
+        How many; 0 or None for none.
 
     Raises
     ------
     UserError
-        If they are more than 64 and four times the cores, or the machine has no place for what they
-        share, as some containers and function services.
+        If they are more than 64 and four times the cores, or there is no shared memory, as in some
+        containers and function services.
 
     Example
     -------
@@ -59,14 +59,13 @@ def check_processes(workers):
         multiprocessing.Lock()
     except OSError as error:
         raise UserError(
-            f"num_workers: {workers} processes need shared memory, which there is none of here "
+            f"num_workers: {workers} processes need shared memory, which is not available here "
             f"({error.strerror}): give --num_workers 0, or make /dev/shm a folder to write to"
         ) from error
 
 
 def run_tasks(work, tasks, workers, doing, method=None, prepare=None):
-    """Yields the results of all tasks in their order, whatever the number of processes. When it is
-    closed, or an error ends it, no process is left.
+    """Yields the results of all tasks in order. When it is closed or fails, no process is left.
 
     Arguments
     ---------
@@ -116,8 +115,8 @@ def run_tasks(work, tasks, workers, doing, method=None, prepare=None):
         except BrokenProcessPool as error:
             hint = "" if context.get_start_method() == "fork" else UNGUARDED
             raise UserError(
-                f"a process that {doing} was killed, perhaps for want of memory: call again to go"
-                f" on where it stopped, with a smaller num_workers{hint}"
+                f"a process that {doing} was killed, perhaps out of memory: call again to"
+                f" resume, with a smaller num_workers{hint}"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)  # the first error is enough

@@ -42,11 +42,11 @@ def test_librispeech_files_side_by_side(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["hello.wav"], r"hello\.wav tells no speaker"),
+        (["hello.wav"], r"hello\.wav names no speaker"),
         (["a b/x.wav"], r"'a b' cannot be the label of a speaker"),
-        (["anna/1.wav", "anna/1.flac"], r"1\.flac and .*1\.wav make the same utterance anna_1"),
-        (["anna/anna_1.wav", "anna/x/anna_1.wav"], "make the same utterance anna_1"),
-        (["LICENSE.TXT"], "holds no sound"),
+        (["anna/1.wav", "anna/1.flac"], r"1\.flac and .*1\.wav have the same id anna_1"),
+        (["anna/anna_1.wav", "anna/x/anna_1.wav"], "have the same id anna_1"),
+        (["LICENSE.TXT"], "holds no audio files"),
     ],
 )
 def test_what_is_refused(tmp_path, names, message):

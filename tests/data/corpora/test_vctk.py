@@ -197,7 +197,7 @@ def test_an_id_that_is_in_use_is_refused(tmp_path, layout):
     (tmp_path / "again" / "p226_x_2").mkdir(parents=True)
     (tmp_path / "more" / "p226_x" / "p226_x_2_1.wav").touch()
     (tmp_path / "again" / "p226_x_2" / "1.wav").touch()
-    with pytest.raises(UserError, match=r"p226_x_2_1\.wav and .*1\.wav make the same utterance"):
+    with pytest.raises(UserError, match=r"p226_x_2_1\.wav and .*1\.wav have the same id"):
         scan_vctk(root, additional_folders=[tmp_path / "more", tmp_path / "again"])
 
 

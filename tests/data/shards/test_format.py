@@ -222,7 +222,7 @@ def test_full_disk(corpus, monkeypatch):
         return inner(self, sample)
 
     monkeypatch.setattr(TarWriter, "write", full)
-    with pytest.raises(UserError, match="No space left on device.*complete stay"):
+    with pytest.raises(UserError, match="No space left on device.*complete shards are kept"):
         write(corpus)
     names = sorted(file.name for file in corpus[2].iterdir())
     assert names == [JOURNAL, "train-000000.tar", "train-000001.tar"]
@@ -289,8 +289,8 @@ def test_a_shard_is_a_plain_name(corpus, name, monkeypatch, tmp_path):
     "change, sentence",
     [
         (lambda index: index.update(version=99), "is of version 99, expected is 1"),
-        (lambda index: index.pop("splits"), "KeyError.*prepare the shards anew"),
-        (lambda index: index.update(splits=[]), "AttributeError.*prepare the shards anew"),
+        (lambda index: index.pop("splits"), "KeyError.*prepare the shards again"),
+        (lambda index: index.update(splits=[]), "AttributeError.*prepare the shards again"),
         (lambda index: index["splits"]["train"][0].pop("ids"), "cannot be read"),
         (lambda index: index["splits"]["train"][0].update(bytes="x"), "cannot be read"),
         (lambda index: index["splits"]["train"][0]["ids"].append("p226_001"), "twice"),
@@ -330,7 +330,7 @@ def test_another_rate(corpus):
 
 def test_a_folder_without_shards(tmp_path):
     assert not shards_are_ready(None) and not shards_are_ready(tmp_path)
-    with pytest.raises(UserError, match="is no folder of shards.*--data_folder"):
+    with pytest.raises(UserError, match="is not a folder of shards.*--data_folder"):
         read_shards(tmp_path)
 
 

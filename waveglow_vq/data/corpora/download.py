@@ -1,4 +1,4 @@
-"""Fetching and unpacking of public corpora."""
+"""Downloads and unpacks public corpora."""
 
 import shutil
 import tarfile
@@ -16,7 +16,7 @@ _TIMEOUT_SECONDS = 60
 
 
 def download_file(url, file, sha256=None):
-    """Fetches a file, going on where an interrupted download stopped.
+    """Downloads a file; an interrupted download is resumed.
 
     Arguments
     ---------
@@ -69,13 +69,11 @@ def download_file(url, file, sha256=None):
         total = None
     except (OSError, urllib.error.URLError) as error:
         reason = getattr(error, "reason", error)
-        raise UserError(
-            f"could not download {url} ({reason}); call again to go on where it stopped"
-        ) from error
+        raise UserError(f"could not download {url} ({reason}); call again to resume") from error
     if total is not None and part.stat().st_size < total:
         raise UserError(
             f"the download of {url} stopped after {part.stat().st_size} of {total} bytes;"
-            " call again to go on where it stopped"
+            " call again to resume"
         )
     if sha256 is not None and file_checksum(part) != sha256:
         part.unlink()

@@ -84,7 +84,7 @@ class PreparedAudio(NamedTuple):
 
 
 def prepare_audio(utterances, audio_folder, preprocessing=None, num_workers=None):
-    """Prepares what is not there yet, or not of the present file and options.
+    """Prepares the recordings that are missing or were prepared from other files or options.
 
     Arguments
     ---------
@@ -108,7 +108,7 @@ def prepare_audio(utterances, audio_folder, preprocessing=None, num_workers=None
     Raises
     ------
     waveglow_vq.errors.UserError
-        If a sound file is missing or unusable; the sentence names it.
+        If a audio file is missing or unusable; the sentence names it.
     """
     preprocessing = preprocessing or Preprocessing()
     _check(preprocessing, num_workers)
@@ -154,7 +154,7 @@ def prepare_utterance(utterance, audio_folder, preprocessing):
     utterance : Recording
         What to prepare.
     audio_folder : str or Path
-        The sub folder of the speaker exists.
+        The subfolder of the speaker exists.
     preprocessing : Preprocessing
         How.
 
@@ -165,7 +165,7 @@ def prepare_utterance(utterance, audio_folder, preprocessing):
     Raises
     ------
     waveglow_vq.errors.UserError
-        If the sound file is unusable.
+        If the audio file is unusable.
     """
     wav, rate = read_wav_and_rate(utterance.path, mono="mix")
     wav = resample(wav - wav.mean(), rate, preprocessing.sample_rate)

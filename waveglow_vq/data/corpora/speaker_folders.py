@@ -1,6 +1,6 @@
-"""Corpora of many speakers: one folder per speaker, sound files in it.
+"""Corpora of many speakers: one folder per speaker, audio files in it.
 
-Nothing here opens a sound file, so a corpus of any size is listed in seconds.
+Nothing here opens a audio file, so a corpus of any size is listed in seconds.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class Recording(NamedTuple):
     speaker : str
         The label of the speaker; "" in a corpus of one.
     path : str
-        The sound file.
+        The audio file.
     source : str
         The same, relative to its corpus, so that it stays the same when the corpus moves.
     text : str
@@ -78,9 +78,9 @@ def list_folder(folder):
 
 
 def scan_speaker_folder(folder):
-    """Lists a folder with one sub folder per speaker, which holds sound files at any depth.
+    """Lists a folder with one subfolder per speaker, which holds audio files at any depth.
 
-    The label of a speaker is the name of the sub folder. Sound files that lie directly in the
+    The label of a speaker is the name of the subfolder. Audio files that lie directly in the
     folder must be named like LibriSpeech's, <speaker>-<chapter>-<utterance>.
 
     Arguments
@@ -115,7 +115,7 @@ def scan_speaker_folder(folder):
             name = _LIBRISPEECH_NAME.fullmatch(Path(entry.name).stem)
             if not name:
                 raise UserError(
-                    f"{entry.path} tells no speaker: put it into a folder with the speaker's name,"
+                    f"{entry.path} names no speaker: put it into a folder with the speaker's name,"
                     " or name it <speaker>-<chapter>-<utterance>, in digits"
                 )
             speaker, files = name.group(1), [entry.path]
@@ -127,12 +127,12 @@ def scan_speaker_folder(folder):
             utterance = Recording(_utterance_id(speaker, source), speaker, path, source)
             other = utterances.setdefault(utterance.id, utterance)
             if other is not utterance:
-                raise UserError(f"{other.path} and {path} make the same utterance {utterance.id}")
+                raise UserError(f"{other.path} and {path} have the same id {utterance.id}")
     if not utterances:
         there = f", only {count_kinds(left_out)}{how_to_convert(left_out)}" if left_out else ""
         raise UserError(
-            f"the additional folder {folder} holds no sound: expected one sub folder per speaker"
-            f" with sound files{there}"
+            f"the additional folder {folder} holds no audio files: expected one subfolder"
+            f" per speaker{there}"
         )
     if left_out:
         hint = how_to_convert(left_out)

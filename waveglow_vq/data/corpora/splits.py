@@ -78,7 +78,7 @@ def hash_fraction(clip_id, seed, purpose):
 
 
 def choose_subset(clips, max_utterances, seed=0):
-    """Chooses so many clips by a hash of their id; a smaller subset is part of a larger one.
+    """Chooses a number of clips by a hash of their id; a smaller subset is part of a larger one.
 
     Arguments
     ---------
@@ -286,12 +286,12 @@ def choose_unseen(labels, unseen_speakers, seed=0):
 
 
 def select_speakers(labels, wanted, option):
-    """Checks a list of speakers that somebody wrote down.
+    """Checks that the speakers of an option exist.
 
     Arguments
     ---------
     labels : iterable of str
-        Those that there are.
+        All speakers.
     wanted : str or list
         A label, or labels; numbers are taken for labels too, as YAML writes those of LibriSpeech.
     option : str
@@ -373,7 +373,7 @@ def _fill_empty_splits(units, where, split_ratio, seed):
         where[chosen] = name
         clips.subtract(u.speaker for u in units[chosen])
         logger.warning(
-            "no speaker has utterances enough for the split %s at its share: it gets %d",
+            "no speaker has enough utterances for the split %s at its share: it gets %d",
             name,
             len(units[chosen]),
         )

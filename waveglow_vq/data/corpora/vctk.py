@@ -5,7 +5,7 @@ Release 0.80 holds `wav48/p225/p225_001.wav`, release 0.92 (without a top folder
 speaker-info.txt. Some speakers have no text, no line in speaker-info.txt, or one microphone only,
 and utterance numbers have gaps, so everything is found by name and nothing by position.
 
-Nothing here opens a sound file: all 44,000 recordings are listed in seconds.
+Nothing here opens a audio file: all 44,000 recordings are listed in seconds.
 """
 
 import logging
@@ -45,7 +45,7 @@ class Corpus(NamedTuple):
     info : dict
         Label -> {"age", "gender", "accent", "region"} of the speakers of whom it is known.
     counts : dict
-        What was found, for the report.
+        Statistics for the report.
     """
 
     utterances: list
@@ -54,7 +54,7 @@ class Corpus(NamedTuple):
 
 
 def find_vctk(data_folder):
-    """Finds the corpus in a folder, or in one of its sub folders.
+    """Finds the corpus in a folder, or in one of its subfolders.
 
     Arguments
     ---------
@@ -102,7 +102,7 @@ def find_vctk(data_folder):
 
 
 def scan_vctk(data_folder, mic="mic1", additional_folders=(), speakers=None):
-    """Lists the utterances of the corpus with their texts; opens no sound file.
+    """Lists the utterances of the corpus with their texts; opens no audio file.
 
     Arguments
     ---------
@@ -145,7 +145,7 @@ def scan_vctk(data_folder, mic="mic1", additional_folders=(), speakers=None):
             origin[label] = folder
         for u in more:
             if paths.setdefault(u.id, u.path) != u.path:
-                raise UserError(f"{paths[u.id]} and {u.path} make the same utterance {u.id}")
+                raise UserError(f"{paths[u.id]} and {u.path} have the same id {u.id}")
         utterances += more
     if speakers is not None:
         wanted = select_speakers(origin, speakers, "speakers")
@@ -176,7 +176,7 @@ def scan_vctk(data_folder, mic="mic1", additional_folders=(), speakers=None):
 
 
 def read_texts(root, speakers):
-    """Reads the texts of speakers; each belongs to the utterance whose name its file has.
+    """Reads the texts of speakers, by the names of their files.
 
     Arguments
     ---------
@@ -202,7 +202,7 @@ def read_texts(root, speakers):
 
 
 def clean_text(text):
-    """Removes what some speakers' texts have around the sentence.
+    """Removes stray quotes and parentheses around a sentence.
 
     Example
     -------

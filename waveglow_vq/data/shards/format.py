@@ -68,7 +68,7 @@ class Shards(NamedTuple):
     def of(self, split):
         """The shards of a split; a UserError if there are none."""
         if not self.splits.get(split):
-            raise UserError(f"{self.folder} has no shards of the split {split}; prepare them anew")
+            raise UserError(f"{self.folder} has no shards of the split {split}; prepare them again")
         return self.splits[split]
 
 
@@ -120,14 +120,13 @@ class ShardMember(NamedTuple):
                     return SoundBytes(f"{self.path}#{self.name}", file.read(self.size))
         except OSError as error:
             raise UserError(
-                f"the shard {self.path} cannot be read ({error.strerror}); prepare it anew"
+                f"the shard {self.path} cannot be read ({error.strerror}); prepare it again"
             ) from None
-        raise UserError(f"the shard {self.path} ends before its {self.name}; prepare it anew")
+        raise UserError(f"the shard {self.path} ends before its {self.name}; prepare it again")
 
 
 def sound_source(path):
-    """What a path of a manifest stands for: the bytes of a member of a shard, SoundBytes; any
-    other path as it is.
+    """The bytes of a member of a shard, SoundBytes; any path of an ordinary file as it is.
 
     Example
     -------
@@ -179,12 +178,12 @@ def read_shards(shards_folder, sample_rate=None):
     """
     folder = user_path(shards_folder)
     file = folder / INDEX
-    anew = "prepare the shards anew"
+    again = "prepare the shards again"
     if not file.is_file():
-        state = "is not complete: it" if (folder / JOURNAL).is_file() else "is no folder of shards:"
+        state = "complete" if (folder / JOURNAL).is_file() else "a folder of shards"
         raise UserError(
-            f"{folder} {state} has no {INDEX}; name the corpus as well (--data_folder), so that the"
-            " shards are written"
+            f"{folder} is not {state}: it has no {INDEX}; give the corpus as well (--data_folder)"
+            " to write the shards"
         )
     try:
         index = json.loads(file.read_text("utf-8"))
@@ -197,28 +196,28 @@ def read_shards(shards_folder, sample_rate=None):
             if len(set(ids)) != len(ids):
                 raise ValueError(f"a clip of {split} is in it twice")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} cannot be read ({error!r}); {anew}") from None
+        raise UserError(f"{file} cannot be read ({error!r}); {again}") from None
     if version != VERSION:
-        raise UserError(f"{file} is of version {version}, expected is {VERSION}; {anew}")
+        raise UserError(f"{file} is of version {version}, expected is {VERSION}; {again}")
     for name, size in sizes.items():
         # Also: nothing but a plain file name, in this folder.
         if not SHARD.fullmatch(name):
-            raise UserError(f"{file}: {name!r} cannot be a shard of this folder; {anew}")
+            raise UserError(f"{file}: {name!r} cannot be a shard of this folder; {again}")
         try:
             found = os.stat(folder / name).st_size
         except OSError as error:
             raise UserError(
                 f"the shard {folder / name} cannot be read ({error.strerror}); copy it again or"
-                f" {anew}"
+                f" {again}"
             ) from None
         if found != size:
             raise UserError(
                 f"the shard {folder / name} has {found} bytes, {INDEX} says {size}; copy it again"
-                f" or {anew}"
+                f" or {again}"
             )
     if sample_rate is not None and rate != sample_rate:
         raise UserError(
-            f"the shards in {folder} are at {rate} Hz, the model at {sample_rate} Hz; {anew} or set"
-            " sample_rate"
+            f"the shards in {folder} are at {rate} Hz, the model at {sample_rate} Hz; {again} or"
+            " set sample_rate"
         )
     return Shards(folder, rate, splits)

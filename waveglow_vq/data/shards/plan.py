@@ -135,7 +135,7 @@ def share_segments(samples, segments, generator=None):
 
 
 def order_draws(counts, held, generator=None):
-    """In which order segments are drawn, with at most ``held`` utterances in memory.
+    """The order in which segments are drawn, with at most ``held`` utterances in memory.
 
     Arguments
     ---------

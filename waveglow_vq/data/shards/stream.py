@@ -142,7 +142,7 @@ class _Buffer:
                     if name != expected.name or len(content) != expected.size:
                         raise UserError(
                             f"the shard {shard.path} does not hold {expected.name} where the index"
-                            " says; copy it again or prepare the shards anew"
+                            " says; copy it again or prepare the shards again"
                         )
                     found[str(expected)] = SoundBytes(f"{shard.path}#{name}", content)
                 yield found
@@ -166,7 +166,7 @@ def _read_shard(path):
         # webdataset adds the file object to the message.
         reason = getattr(error, "strerror", None) or str(error).split(" @ ")[0]
         raise UserError(
-            f"the shard {path} cannot be read ({reason}); copy it again or prepare the shards anew"
+            f"the shard {path} cannot be read ({reason}); copy it again or prepare the shards again"
         ) from None
 
 
@@ -216,7 +216,7 @@ class ShardLoader(DataLoader):
         if sorted(listed) != sorted(dataset.data_ids):
             raise UserError(
                 f"{shards[0].path.parent}: the index and the manifest list different clips;"
-                " prepare the shards anew"
+                " prepare the shards again"
             )
         samples = {key: entry["num_samples"] for key, entry in dataset.data.items()}
         plan = make_plan(shards, samples, segments_per_epoch, batch_size, world, num_workers)
@@ -263,7 +263,7 @@ class ShardLoader(DataLoader):
         if saved["setting"] != self.setting:
             logger.warning(
                 "The shards, the batch size or the number of processes or workers differ from"
-                " those of the checkpoint: the rest of this epoch is not what it would have been."
+                " those of the checkpoint: the rest of this epoch is not that of an uninterrupted run."
             )
         self.position = self._resume_at = min(int(saved["position"]), self.batches)
 

@@ -122,8 +122,8 @@ def write_shards(
         (folder / JOURNAL).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f"{error.filename or folder} cannot be written ({error.strerror or error}); the shards"
-            " that are complete stay, and the same command goes on with the others"
+            f"{error.filename or folder} cannot be written ({error.strerror or error}); complete"
+            " shards are kept, and the same command writes the others"
         ) from None
     return read_shards(folder)
 
@@ -145,7 +145,7 @@ def _clips(manifest):
         except OSError as error:
             raise UserError(
                 f"{error.filename} of {clip_id} cannot be read ({error.strerror}); prepare the"
-                " corpus anew"
+                " corpus again"
             ) from None
         identity = [(status.st_size, status.st_mtime_ns) for status in found]
         clips.append(_ShardClip(clip_id, files, identity, sum(size for size, _ in identity)))
@@ -237,7 +237,7 @@ def _content(path):
         return Path(path).read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({error.strerror}); prepare the corpus anew"
+            f"{path} cannot be read ({error.strerror}); prepare the corpus again"
         ) from None
 
 
