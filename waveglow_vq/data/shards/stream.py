@@ -263,7 +263,8 @@ class ShardLoader(DataLoader):
         if saved["setting"] != self.setting:
             logger.warning(
                 "The shards, the batch size or the number of processes or workers differ from"
-                " those of the checkpoint: the rest of this epoch is not that of an uninterrupted run."
+                " those of the checkpoint: the rest of this epoch is not that of an"
+                " uninterrupted run."
             )
         self.position = self._resume_at = min(int(saved["position"]), self.batches)
 
