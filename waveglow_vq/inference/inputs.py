@@ -10,8 +10,8 @@ from pathlib import Path
 
 from waveglow_vq.audio.sound_files import SoundBytes, check_peak
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.batching import fill_padding
 from waveglow_vq.utils.files import user_path
+from waveglow_vq.utils.masking import fill_padding
 
 import numpy as np
 import torch
