@@ -62,6 +62,10 @@ def place(things, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     yield folder
+    for name, module in list(sys.modules.items()):
+        # Not getattr, which makes SpeechBrain's lazy modules import what is not installed.
+        if str(vars(module).get("__file__")).startswith(str(folder)):
+            del sys.modules[name]
     root = logging.getLogger()
     for handler in [h for h in root.handlers if type(h) is logging.FileHandler]:
         root.removeHandler(handler)

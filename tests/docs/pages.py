@@ -56,7 +56,7 @@ def anchors(page):
 
 def write_files(page, folder):
     """Writes the blocks of a page that are files, beside copies of what they may refer to."""
-    for name in ("recipes", "hparams"):
+    for name in ("recipes", "hparams", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("results", "__*"))
     for block in blocks(page):
         if block.title:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from waveglow_vq.__main__ import main
-from waveglow_vq.training.run import experiment
+from waveglow_vq.training.run import hyperparameters
 
 import pytest
 from torch.distributed.run import get_args_parser
@@ -66,7 +66,7 @@ def understand(monkeypatch):
             patch.syspath_prepend(folder)
             patch.setattr(sys, "argv", [str(what), *words])
             if Path(what).name.startswith("train"):
-                patch.setattr(experiment, "load_hyperpyyaml", stop)
+                patch.setattr(hyperparameters, "load_hyperpyyaml", stop)
             else:
                 patch.setattr(parser, "parse_args", parse_and_stop)
                 patch.setattr(parser, "parse_known_args", parse_known_and_stop)

@@ -7,7 +7,12 @@ import pytest
 from tests.docs.pages import PAGES, blocks, name_of, write_files
 
 RUN = ("python", "py", "bash")
-WITH_EXAMPLES = [page for page in PAGES if any(b.language in RUN for b in blocks(page))]
+SLOW = ("CONTRIBUTING.md", "docs/onnx.md")  # they train, and export an ONNX graph
+WITH_EXAMPLES = [
+    pytest.param(page, marks=pytest.mark.slow if name_of(page) in SLOW else ())
+    for page in PAGES
+    if any(block.language in RUN for block in blocks(page))
+]
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=name_of)
