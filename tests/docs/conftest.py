@@ -48,7 +48,7 @@ def things(tmp_path_factory):
         "converter": export_tiny(runs / "many", "mel_vq", labels=LABELS, use_pitch=True)[0],
     }
     exports["tts"] = export_tiny_speech(runs / "speech", exports["codec"])
-    save_nvidia(folder / "waveglow_256channels.pt", random_tensors())
+    save_nvidia(folder / "waveglow_256channels.pt", random_tensors(), legacy=False)
     for name, export in exports.items():
         shutil.copytree(export, folder / name)
     return folder

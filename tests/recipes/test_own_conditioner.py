@@ -10,38 +10,13 @@ from waveglow_vq.inference.exported_model import load_export
 import pytest
 import torch
 
+from tests.docs.pages import ROOT, blocks
 from tests.inference.exports import speech_like
 from tests.recipes.ljspeech_runs import RECIPE, quick_command, run
 
-# As CONTRIBUTING has it.
-SMOOTHED = '''\
-"""Condition the flows on a smoothed log-mel."""
-
-import torch
-from waveglow_vq.lobes.conditioners import Condition, Conditioner, normalize_log_mel
-
-
-class SmoothedMel(Conditioner):
-    """A learned smoothing of every band over ``taps`` frames.
-
-    Arguments
-    ---------
-    features : LogMel
-        The feature contract.
-    taps : int
-        Frames, odd.
-    """
-
-    def __init__(self, features, taps=5):
-        super().__init__(features, channels=features.n_mels)
-        self.receptive_field = taps // 2
-        bands = features.n_mels
-        self.smooth = torch.nn.Conv1d(bands, bands, taps, padding=taps // 2, groups=bands)
-
-    def forward(self, features, lengths=None, speaker=None):
-        local = self.smooth(normalize_log_mel(features))
-        return Condition(local, self.hop, None, features)
-'''
+SMOOTHED = next(
+    block.code for block in blocks(ROOT / "CONTRIBUTING.md") if block.title == "smoothed.py"
+)
 # Codes of every other frame, of single convolutions.
 PLAIN_CODES = """\
 import torch
