@@ -49,7 +49,14 @@ def distributions(tmp_path_factory):
 
 def test_the_source_has_all_that_tests_and_demo_need(distributions):
     source, _ = distributions
-    expected = {"constraints.txt", "Makefile", "LICENSE", "README.md", "pyproject.toml"}
+    expected = {
+        "constraints.txt",
+        "Makefile",
+        "LICENSE",
+        "README.md",
+        "mkdocs.yml",
+        "pyproject.toml",
+    }
     for folder in ("waveglow_vq", "tests", "recipes", "hparams", "benchmarks", "docs", "notebooks"):
         expected |= files_below(folder)
     assert expected - source == set()
