@@ -4,6 +4,7 @@ from waveglow_vq.utils.masking import (
     frame_mask,
     masked_l1,
     masked_moments,
+    relative_code_lengths,
     shares,
     whole_lengths,
 )
@@ -42,3 +43,18 @@ def test_moments_of_half_precision_over_many_frames(dtype):
     expected = x[..., :2051].double()
     torch.testing.assert_close(mean.item(), expected.mean().item(), rtol=1e-5, atol=0)
     assert abs(variance.item() - expected.var(unbiased=False).item()) < 1e-5
+
+
+def test_masks_and_lengths():
+    assert frame_mask(None, 4) is None and frame_mask(torch.ones(2), 4) is None
+    # 7 of 11 frames with stride 3 are 3 of 4 codes; one of 11 is one code.
+    lengths = torch.tensor([1.0, 7 / 11, 1 / 11])
+    assert relative_code_lengths(lengths, 11, 3).tolist() == [1.0, 0.75, 0.25]
+    assert code_mask(lengths, 11, 3).sum(-1).flatten().tolist() == [4, 3, 1]
+    # Rounding in fp32 must not lose or gain a frame at any length that occurs.
+    for frames in (87, 861, 1000):
+        counts = torch.arange(1, frames + 1)
+        mask = frame_mask(counts / frames, frames)
+        assert torch.equal(mask.sum(-1).flatten(), counts)
+    last = torch.tensor([220416]) / 220417  # ten seconds in samples
+    assert frame_mask(last, 220417).sum() == 220416

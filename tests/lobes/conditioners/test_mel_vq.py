@@ -1,7 +1,6 @@
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners import mel_vq as module
 from waveglow_vq.lobes.conditioners.mel_vq import MelVQConditioner
-from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
 from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
 
 import pytest
@@ -9,10 +8,11 @@ import torch
 
 from tests.lobes.conditioners.conditioner_base import (
     HOP,
-    assert_items_equal_themselves_alone,
+    ConditionerContract,
     mels,
     ready,
     same,
+    who_speaks,
 )
 from tests.lobes.flows.transform_base import random_tensor, tiny_features
 
@@ -39,77 +39,27 @@ def mel_vq(stride, quantizer=SoftEMQuantizer, **options):
 
 
 def who(options, items, frames, seed=0):
-    """Keyword arguments that say who speaks, and at which pitch, where the switches ask for it."""
-    arguments = {}
-    if options.get("speaker_channels"):
-        arguments["speaker"] = random_tensor(items, options["speaker_channels"], seed=seed)
-    if options.get("use_pitch"):
-        statistics = torch.tensor([[5.0, 0.2], [4.6, 0.1], [5.4, 0.3]]).double()
-        statistics = statistics.roll(seed, 0).repeat(items, 1)[:items]
-        log_f0 = 5.0 + 0.2 * random_tensor(items, frames, seed=seed + 1)
-        log_f0 = log_f0 * (random_tensor(items, frames, seed=seed + 2) > -0.5)
-        arguments["pitch"] = normalize_pitch(log_f0, statistics)
-        arguments["f0_statistics"] = statistics
-    return arguments
+    """As who_speaks, by the options."""
+    channels = options.get("speaker_channels", 0)
+    return who_speaks(mel_vq(1, **options), channels, items, frames, seed)
 
 
-# ---- padding
-
-
-@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("quantizer", [SoftEMQuantizer, EMAQuantizer])
-def test_item_of_a_padded_batch_equals_itself_alone(stride, quantizer):
-    conditioner = mel_vq(stride, quantizer)
-    items = [mels(frames, seed=frames) for frames in (13, 8, 11, 1)]
-    both = assert_items_equal_themselves_alone(
-        conditioner, items, lambda x: x.shape[-1], lambda x: -(-x.shape[-1] // stride)
-    )
-    assert both.local.shape == (4, 10, 13) and both.hop == HOP
-    assert both.log_mel.shape == (4, 8, 13)
-    assert both.quantized.indices.shape == (4, -(-13 // stride))
-
-
-@pytest.mark.parametrize("stride", [1, 3])
-@pytest.mark.parametrize("name", list(SWITCHES))
-def test_it_does_so_with_every_switch(stride, name):
-    conditioner = mel_vq(stride, **SWITCHES[name])
-    items = [mels(frames, seed=frames) for frames in (13, 8, 11, 6)]
-    assert_items_equal_themselves_alone(
-        conditioner,
-        items,
-        lambda x: x.shape[-1],
-        lambda x: -(-x.shape[-1] // stride),
-        who(SWITCHES[name], 4, 13),
-    )
+class TestMelVQ(ConditionerContract):
+    cases = {
+        f"{name}, stride {stride}": (
+            lambda stride=stride, options=options: (
+                mel_vq(stride, **options),
+                options.get("speaker_channels", 0),
+            )
+        )
+        for stride in (1, 3)
+        for name, options in SWITCHES.items()
+    }
+    cases["stride 2"] = lambda: (mel_vq(2), 0)
+    cases["ema, stride 5"] = lambda: (mel_vq(5, EMAQuantizer), 0)
 
 
 # ---- codes
-
-
-@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("frames", [11, 12])
-def test_codes_decode_to_the_condition_of_forward(stride, frames):
-    conditioner, mel = mel_vq(stride), mels(frames, batch=2)
-    condition = conditioner(mel)
-    codes = conditioner.encode(mel)
-    assert codes.dtype == torch.int64 and torch.equal(codes, condition.quantized.indices)
-    decoded = conditioner.decode(codes, frames)
-    same(decoded.local, condition.local)
-    same(decoded.log_mel, condition.log_mel)
-    assert decoded.hop == condition.hop and decoded.quantized is None
-    assert conditioner.decode(codes).local.shape[-1] == codes.shape[1] * stride
-
-
-@pytest.mark.parametrize("stride", [1, 3])
-@pytest.mark.parametrize("name", list(SWITCHES))
-def test_they_do_so_with_every_switch(stride, name):
-    conditioner, mel = mel_vq(stride, **SWITCHES[name]), mels(11, batch=2)
-    lengths, arguments = torch.tensor([1.0, 7 / 11]), who(SWITCHES[name], 2, 11)
-    condition = conditioner(mel, lengths, **arguments)
-    decoded = conditioner.decode(conditioner.encode(mel, lengths), 11, lengths, **arguments)
-    same(decoded.local, condition.local)
-    same(decoded.log_mel[0], condition.log_mel[0])
-    same(decoded.log_mel[1, :, :7], condition.log_mel[1, :, :7])
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

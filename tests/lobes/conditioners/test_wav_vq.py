@@ -7,9 +7,8 @@ import torch
 
 from tests.lobes.conditioners.conditioner_base import (
     HOP,
-    assert_items_equal_themselves_alone,
+    ConditionerContract,
     ready,
-    same,
 )
 from tests.lobes.flows.transform_base import random_tensor, tiny_features
 
@@ -21,35 +20,17 @@ def wave_vq(strides=(2, 4), quantizer=SoftEMQuantizer, **options):
     return ready(WaveVQConditioner(tiny_features(), quantizer, strides, **options))
 
 
-@pytest.mark.parametrize("strides", [(2, 4), (8,), (2, 2, 2), (4, 4), (1, 2)])
-@pytest.mark.parametrize("speaker_channels", [0, 3])
-def test_item_of_a_padded_batch_equals_itself_alone(strides, speaker_channels):
-    conditioner = wave_vq(strides, speaker_channels=speaker_channels)
-    hop = conditioner.hop
-    items = [random_tensor(1, frames * HOP, seed=frames) for frames in (9, 4, 7)]
-    who = {"speaker": random_tensor(3, 3, seed=1)} if speaker_channels else None
-    both = assert_items_equal_themselves_alone(
-        conditioner, items, lambda x: x.shape[-1] // hop, lambda x: x.shape[-1] // hop, who
-    )
-    assert both.hop == hop == conditioner.samples_per_code
-    assert both.local.shape == (3, 10, 9 * HOP // hop) and both.log_mel.shape == (3, 8, 9)
-
-
-@pytest.mark.parametrize("mel_head", [True, False])
-@pytest.mark.parametrize("speaker_channels", [0, 3])
-def test_codes_decode_to_the_condition_of_forward(mel_head, speaker_channels):
-    conditioner = wave_vq(mel_head=mel_head, speaker_channels=speaker_channels)
-    wav, lengths = random_tensor(2, 6 * HOP), torch.tensor([1.0, 0.5])
-    who = {"speaker": random_tensor(2, 3, seed=1)} if speaker_channels else {}
-    for these in (None, lengths):
-        condition = conditioner(wav, these, **who)
-        codes = conditioner.encode(wav, these)
-        assert torch.equal(codes, condition.quantized.indices)
-        decoded = conditioner.decode(codes, **who)
-        same(decoded.local, condition.local)
-        assert (decoded.log_mel is None) is (condition.log_mel is None) is (not mel_head)
-        if mel_head:
-            same(decoded.log_mel, condition.log_mel)
+class TestWaveVQ(ConditionerContract):
+    cases = {
+        f"{strides}, {options}": (
+            lambda strides=strides, options=options: (
+                wave_vq(strides, **options),
+                options.get("speaker_channels", 0),
+            )
+        )
+        for strides in [(2, 4), (8,), (2, 2, 2), (4, 4), (1, 2)]
+        for options in ({}, {"speaker_channels": 3}, {"mel_head": False})
+    }
 
 
 def test_another_speaker_has_the_same_codes_and_another_condition():
