@@ -212,7 +212,7 @@ class WaveGlowVQ(nn.Module):
         features, lens, target, *_ = self.conditioner.inputs(mel, wav, mel_lens, wav_lens, starts)
         condition = self.condition(features, lens, vectors, pitch, f0_statistics)
         if self.training and self.condition_dropout:
-            condition = condition._replace(local=self._dropped(condition.local))
+            condition = condition._replace(local=self._drop_condition(condition.local))
         z, logdet, samples = self.to_noise(
             wav, mel, condition, starts, history, wav_lens, mel_lens, vectors
         )
@@ -256,7 +256,7 @@ class WaveGlowVQ(nn.Module):
             f0_statistics = self.speakers.f0_statistics(speaker)
         return self.speakers(speaker, reference, reference_lens), f0_statistics
 
-    def _dropped(self, local):
+    def _drop_condition(self, local):
         kept = torch.rand(len(local), 1, 1, device=local.device) >= self.condition_dropout
         return local * kept
 

@@ -288,7 +288,7 @@ class Conditioner(nn.Module):
         codes = quantized.quantized
         if self.training:
             codes = self.training_codes(codes, vectors, code_lengths)
-        condition = self._decoded(codes, steps, lengths, speaker, pitch, f0_statistics)
+        condition = self._decode_vectors(codes, steps, lengths, speaker, pitch, f0_statistics)
         return condition._replace(quantized=quantized, vectors=vectors)
 
     def training_codes(self, codes, vectors, lengths=None):
@@ -324,9 +324,9 @@ class Conditioner(nn.Module):
         if lengths is None and bool((indices < 0).any()):
             lengths = shares((indices >= 0).sum(1) * self.stride, steps).clamp(max=1.0)
         vectors = self.quantizer.decode(indices)
-        return self._decoded(vectors, steps, lengths, speaker, pitch, f0_statistics)
+        return self._decode_vectors(vectors, steps, lengths, speaker, pitch, f0_statistics)
 
-    def _decoded(self, vectors, steps, lengths, speaker, pitch, f0_statistics):
+    def _decode_vectors(self, vectors, steps, lengths, speaker, pitch, f0_statistics):
         more = (pitch, f0_statistics) if self.uses_pitch else ()
         local, log_mel = self.decoder(vectors, steps, lengths, speaker, *more)
         return Condition(local, self.hop, None, log_mel)

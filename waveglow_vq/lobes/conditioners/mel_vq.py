@@ -172,15 +172,15 @@ class MelVQConditioner(Conditioner):
         mask = frame_mask(lengths, frames)
         if self.training and self.warp:
             features = random_warp(features, self.warp)
-        x = self._normalized(normalize_log_mel(features), mask)
+        x = self._normalize(normalize_log_mel(features), mask)
         x = self.start(masked(x, mask))
-        x = self._normalized(masked(self.before(x, mask), mask), mask)
+        x = self._normalize(masked(self.before(x, mask), mask), mask)
         x = self.down(F.pad(x, (0, -frames % self.stride)))
         mask = code_mask(lengths, frames, self.stride)
-        x = self._normalized(masked(self.after(x, mask), mask), mask)
+        x = self._normalize(masked(self.after(x, mask), mask), mask)
         return to_vectors(self.to_code(F.gelu(x)), self.normalize_vectors)
 
-    def _normalized(self, x, mask):
+    def _normalize(self, x, mask):
         return instance_norm(x, mask) if self.use_instance_norm else x
 
     def decoder(

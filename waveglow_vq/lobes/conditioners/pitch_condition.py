@@ -76,7 +76,7 @@ def quantize_pitch(pitch, stride, levels, mask=None):
     """
     values = pitch_values(pitch, stride, levels, mask)
     voiced = (values > 0).to(pitch.dtype)
-    value = _normalized(values, levels, pitch.dtype)
+    value = _dequantize(values, levels, pitch.dtype)
     if stride > 1:
         value, voiced = _spread(value, voiced, stride)
     return torch.stack([value, voiced], dim=-1)[:, : pitch.shape[1]]
@@ -137,7 +137,7 @@ def pitch_from_values(values, stride, levels, frames):
              [0., 0.]]])
     """
     voiced = (values > 0).float()
-    pitch = torch.stack([_normalized(values, levels, voiced.dtype), voiced], dim=-1)
+    pitch = torch.stack([_dequantize(values, levels, voiced.dtype), voiced], dim=-1)
     return pitch.repeat_interleave(stride, dim=1)[:, :frames]
 
 
@@ -146,7 +146,7 @@ def _levels(levels):
     return 2 * PITCH_LIMIT / (levels - 1), (levels - 1) / 2
 
 
-def _normalized(values, levels, dtype):
+def _dequantize(values, levels, dtype):
     """Whole numbers of pitch_values to standard deviations; 0 where unvoiced."""
     step, middle = _levels(levels)
     return ((values.to(dtype) - 1 - middle) * step).masked_fill(values == 0, 0.0)

@@ -152,7 +152,7 @@ class FoldedWaveNet:
                 seen = source[:, reach + a - halo : reach + b + halo]
                 gates = _convolve(seen, self.dilated[i], dilation)
                 condition.add(gates, i, a, b)
-                out = _convolve(_gated(gates), self.outs[i])
+                out = _convolve(_gate(gates), self.outs[i])
                 if i < len(self.dilations) - 1:
                     own = slice(reach + a, reach + b)
                     residual = out[..., : self.channels] + self.residual_biases[i]
@@ -230,7 +230,7 @@ def _convolve(rows, kernel, dilation=None):
     return out.permute(0, 2, 3, 1)[:, 0]
 
 
-def _gated(gates):
+def _gate(gates):
     """``(sigmoid(2 u) - 1/2) * sigmoid(v)`` of ``gates = (2 u, v)``, which it writes to."""
     filtered, gate = gates.sigmoid_().chunk(2, dim=-1)
     return filtered.sub_(0.5).mul(gate)

@@ -39,10 +39,10 @@ def _reduce(module, protocol):
     state = {**module.__dict__, "_modules": {}}
     del state["_load_state_dict_pre_hooks"]  # torch's own, for the names of older versions
     parameters = dict(module.parametrizations.weight.named_parameters())
-    return _restored, (parametrize.type_before_parametrizations(module), state, parameters)
+    return _restore, (parametrize.type_before_parametrizations(module), state, parameters)
 
 
-def _restored(kind, state, parameters):
+def _restore(kind, state, parameters):
     module = kind.__new__(kind)
     module.__setstate__(state)
     module.weight = nn.Parameter(torch.ones(parameters["original1"].shape))

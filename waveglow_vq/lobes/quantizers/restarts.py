@@ -99,8 +99,8 @@ class CodebookRestarts(nn.Module):
         count = int(broadcast_from_first(torch.tensor(len(rows), device=places.device)))
         if not count:
             return 0
-        rows = broadcast_from_first(_resized(rows, count))
-        places = broadcast_from_first(_resized(places, count))
+        rows = broadcast_from_first(_resize(rows, count))
+        places = broadcast_from_first(_resize(places, count))
         self._set_rows(rows, places, optimizer)
         self.unused_steps[rows] = 0
         return count
@@ -114,8 +114,8 @@ class CodebookRestarts(nn.Module):
     def load_training_state(self, state):
         """Takes what `training_state` gave, after `load_state_dict`."""
         device = self.codebook.device
-        self._recent = _moved(state["recent"], device)
-        self._before = _moved(state["before"], device)
+        self._recent = _move(state["recent"], device)
+        self._before = _move(state["before"], device)
 
     # ---- the parts
 
@@ -243,16 +243,16 @@ class CodebookRestarts(nn.Module):
         return rows, places
 
 
-def _moved(value, device):
+def _move(value, device):
     """Copies of all tensors in nested lists and dicts, on `device`."""
     if isinstance(value, dict):
-        return {key: _moved(part, device) for key, part in value.items()}
+        return {key: _move(part, device) for key, part in value.items()}
     if isinstance(value, list):
-        return [_moved(part, device) for part in value]
+        return [_move(part, device) for part in value]
     return value.detach().to(device, copy=True) if isinstance(value, torch.Tensor) else value
 
 
-def _resized(tensor, count):
+def _resize(tensor, count):
     """A contiguous tensor of `count` rows to receive another process's, or the same one's own."""
     return (
         tensor.contiguous() if len(tensor) == count else tensor.new_empty(count, *tensor.shape[1:])

@@ -290,9 +290,9 @@ def _beam(steps, limits, options):
             pitches = torch.cat((pitches[rows], pitch[:, None]), 1)
     has_pitch = steps.model.pitch_levels > 0
     return Generated(
-        _padded([beam.codes for beam in best], -1),
-        _padded([beam.pitch for beam in best], -1) if has_pitch else None,
-        _padded([beam.attention for beam in best], 0.0),
+        _pad([beam.codes for beam in best], -1),
+        _pad([beam.pitch for beam in best], -1) if has_pitch else None,
+        _pad([beam.attention for beam in best], 0.0),
         torch.tensor([beam.stopped for beam in best], device=device),
         torch.tensor([beam.total for beam in best], dtype=totals.dtype, device=device),
     )
@@ -322,5 +322,5 @@ def _is_decided(best, totals, count, most, options):
     return _score(float(totals.max()), most + 1, options) <= best.score
 
 
-def _padded(items, value):
+def _pad(items, value):
     return torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=value)
