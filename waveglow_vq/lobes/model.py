@@ -149,7 +149,8 @@ class WaveGlowVQ(nn.Module):
         """What ``state_dict`` lacks for a training that goes on exactly, of this process: tensors,
         numbers, lists and dicts."""
         parts = {"quantizer": self.quantizer, "conditioner": self.conditioner}
-        return {name: part.training_state() for name, part in parts.items() if part is not None}
+        states = {name: part.training_state() for name, part in parts.items() if part is not None}
+        return {name: state for name, state in states.items() if state}
 
     def load_training_state(self, state):
         """Takes what :meth:`training_state` gave, after ``load_state_dict``, which clears it."""

@@ -7,6 +7,7 @@ from waveglow_vq.lobes.quantizers.statistics import (
     merged_codes,
     participating_dimensions,
     second_moments,
+    squared_distances,
 )
 
 import pytest
@@ -95,3 +96,15 @@ def test_epoch_summary_is_that_of_all_frames_at_once():
     assert result["entropy_bits_per_second"] == pytest.approx(43.0 * entropy / math.log(2))
     assert 1.0 <= result["responsibility_perplexity"] <= 16.0
     assert CodeStatistics().summary(quantizer.codebook, 43.0) == {}
+
+
+@pytest.mark.parametrize("offset, scale", [(0.0, 10.0), (1000.0, 1.0), (0.0, 1e-3)])
+def test_distances_are_accurate(offset, scale):
+    codes = offset + scale * torch.randn(512, 64)
+    frames = codes[torch.randint(512, (400,))] + 0.5 * scale * torch.randn(400, 64)
+    exact = (frames.double()[:, None] - codes.double()).square().sum(-1)
+    error = (squared_distances(frames, codes).double() - exact).abs()
+    assert error.max() < 1e-5 * exact.max()
+    quantizer = SoftEMQuantizer(512, 64, initialization="normal")
+    quantizer.set_codebook(codes)
+    assert torch.equal(quantizer.encode(frames[None])[0], exact.argmin(1))
