@@ -14,6 +14,7 @@ import copy
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.filters.steps import step_of_block
 from waveglow_vq.lobes.flows.coupling import FlowStep
+from waveglow_vq.lobes.flows.transforms import Transform
 from waveglow_vq.lobes.flows.upsampling import interpolate_frames
 from waveglow_vq.lobes.flows.wavenet import WaveNet
 from waveglow_vq.lobes.model import WaveGlowVQ
@@ -156,7 +157,7 @@ def _fold_products(network):
     network.folded_start, network.folded_outputs = lambda: start, lambda: outputs
 
 
-class _Inverse1x1(nn.Module):
+class _Inverse1x1(Transform):
     """The inverse of an InvertibleConv1x1, as constants: computed in fp64, stored in fp32."""
 
     def __init__(self, conv):
@@ -165,7 +166,7 @@ class _Inverse1x1(nn.Module):
         self.register_buffer("inverse_weight", inverse)
 
     def inverse(self, y, context):
-        """See transforms.py."""
+        """See :class:`~waveglow_vq.lobes.flows.transforms.Transform`."""
         return self.inverse_weight @ y
 
 

@@ -165,10 +165,14 @@ class Conditioner(nn.Module):
 
     def lacks(self):
         """Names of what this conditioner has to define and does not."""
-        needed = ["receptive_field"]
-        if type(self).forward is Conditioner.forward:
-            needed += ["forward"] if self.quantizer is None else ["encoder", "decoder"]
-        return [name for name in needed if name == "forward" or not hasattr(self, name)]
+        needed = [
+            "receptive_field",
+            *(["encoder", "decoder"] if self.quantizer is not None else []),
+        ]
+        lacking = [name for name in needed if not hasattr(self, name)]
+        if self.quantizer is None and type(self).forward is Conditioner.forward:
+            lacking.append("forward")
+        return lacking
 
     # ---- what it is
 
