@@ -294,7 +294,7 @@ def test_wrong_options(speeches):
         assert "sigma: -1" in refusal(call, "Go.", sigma=-1)
         assert "pause: -1" in refusal(call, "Go.", pause=-1)
         assert "generator: 'x'" in refusal(call, "Go.", generator="x")
-        assert "text: a string" in refusal(call, ["Go."])
+        assert "text: expected a string" in refusal(call, ["Go."])
     for call in (voices.synthesize, voices.stream, voices.encode_text):
         assert "3 voices, such as 'p225'" in refusal(call, "Go.")
         sentence = refusal(call, "Go.", "p22")
@@ -322,7 +322,7 @@ def test_nothing_is_left_half_written(speeches, tmp_path, monkeypatch):
     assert "cannot be read" in refusal(tts.synthesize_file, tmp_path / "no.txt", out)
     path.write_text(LONG)
     out.write_bytes(b"what was there")
-    write, written = tts._written, []
+    write, written = tts._write, []
 
     def fails_in_the_middle(*arguments):
         written.append(arguments)
@@ -330,7 +330,7 @@ def test_nothing_is_left_half_written(speeches, tmp_path, monkeypatch):
             raise RuntimeError("out of memory")
         return write(*arguments)
 
-    monkeypatch.setattr(tts, "_written", fails_in_the_middle)
+    monkeypatch.setattr(tts, "_write", fails_in_the_middle)
     with pytest.raises(RuntimeError, match="out of memory"):
         tts.synthesize_file(path, out)
     assert out.read_bytes() == b"what was there"

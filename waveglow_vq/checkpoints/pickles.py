@@ -196,7 +196,7 @@ class _Machine:
         self.stack.append(global_name(module, name))
 
     def do_reduce(self, _):
-        self.stack.append(_called(*self.pop(2)))
+        self.stack.append(_call(*self.pop(2)))
 
     def do_newobj(self, _):
         self.stack.append(_instance(*self.pop(2)))
@@ -259,7 +259,7 @@ def _instance(kind, args):
     return Instance(kind, args)
 
 
-def _called(function, args):
+def _call(function, args):
     """What a call gives: tensors and dictionaries where it is a call for them, else a record."""
     record = _instance(function, args)
     name = str(function)

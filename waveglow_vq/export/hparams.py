@@ -101,7 +101,7 @@ def export_hparams(hparams_text, interface, with_labels=False, sampling_sigma=No
     if sample_rate is None:
         raise UserError("the hyperparameters of the run do not state the features' sample_rate")
     more = SIGMA.format(sampling_sigma=float(sampling_sigma))
-    return _filled(interface, sample_rate.value, more, tree, FEATURES, with_labels)
+    return _fill_in(interface, sample_rate.value, more, tree, FEATURES, with_labels)
 
 
 def text_to_speech_hparams(
@@ -133,7 +133,7 @@ def text_to_speech_hparams(
         tokenizer_file=TOKENIZER_FILE,
         codec_folder=CODEC_FOLDER,
     )
-    return _filled("TextToSpeech", sample_rate, more, tree, "", with_labels)
+    return _fill_in("TextToSpeech", sample_rate, more, tree, "", with_labels)
 
 
 def model_hparams(hparams_text):
@@ -165,7 +165,7 @@ def _kept_nodes(kept, *needed):
     return tree
 
 
-def _filled(interface, sample_rate, more, tree, modules, with_labels):
+def _fill_in(interface, sample_rate, more, tree, modules, with_labels):
     """The YAML around the nodes that are kept."""
     header = HEADER.format(
         version=waveglow_vq.__version__,

@@ -11,7 +11,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.inference.builders import build_errors
 from waveglow_vq.inference.inputs import as_number, as_path
 from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, read_export_header
-from waveglow_vq.inference.running import checked_run_opts, default_dtype
+from waveglow_vq.inference.running import check_run_opts, default_dtype
 from waveglow_vq.utils.devices import warn_of_slow_half
 from waveglow_vq.utils.files import model_checksum
 
@@ -50,7 +50,7 @@ class ExportedInterface(Pretrained):
         _INTERFACES.setdefault(cls.__name__, cls)
 
     def __init__(self, modules=None, hparams=None, run_opts=None, **kwargs):
-        super().__init__(modules, hparams, checked_run_opts(run_opts), **kwargs)
+        super().__init__(modules, hparams, check_run_opts(run_opts), **kwargs)
         warn_of_slow_half(f"precision {self.precision}", self.precision, self.device_type)
         for name in self.MODULES_NEEDED:
             if name not in self.mods:
@@ -85,7 +85,7 @@ class ExportedInterface(Pretrained):
         UserError
             If the folder is missing, incomplete, damaged, or an export for another interface.
         """
-        kwargs["run_opts"] = checked_run_opts(kwargs.get("run_opts"))
+        kwargs["run_opts"] = check_run_opts(kwargs.get("run_opts"))
         if not isinstance(source, FetchSource):
             source = as_path("source", source)
             hparams_file = _name_in(source, hparams_file)
@@ -131,7 +131,7 @@ class ExportedInterface(Pretrained):
         encoder = getattr(self.hparams, "speakers", None)
         return [] if encoder is None else [encoder.ind2lab[i] for i in range(len(encoder))]
 
-    def _collected(self, blocks, output_path=None):
+    def _collect(self, blocks, output_path=None):
         """Blocks ``[n]`` as a whole ``[1, N]``, written to a file too where one is given."""
         if output_path is None:
             return torch.cat(list(blocks))[None]
@@ -161,10 +161,10 @@ class ExportedInterface(Pretrained):
                 "prepare_inference('bf16'), or 'fp16' on a GPU, has it compute in half precision"
             )
         super()._apply(fn, recurse)
-        self._moved_to(probe.device)
+        self._follow(probe.device)
         return self
 
-    def _moved_to(self, device):
+    def _follow(self, device):
         """Follows the weights to a device."""
         self.device, self.device_type = str(device), device.type
         dtype = AMPConfig.from_name(self.precision).dtype

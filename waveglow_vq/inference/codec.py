@@ -249,7 +249,7 @@ class SpeechCodec(ExportedModel):
         conditioner = self.mods.model.conditioner
         conditions = condition_blocks(
             conditioner.decode,
-            self._filled_up(chunks),
+            self._fill_last_frame(chunks),
             conditioner.receptive_field,
             self._codes_per_frame,
             self.inference_ctx,
@@ -261,7 +261,7 @@ class SpeechCodec(ExportedModel):
             overlap_frames=overlap_frames,
             chunk_frames=chunk_frames,
         )
-        return chunks.like_given(self._as_coded(chunks, blocks))
+        return chunks.without_batch(self._crop(chunks, blocks))
 
     def _chunk(self, name, codes):
         codes = as_codes(name, codes, self.codebook_size, self.device)
@@ -269,7 +269,7 @@ class SpeechCodec(ExportedModel):
             raise UserError(f"{name} holds padding (-1), which has no place in a stream")
         return codes
 
-    def _filled_up(self, chunks):
+    def _fill_last_frame(self, chunks):
         """Repeats the last code until the last frame is whole, see :meth:`_whole_frames`."""
         last = None
         for codes in chunks:
@@ -278,7 +278,7 @@ class SpeechCodec(ExportedModel):
             yield codes
         yield last.expand(-1, -chunks.steps % self._codes_per_frame)
 
-    def _as_coded(self, chunks, blocks):
+    def _crop(self, chunks, blocks):
         """The blocks without what was filled up."""
         done = 0
         for block in blocks:

@@ -71,12 +71,6 @@ class VoiceConverter(ExportedModel):
     >>> wavs = torch.randn(2, 5000) * 0.1
     >>> converter.convert_batch(wavs, "p226", torch.tensor([1.0, 0.5]), generator=0).shape
     torch.Size([2, 1, 5000])
-    >>> converter.convert_batch(wavs, ["p226", "p223"])
-    Traceback (most recent call last):
-    ...
-    waveglow_vq.errors.UserError: speakers: 'p223' is not one of the 2 speakers of this model; \
-near are 'p226' and 'p225', and VoiceConverter.speakers ('waveglow-vq info' at the command line) \
-has all of them.
     """
 
     def check_model(self):
@@ -237,7 +231,7 @@ has all of them.
         blocks = self.stream_file(
             path, speaker, reference, mode, source_speaker, pitch, sigma, generator
         )
-        return self._collected(blocks, output_path)
+        return self._collect(blocks, output_path)
 
     def to_code_file(self, path):
         """Encodes a sound file at any rate, mono or not, of any length.
@@ -350,7 +344,7 @@ has all of them.
 
     def _parts(self):
         """Model, with the fast path prepared, and features."""
-        return self._prepared().mods.model, self.mods.features
+        return self._prepare().mods.model, self.mods.features
 
     def _convert_at_once(self, call, wavs, counts):
         model, features = self._parts()

@@ -80,11 +80,11 @@ class ExportedModel(ExportedInterface):
             raise UserError(f"dtype: {why}")
         warn_of_slow_half(f"dtype {dtype}", dtype, self.device_type)
         self._dtype = dtype
-        self._prepared()
+        self._prepare()
         flows = self.mods.model.vocoder
         flows.__dict__.pop("inverse_flows", None)
         if compile:
-            flows.inverse_flows = _compiled(flows.inverse_flows, self.device_type)
+            flows.inverse_flows = _compile(flows.inverse_flows, self.device_type)
         return self
 
     def _why_not(self, dtype):
@@ -99,8 +99,8 @@ class ExportedModel(ExportedInterface):
             return f"{self.device} does not compute in bf16; take fp16 or fp32"
         return None
 
-    def _moved_to(self, device):
-        super()._moved_to(device)
+    def _follow(self, device):
+        super()._follow(device)
         self._dtype = "fp32" if self._why_not(self._dtype) else self._dtype
 
     def __getstate__(self):
@@ -111,7 +111,7 @@ class ExportedModel(ExportedInterface):
             )
         return super().__getstate__()
 
-    def _prepared(self):
+    def _prepare(self):
         """Itself, with the fast path prepared where that was dropped."""
         if not self.mods.model.training:
             self.mods.model.prepare_inference(DTYPES[self._dtype])
@@ -165,7 +165,7 @@ class ExportedModel(ExportedInterface):
             ``[1, N]`` at the model's rate, as long as the recording.
         """
         blocks = self.stream_file(path, sigma=sigma, generator=generator, **options)
-        return self._collected(blocks, output_path)
+        return self._collect(blocks, output_path)
 
     def _read_blocks(self, path):
         """A sound file of any length in blocks ``[n]`` on the model's device, and the samples that
@@ -181,7 +181,7 @@ class ExportedModel(ExportedInterface):
 
     def _sample(self, condition, counts, sigma, generator, after_flows=None):
         """Draws waveforms ``[B, 1, N]`` from a condition, ``counts`` frames of each item."""
-        waveforms = self._prepared().mods.model.sample(
+        waveforms = self._prepare().mods.model.sample(
             condition,
             relative_lengths(counts, condition.local.shape[-1]),
             sigma=self._sigma(sigma),
@@ -194,7 +194,7 @@ class ExportedModel(ExportedInterface):
         """Waveform blocks ``[B, n]`` from Conditions; the options are those of
         :func:`~waveglow_vq.inference.streaming.waveform.stream_waveform`."""
         return stream_waveform(
-            self._prepared().mods.model,
+            self._prepare().mods.model,
             conditions,
             sigma=self._sigma(sigma),
             generator=as_generator(generator),
@@ -239,7 +239,7 @@ class ExportedModel(ExportedInterface):
         return waveforms
 
 
-def _compiled(function, device_type):
+def _compile(function, device_type):
     # Autotuning aside, this mode is that of CUDA graphs.
     mode = "reduce-overhead" if device_type == "cuda" else "default"
     compiled = torch.compile(function, mode=mode)

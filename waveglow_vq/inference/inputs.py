@@ -58,7 +58,7 @@ def as_numbers(option, values):
         raise UserError(f"{option}: expected an array of numbers, {_first_line(error)}") from error
     kind = array.dtype.kind
     if kind not in "fiub":
-        raise UserError(f"{option}: expected an array of numbers, got {_described(values, array)}")
+        raise UserError(f"{option}: expected an array of numbers, got {_kind_of(values, array)}")
     if kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     if kind == "u" and array.dtype.itemsize > 1:
@@ -67,7 +67,7 @@ def as_numbers(option, values):
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def _described(values, array):
+def _kind_of(values, array):
     if isinstance(values, np.ndarray):
         return f"one of {array.dtype}"
     return f"{type(values).__name__}" if array.ndim == 0 else f"a {type(values).__name__} of others"

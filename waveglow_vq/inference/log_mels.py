@@ -76,10 +76,10 @@ def refuse_other_kinds(name, mel, features):
         guess = f"it seems to have a lower floor: cut it off by clip({floor:.4g})"
         if least < LEAST_LOGARITHM:
             guess = "it seems to be in dB: multiply it by ln(10) / 20 = 0.1151"
-        raise UserError(f"{name}: {_said(mel)}, and {below}; {guess}")
+        raise UserError(f"{name}: {_values(mel)}, and {below}; {guess}")
     if least >= 0 and most > 1:
         raise UserError(
-            f"{name}: {_said(mel)}, and a natural log-mel has negative values; it seems to be "
+            f"{name}: {_values(mel)}, and a natural log-mel has negative values; it seems to be "
             f"linear: take the logarithm, log(clip(mel, {features.floor:g}))"
         )
 
@@ -117,7 +117,7 @@ def warn_of_other_kinds(name, mel, features):
             "in log10, multiply it by ln(10) = 2.303"
         )
     if remedy is not None:
-        logger.warning("%s: %s, and %s", name, _said(mel), remedy)
+        logger.warning("%s: %s, and %s", name, _values(mel), remedy)
     return remedy is not None
 
 
@@ -125,7 +125,7 @@ def _range(mel):
     return mel.min().item(), mel.max().item()
 
 
-def _said(mel):
+def _values(mel):
     return "its values go from {:.4g} to {:.4g}".format(*_range(mel))
 
 

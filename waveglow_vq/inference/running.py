@@ -14,7 +14,7 @@ import torch
 from speechbrain.utils.run_opts import RunOptions
 
 
-def checked_run_opts(run_opts):
+def check_run_opts(run_opts):
     """Run options that can be carried out.
 
     Arguments
@@ -34,7 +34,7 @@ def checked_run_opts(run_opts):
 
     Example
     -------
-    >>> checked_run_opts({"device": torch.device("cpu")})
+    >>> check_run_opts({"device": torch.device("cpu")})
     {'device': 'cpu'}
     """
     if run_opts is None:

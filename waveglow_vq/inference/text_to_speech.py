@@ -5,14 +5,13 @@ Authors
 """
 
 import logging
-import math
 
 from waveglow_vq.audio.io import WavWriter
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.base import ExportedInterface
-from waveglow_vq.inference.inputs import as_generator
+from waveglow_vq.inference.inputs import as_generator, as_number
 from waveglow_vq.inference.speech.parts import (
-    changed_search,
+    change_search,
     check_speech_parts,
     find_voice,
     read_speech_parts,
@@ -167,7 +166,7 @@ class TextToSpeech(ExportedInterface):
             If there is nothing to say, or a symbol is unknown to the tokenizer.
         """
         if not isinstance(text, str):
-            raise UserError(f"text: a string is wanted, not {type(text).__name__}")
+            raise UserError(f"text: expected a string, got {type(text).__name__}")
         sentences = []
         for sentence in split_sentences(text, self.max_characters) or [text]:
             tokens = self.tokenizer.encode(sentence)
@@ -222,17 +221,11 @@ class TextToSpeech(ExportedInterface):
         -------
         iterator of torch.Tensor
             ``[n]``, a sentence and the pause behind it; together, what :meth:`synthesize` gives.
-
-        Raises
-        ------
-        UserError
-            As :meth:`synthesize`.
         """
-        generator, voice = as_generator(generator), self.voice_of(speaker)
-        sentences, search = self.sentences(text), changed_search(self.search, search)
-        warn_of_unspoken([text])
-        spoken = (self._written([s], [voice], search, generator)[0] for s in sentences)
-        return self._decoded(spoken, len(sentences), voice, sigma, generator, pause)
+        generator = as_generator(generator)
+        sentences, spoken = self._speak(text, speaker, generator, search)
+        call = self.voice_of(speaker), sigma, generator, pause
+        return self._decode(spoken, len(sentences), *call)
 
     def synthesize_batch(
         self, texts, speakers=None, generator=None, sigma=None, search=None, pause=PAUSE
@@ -254,15 +247,10 @@ class TextToSpeech(ExportedInterface):
             ``[B, 1, N]``, zero where padded.
         samples : torch.Tensor
             int64 ``[B]``, how long each is.
-
-        Raises
-        ------
-        UserError
-            As :meth:`synthesize`.
         """
-        generator, search = as_generator(generator), changed_search(self.search, search)
+        generator, search = as_generator(generator), change_search(self.search, search)
         if isinstance(texts, str) or not len(texts):
-            raise UserError("texts: a list of at least one text is wanted")
+            raise UserError("texts: expected a list of at least one text")
         several = isinstance(speakers, (list, tuple))
         if several and len(speakers) != len(texts):
             raise UserError(f"speakers: {len(speakers)} labels for {len(texts)} texts")
@@ -273,10 +261,10 @@ class TextToSpeech(ExportedInterface):
         spoken = []
         for begin in range(0, len(flat), SENTENCES_AT_ONCE):
             group = zip(*flat[begin : begin + SENTENCES_AT_ONCE], strict=True)
-            spoken += self._written(*group, search, generator)
+            spoken += self._write(*group, search, generator)
         spoken = iter(spoken)
         wavs = [
-            torch.cat(list(self._decoded(spoken, len(own), voice, sigma, generator, pause)))
+            torch.cat(list(self._decode(spoken, len(own), voice, sigma, generator, pause)))
             for own, voice in zip(sentences, voices, strict=True)
         ]
         padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
@@ -331,16 +319,16 @@ class TextToSpeech(ExportedInterface):
         SpokenText
             For :meth:`decode_text`, which together with this gives what :meth:`synthesize` gives,
             if ``generator`` is a seed.
-
-        Raises
-        ------
-        UserError
-            As :meth:`synthesize`.
         """
-        generator, voice = as_generator(generator), self.voice_of(speaker)
-        sentences, search = self.sentences(text), changed_search(self.search, search)
+        _, spoken = self._speak(text, speaker, as_generator(generator), search)
+        return SpokenText(list(spoken))
+
+    def _speak(self, text, speaker, generator, search):
+        """The sentences of a text, and an iterator of them in codes; checks the options at once."""
+        voice, sentences = self.voice_of(speaker), self.sentences(text)
+        search = change_search(self.search, search)
         warn_of_unspoken([text])
-        return SpokenText([self._written([s], [voice], search, generator)[0] for s in sentences])
+        return sentences, (self._write([s], [voice], search, generator)[0] for s in sentences)
 
     def decode_text(self, spoken, speaker=None, generator=None, sigma=None, pause=PAUSE):
         """Codes of a text to speech.
@@ -356,14 +344,9 @@ class TextToSpeech(ExportedInterface):
         -------
         torch.Tensor
             ``[1, N]``.
-
-        Raises
-        ------
-        UserError
-            As :meth:`synthesize`.
         """
         call = self.voice_of(speaker), sigma, as_generator(generator), pause
-        blocks = self._decoded(iter(spoken.sentences), len(spoken.sentences), *call)
+        blocks = self._decode(iter(spoken.sentences), len(spoken.sentences), *call)
         return torch.cat(list(blocks))[None]
 
     def voice_of(self, speaker=None):
@@ -371,7 +354,7 @@ class TextToSpeech(ExportedInterface):
         :func:`~waveglow_vq.inference.speech.parts.find_voice`."""
         return find_voice(speaker, super().speakers, self.codec)
 
-    def _written(self, sentences, voices, search, generator):
+    def _write(self, sentences, voices, search, generator):
         """Sentences as codes, written at once."""
         numbers = [number for number, _ in voices]
         speaker = None if numbers[0] is None else torch.tensor(numbers, device=self.device)
@@ -390,12 +373,11 @@ class TextToSpeech(ExportedInterface):
                 )
         return spoken
 
-    def _decoded(self, spoken, count, voice, sigma, generator, pause):
+    def _decode(self, spoken, count, voice, sigma, generator, pause):
         """The speech of the next ``count`` sentences of an iterator, each ``[n]`` with its pause;
         checks the options at once."""
-        if not 0 <= pause < math.inf:
-            raise UserError(f"pause: {pause}; it has to be a number of seconds, at least 0")
-        sigma, silence = self._sigma(sigma), round(pause * self.sample_rate)
+        sigma = self._sigma(sigma)
+        silence = round(as_number("pause", pause) * self.sample_rate)
         more = {} if voice[1] is None else {"speaker": voice[1]}
 
         def decode():
@@ -405,8 +387,8 @@ class TextToSpeech(ExportedInterface):
                 blocks = self.codec.decode_stream(
                     code_file, sigma=sigma, generator=generator, **more
                 )
-                is_last = number == count - 1
                 blocks = list(blocks)
+                is_last = number == count - 1
                 yield torch.cat([*blocks, blocks[0].new_zeros(0 if is_last else silence)])
 
         return decode()

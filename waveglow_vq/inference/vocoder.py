@@ -155,7 +155,7 @@ class WaveGlowVocoder(ExportedModel):
 
     def _bias_magnitude(self):
         """What the denoiser subtracts; computed anew if a weight was moved or changed."""
-        model = self._prepared().mods.model
+        model = self._prepare().mods.model
         state = [(x.data_ptr(), x._version) for x in model.parameters()]
         if self._bias is None or self._bias[0] != state:
             with self.inference_ctx:
@@ -223,7 +223,7 @@ class WaveGlowVocoder(ExportedModel):
             chunk_frames=chunk_frames,
             after_flows=self._after_flows(denoise),
         )
-        return chunks.like_given(blocks)
+        return chunks.without_batch(blocks)
 
     def _chunk(self, name, mel):
         mel = as_log_mels(name, mel, self.device)

@@ -2,7 +2,7 @@ import shutil
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference import SpeechCodec, TextToSpeech, load_export
-from waveglow_vq.inference.speech.parts import changed_search, check_speech_parts, voices_of
+from waveglow_vq.inference.speech.parts import change_search, check_speech_parts, voices_of
 from waveglow_vq.lobes.text_to_codes.search import SearchOptions
 from waveglow_vq.text.tokenizer import train_tokenizer
 
@@ -147,16 +147,16 @@ def test_whose_voices_there_are(speeches):
 
 def test_changes_of_the_search():
     default = SearchOptions("beam", beam_size=7)
-    assert changed_search(default) == changed_search(default, {}) == default
-    assert changed_search(default, {"beam_size": 2}) == SearchOptions("beam", beam_size=2)
-    assert changed_search(default, SearchOptions()) == SearchOptions()
+    assert change_search(default) == change_search(default, {}) == default
+    assert change_search(default, {"beam_size": 2}) == SearchOptions("beam", beam_size=2)
+    assert change_search(default, SearchOptions()) == SearchOptions()
     for changes, words in (
         ({"beams": 2}, "'beams' is not one of method"),
         (SearchOptions("best"), "'best' is not one of"),
         ({"top_p": 2.0}, "top_p: 2.0"),
     ):
         with pytest.raises(UserError, match=words):
-            changed_search(default, changes)
+            change_search(default, changes)
 
 
 def test_what_needs_flows_refuses_it(speech_folders):

@@ -150,7 +150,7 @@ def utterance_content(model, features, wavs, counts):
     conditioner = model.conditioner
     log_mels, mel_counts = batch_log_mels(features, wavs, counts)
     frames = conditioner.frame_count(int(counts.max()))
-    wavs, counts = _padded_to_hops(wavs, counts, features.hop_length)
+    wavs, counts = _pad_to_hops(wavs, counts, features.hop_length)
     mel_lens = relative_lengths(mel_counts, log_mels.shape[-1])
     wav_lens = relative_lengths(counts, wavs.shape[1])
     inputs = conditioner.inputs(log_mels.to(wavs.dtype), wavs, mel_lens, wav_lens)
@@ -182,7 +182,7 @@ def _through_codes(model, features, wavs, counts, target, pitch, sigma, generato
 
 def _latent_swap(model, features, wavs, counts, target, source, pitch):
     """z = flows(waveform | source), waveform = inverse(z | target), over whole hops."""
-    wavs, counts = _padded_to_hops(wavs, counts, features.hop_length)
+    wavs, counts = _pad_to_hops(wavs, counts, features.hop_length)
     content = utterance_content(model, features, wavs, counts)
     wav_lens = relative_lengths(counts, wavs.shape[1])
     condition = content_condition(model, content, source, pitch)
@@ -195,6 +195,6 @@ def _latent_swap(model, features, wavs, counts, target, source, pitch):
     return model.vocoder.inverse(z, condition.local, condition.log_mel, target.vector, samples)
 
 
-def _padded_to_hops(wavs, counts, hop):
+def _pad_to_hops(wavs, counts, hop):
     counts = (counts + hop - 1) // hop * hop
     return torch.nn.functional.pad(wavs, (0, int(counts.max()) - wavs.shape[1])), counts

@@ -143,7 +143,7 @@ def find_voice(speaker, labels, codec):
     return labels.index(speaker) if labels else None, speaker if codec.speakers else None
 
 
-def changed_search(search, changes=None):
+def change_search(search, changes=None):
     """How codes are to be chosen.
 
     Arguments
@@ -164,7 +164,7 @@ def changed_search(search, changes=None):
 
     Example
     -------
-    >>> changed_search(SearchOptions(), {"method": "sample", "top_p": 0.9}).top_p
+    >>> change_search(SearchOptions(), {"method": "sample", "top_p": 0.9}).top_p
     0.9
     """
     if isinstance(changes, SearchOptions):

@@ -52,13 +52,13 @@ class Chunks:
     def __iter__(self):
         for number, chunk in enumerate(self.chunks, start=1):
             name = f"{self.option}: chunk {number}"
-            chunk = self.check(name, self._batched(name, as_numbers(name, chunk)))
+            chunk = self.check(name, self._add_batch(name, as_numbers(name, chunk)))
             self.steps += chunk.shape[-1]
             yield chunk
         if not self.steps:
             raise UserError(f"{self.option}: there is nothing in it")
 
-    def _batched(self, name, chunk):
+    def _add_batch(self, name, chunk):
         sizes, dims = tuple(chunk.shape), len(self.shape) + 1
         with_batch = sizes if len(sizes) > dims else (1, *sizes)
         if len(with_batch) != dims + 1 or with_batch[1:-1] != self.shape or not with_batch[0]:
@@ -70,7 +70,7 @@ class Chunks:
         self.batch, self.is_batch = kind, kind[0]
         return chunk.view(with_batch)
 
-    def like_given(self, blocks):
+    def without_batch(self, blocks):
         """Blocks ``[batch, n]`` without the batch dimension, if the chunks came without."""
         for block in blocks:
             yield block if self.is_batch else block[0]

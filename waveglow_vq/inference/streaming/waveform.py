@@ -237,12 +237,12 @@ def stream_noise(
     if vocoder.envelope is not None:
         conditions, whitening = itertools.tee(_parts(conditions))
         places = _places(vocoder, whitening, _Plan(0, 0, CONDITION_STEPS), frames)
-        source = Given(_whitened(vocoder, places, source))
+        source = Given(_whiten(vocoder, places, source))
     plan = _plan(vocoder, None, chunk_frames, None)
     return _noises(vocoder, _places(vocoder, conditions, plan, frames), source, speaker, context)
 
 
-def _whitened(vocoder, places, source):
+def _whiten(vocoder, places, source):
     history = None
     for place in places:
         wav = source.take(place, vocoder.hop)
