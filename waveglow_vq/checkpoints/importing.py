@@ -185,11 +185,6 @@ def read_checkpoint(path):
     Returns
     -------
     Checkpoint
-
-    Raises
-    ------
-    UserError
-        As :func:`describe_checkpoint`.
     """
     with opened(path) as contents:
         source, found, stated = _weights(contents)

@@ -111,11 +111,6 @@ def export_text_to_speech(
     -------
     Path
         The export folder.
-
-    Raises
-    ------
-    UserError
-        As :func:`export_model`, and if tokenizer, codec and model do not belong together.
     """
     codec_folder, tokenizer_path = user_path(codec_folder), user_path(tokenizer_path)
     codec = load_codec(codec_folder, {"device": "cpu"})

@@ -186,11 +186,6 @@ class VoiceConverter(ExportedModel):
         ------
         torch.Tensor
             ``[n]`` at the model's rate; together as long as the recording.
-
-        Raises
-        ------
-        UserError
-            As :meth:`convert_batch`, and if a file is missing, damaged, too short, or holds NaN.
         """
         # Labels are checked before the recording is read: they are what people mistype.
         call = self._file_call(speaker, reference, mode, source_speaker, pitch, sigma, generator)
@@ -221,11 +216,6 @@ class VoiceConverter(ExportedModel):
         -------
         torch.Tensor
             ``[1, N]`` at the model's rate, as long as the recording.
-
-        Raises
-        ------
-        UserError
-            As :meth:`stream_file`.
         """
         _check_target(speaker, reference)
         blocks = self.stream_file(

@@ -266,11 +266,6 @@ def load_export(source, **kwargs):
     -------
     ExportedInterface
         A ``WaveGlowVocoder``, a ``SpeechCodec``, ...
-
-    Raises
-    ------
-    UserError
-        As ``from_hparams`` of the interface.
     """
     interface = read_export_header(as_path("source", source))["interface"]
     return find_interface(interface).from_hparams(source, **kwargs)

@@ -289,11 +289,6 @@ class TextToSpeech(ExportedInterface):
         -------
         Path
             ``output_path``.
-
-        Raises
-        ------
-        UserError
-            As :meth:`synthesize`, and if a file cannot be read or written.
         """
         text = read_text_file(text_path)
         try:

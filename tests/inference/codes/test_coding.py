@@ -9,11 +9,9 @@ from waveglow_vq.inference import SpeechCodec, VoiceConverter
 from waveglow_vq.inference.codes import coding
 from waveglow_vq.inference.codes.code_file import read_code_file, write_code_file
 from waveglow_vq.inference.codes.coding import (
-    code_count,
     load_codec,
     model_name,
-    pitch_at_codes,
-    pitch_of_codes,
+    resample_nearest,
 )
 from waveglow_vq.inference.streaming import waveform
 from waveglow_vq.utils.files import model_checksum
@@ -118,7 +116,7 @@ def test_lengths(converters, tmp_path, name, samples):
     write_wav(tmp_path / "in.wav", voiced_speech_like(samples), RATE)
     code_file = converter.to_code_file(tmp_path / "in.wav")
     assert code_file.samples == samples
-    assert len(code_file.codes) == code_count(converter, samples)
+    assert len(code_file.codes) == converter.mods.model.conditioner.code_count(samples)
     assert joined(converter.decode_stream(code_file, "p225", generator=0)).shape == (samples,)
 
 
@@ -241,17 +239,17 @@ def test_the_checksum_follows_the_weights(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"sample_rate": 16000}, "sample_rate is 16000, and the model's is 22050"),
-        ({"codebook_size": 64}, "codebook_size is 64, and the model's is 32"),
-        ({"samples_per_code": 256}, "samples_per_code is 256, and the model's is 512"),
-        ({"samples": 60000}, "the number of codes is 65, and the model's is 118"),
+        ({"sample_rate": 16000}, "sample_rate is 16000, not 22050"),
+        ({"codebook_size": 64}, "codebook_size is 64, not 32"),
+        ({"samples_per_code": 256}, "samples_per_code is 256, not 512"),
+        ({"samples": 60000}, "the number of codes is 65, not 118"),
         ({"codes": torch.zeros(66, dtype=torch.int64)}, "number of codes is 66"),
         ({"pitch": None, "pitch_levels": 0, "samples_per_pitch": 0}, "pitch_levels is 0"),
-        ({"pitch": torch.tensor([1])}, "the number of values of pitch is 1"),
+        ({"pitch": torch.tensor([1])}, "the number of pitch values is 1"),
         ({"pitch_levels": 33}, "pitch_levels is 33"),
         ({"samples_per_pitch": 256}, "samples_per_pitch is 256"),
-        ({"f0_statistics": None}, "statistics of F0"),
-        ({"voice": None}, "the length of the speaker's vector is 0, and the model's is 8"),
+        ({"f0_statistics": None}, "F0 statistics"),
+        ({"voice": None}, "the length of the speaker vector is 0, not 8"),
     ],
 )
 def test_codes_that_do_not_fit(converters, voiced, fields, sentence):
@@ -313,8 +311,8 @@ def test_pitch_is_the_nearest_in_time(per_code, per_pitch, samples):
     """The value in whose span the middle of the code is, or the last one."""
     codes, values = -(-samples // per_code), -(-samples // per_pitch)
     pitch = torch.arange(values)
-    found = pitch_at_codes(pitch, codes, per_code, per_pitch)
-    back = pitch_of_codes(found, values, per_code, per_pitch)
+    found = resample_nearest(pitch, codes, per_code, per_pitch)
+    back = resample_nearest(found, values, per_pitch, per_code)
     assert len(found) == codes and len(back) == values
     for code, value in enumerate(found.tolist()):
         assert value == min(int((code + 0.5) * per_code / per_pitch), values - 1)
@@ -322,11 +320,11 @@ def test_pitch_is_the_nearest_in_time(per_code, per_pitch, samples):
     if per_pitch % per_code == 0:
         assert torch.equal(back[:-1], pitch[:-1])
     if per_code % per_pitch == 0:
-        back = pitch_of_codes(torch.arange(codes), values, per_code, per_pitch)
-        back = pitch_at_codes(back, codes, per_code, per_pitch)
+        back = resample_nearest(torch.arange(codes), values, per_pitch, per_code)
+        back = resample_nearest(back, codes, per_code, per_pitch)
         assert torch.equal(back[:-1], torch.arange(codes - 1))
 
 
 def test_pitch_of_batches():
     pitch = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    assert pitch_at_codes(pitch, 5, 128, 256).tolist() == [[1, 1, 2, 2, 3], [4, 4, 5, 5, 6]]
+    assert resample_nearest(pitch, 5, 128, 256).tolist() == [[1, 1, 2, 2, 3], [4, 4, 5, 5, 6]]

@@ -18,7 +18,7 @@ from waveglow_vq.evaluation.text_to_speech.attention import (
     longest_repetition,
     tolerance_for,
 )
-from waveglow_vq.inference.codes.coding import pitch_at_codes
+from waveglow_vq.inference.codes.coding import resample_nearest
 from waveglow_vq.text.normalization import normalize_text
 
 import torch
@@ -118,7 +118,7 @@ def teacher_forced(tts, sentence, code_file):
     ids = tts.tokenizer.encode(sentence.text)
     pitch, whole = None, torch.ones(1, device=device)
     if code_file.pitch is not None:
-        pitch = pitch_at_codes(
+        pitch = resample_nearest(
             code_file.pitch,
             len(code_file.codes),
             code_file.samples_per_code,

@@ -147,41 +147,28 @@ def check_code_file(interface, code_file):
             f"{interface.checksum[:12]}...; decode them with the model that encoded them."
         )
     model, (levels, samples_per_pitch) = interface.mods.model, pitch_format(interface)
-    speakers = model.speakers
-    heard = speakers is not None and speakers.source == "encoder"
+    conditioner, speakers, f = model.conditioner, model.speakers, code_file
+    channels = speakers.channels if speakers is not None and speakers.source == "encoder" else 0
     for name, found, expected in (
-        ("sample_rate", code_file.sample_rate, interface.sample_rate),
-        ("codebook_size", code_file.codebook_size, model.quantizer.codebook_size),
-        ("samples_per_code", code_file.samples_per_code, model.conditioner.samples_per_code),
-        ("pitch_levels", code_file.pitch_levels, levels),
-        ("samples_per_pitch", code_file.samples_per_pitch, samples_per_pitch),
-        ("the number of codes", len(code_file.codes), code_count(interface, code_file.samples)),
-        (
-            "the number of values of pitch",
-            0 if code_file.pitch is None else len(code_file.pitch),
-            pitch_count(interface, code_file.samples),
-        ),
-        (
-            "the number of statistics of F0",
-            0 if code_file.f0_statistics is None else len(code_file.f0_statistics),
-            2 if levels else 0,
-        ),
-        (
-            "the length of the speaker's vector",
-            0 if code_file.voice is None else len(code_file.voice),
-            speakers.channels if heard else 0,
-        ),
+        ("sample_rate", f.sample_rate, interface.sample_rate),
+        ("codebook_size", f.codebook_size, model.quantizer.codebook_size),
+        ("samples_per_code", f.samples_per_code, conditioner.samples_per_code),
+        ("pitch_levels", f.pitch_levels, levels),
+        ("samples_per_pitch", f.samples_per_pitch, samples_per_pitch),
+        ("the number of codes", len(f.codes), conditioner.code_count(f.samples)),
+        ("the number of pitch values", _length(f.pitch), pitch_count(interface, f.samples)),
+        ("the number of F0 statistics", _length(f.f0_statistics), 2 if levels else 0),
+        ("the length of the speaker vector", _length(f.voice), channels),
     ):
         if found != expected:
             raise UserError(
                 f"the codes do not fit the model {model_name(interface)!r}: {name} is {found}, "
-                f"and the model's is {expected}; encode the recording again."
+                f"not {expected}; encode the recording again."
             )
 
 
-def code_count(interface, samples):
-    """How many codes a recording of so many samples has."""
-    return interface.mods.model.conditioner.code_count(samples)
+def _length(values):
+    return 0 if values is None else len(values)
 
 
 def pitch_format(interface):
@@ -202,58 +189,29 @@ def pitch_count(interface, samples):
     return math.ceil((1 + samples // hop) / model.conditioner.pitch.stride)
 
 
-def pitch_at_codes(pitch, codes, samples_per_code, samples_per_pitch):
-    """One value of pitch for each code: the one in whose span the middle of the code lies.
+def resample_nearest(values, count, samples_per_result, samples_per_value):
+    """Values of one rate at another, such as the pitch at codes: each is the one in whose span the
+    middle of the result's span lies.
 
     Arguments
     ---------
-    pitch : torch.Tensor
-        ``[..., P]``.
-    codes : int
-        Their number T.
-    samples_per_code, samples_per_pitch : int
+    values : torch.Tensor
+        ``[..., V]``.
+    count : int
+        Number of results R.
+    samples_per_result, samples_per_value : int
         Samples of waveform for each.
 
     Returns
     -------
     torch.Tensor
-        ``[..., T]``.
+        ``[..., R]``.
 
     Example
     -------
-    >>> pitch_at_codes(torch.tensor([4, 5, 6, 7, 8]), 3, 512, 256).tolist()
+    >>> resample_nearest(torch.tensor([4, 5, 6, 7, 8]), 3, 512, 256).tolist()
     [5, 7, 8]
     """
-    return _nearest(pitch, codes, samples_per_code, samples_per_pitch)
-
-
-def pitch_of_codes(pitch, values, samples_per_code, samples_per_pitch):
-    """The inverse of :func:`pitch_at_codes`: from one value for each code to what a file of codes
-    holds.
-
-    Arguments
-    ---------
-    pitch : torch.Tensor
-        ``[..., T]``.
-    values : int
-        How many are wanted, P.
-    samples_per_code, samples_per_pitch : int
-        Samples of waveform for each.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., P]``.
-
-    Example
-    -------
-    >>> pitch_of_codes(torch.tensor([5, 7, 8]), 5, 512, 256).tolist()
-    [5, 5, 7, 7, 8]
-    """
-    return _nearest(pitch, values, samples_per_pitch, samples_per_code)
-
-
-def _nearest(values, count, samples_per_result, samples_per_value):
     middles = 2 * torch.arange(count, device=values.device) + 1
     index = middles * samples_per_result // (2 * samples_per_value)
     return values[..., index.clamp_max(values.shape[-1] - 1)]

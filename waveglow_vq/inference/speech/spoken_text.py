@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.codes.coding import (
-    code_count,
     new_code_file,
     pitch_count,
     pitch_format,
-    pitch_of_codes,
+    resample_nearest,
 )
 from waveglow_vq.inference.conversion.voices import known_voice
 from waveglow_vq.text.normalization import unspoken_signs
@@ -170,7 +169,7 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
     model = codec.mods.model
     samples = model.conditioner.sample_count(len(codes))
     # Several codes of a waveform may share a frame of the features, which has to be whole.
-    missing = code_count(codec, samples) - len(codes)
+    missing = model.conditioner.code_count(samples) - len(codes)
     codes = torch.cat([codes, codes[-1:].expand(missing)])
     voice = None
     if speaker is not None:
@@ -178,8 +177,8 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
         with torch.no_grad():
             voice = known_voice(model, number)
     if model.uses_pitch:
-        steps = model.conditioner.samples_per_code, pitch_format(codec)[1]
-        pitch = pitch_of_codes(pitch, pitch_count(codec, samples), *steps)
+        steps = pitch_format(codec)[1], model.conditioner.samples_per_code
+        pitch = resample_nearest(pitch, pitch_count(codec, samples), *steps)
     return new_code_file(codec, codes, samples, pitch, voice)
 
 

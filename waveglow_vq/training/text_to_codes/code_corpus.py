@@ -22,8 +22,8 @@ from waveglow_vq.inference.codes.code_file import SUFFIX, read_code_file
 from waveglow_vq.inference.codes.coding import (
     load_codec,
     model_name,
-    pitch_at_codes,
     pitch_format,
+    resample_nearest,
 )
 from waveglow_vq.training.text_to_codes.code_extraction import (
     JOURNAL,
@@ -96,7 +96,7 @@ class CodedUtterance(NamedTuple):
         int64 ``[T]``.
     pitch : torch.Tensor
         int64 ``[T]``, one value for each code (see
-        :func:`~waveglow_vq.inference.codes.coding.pitch_at_codes`): 0 where unvoiced, else 1 to
+        :func:`~waveglow_vq.inference.codes.coding.resample_nearest`): 0 where unvoiced, else 1 to
         ``pitch_levels``; None for models without pitch.
     speaker : str
         The label; None where the manifest has none.
@@ -278,7 +278,7 @@ def read_code_corpus(codes_folder, manifest, data_root, checksum=None):
             pitch = found.pitch
             if pitch is not None:
                 steps = found.samples_per_code, found.samples_per_pitch
-                pitch = pitch_at_codes(pitch, len(found.codes), *steps)
+                pitch = resample_nearest(pitch, len(found.codes), *steps)
             utterances.append(
                 CodedUtterance(
                     key, text, found.codes, pitch, entry.get("speaker"), entry["wav"], found.samples
