@@ -49,19 +49,8 @@ class Sound(NamedTuple):
 
 
 def loudest_window_dbfs(signal, window_samples=WINDOW_SAMPLES):
-    """RMS level of the loudest window of a signal.
-
-    Arguments
-    ---------
-    signal : numpy.ndarray
-        Samples, full scale 1, [N].
-    window_samples : int
-        Length of the window; a shorter signal is one window.
-
-    Returns
-    -------
-    level : float
-        In dB relative to an RMS of 1; -inf for digital silence.
+    """RMS level of the loudest window of a signal [N], in dB relative to an RMS of 1; -inf for
+    digital silence. A signal shorter than the window is one window.
 
     Example
     -------
@@ -77,35 +66,15 @@ def loudest_window_dbfs(signal, window_samples=WINDOW_SAMPLES):
 
 
 def measure_sound(path, sample_rate):
-    """Reads an audio file and measures it.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file: one channel at `sample_rate`.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    Sound
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If the file is missing, empty, cut off, at another rate, not mono, or holds NaN.
+    """Reads a mono file and measures it; a UserError if it is missing, empty, cut off, at another
+    rate, or holds NaN.
     """
     signal = read_wav(path, sample_rate=sample_rate).numpy()
     return Sound(len(signal), float(np.abs(signal).max()), loudest_window_dbfs(signal))
 
 
 def reason_to_drop(sound, filters):
-    """Says which filter rejects a recording.
-
-    Returns
-    -------
-    reason : str or None
-        "too_short", "too_long", "silent", "too_quiet", or None for a recording to keep.
+    """Which filter rejects a recording: one of `REASONS`, or None.
 
     Example
     -------

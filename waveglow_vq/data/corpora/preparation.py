@@ -130,27 +130,8 @@ def find_report(folder, names, fingerprint):
 
 
 def apply_filters(recordings, sounds, filters):
-    """Leaves out what the filters reject.
-
-    Arguments
-    ---------
-    recordings : list of Recording
-        Of the corpus.
-    sounds : dict
-        Id -> Sound.
-    filters : Filters
-        The limits.
-
-    Returns
-    -------
-    kept : list of Recording
-    dropped : dict
-        Reason -> ids.
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If nothing is left.
+    """Filters recordings by their `sounds`, id -> Sound. Returns the list of those that are kept,
+    and reason -> ids of those that are dropped; a UserError if none is kept.
     """
     kept, dropped = [], {reason: [] for reason in REASONS}
     for recording in recordings:
@@ -177,13 +158,14 @@ def write_manifests(folder, manifests, report, speakers=None):
     manifests : dict
         Split -> id -> entry.
     report : dict
-        Holds `fingerprint`, `options` and `dropped`; the sizes of the splits are added.
+        Holds `fingerprint`, `options` and `dropped`.
     speakers : dict or None
         What speakers.json holds, if there are several speakers.
 
     Returns
     -------
     report : dict
+        With the sizes of the splits.
     """
     summaries = {}
     for name, manifest in manifests.items():
@@ -210,17 +192,8 @@ def write_manifests(folder, manifests, report, speakers=None):
 
 
 def pool_log_f0(prepared):
-    """Mean and standard deviation of the log-F0 over the voiced frames of several utterances.
-
-    Arguments
-    ---------
-    prepared : iterable of PreparedAudio
-        Each with its own mean, standard deviation and number of voiced frames.
-
-    Returns
-    -------
-    mean, std : float or None
-        None if nothing is voiced. The standard deviation is at least 0.05.
+    """Mean and standard deviation (at least 0.05) of the log-F0 over the voiced frames of several
+    PreparedAudio; None if nothing is voiced.
 
     Example
     -------
@@ -259,8 +232,8 @@ def describe_speakers(parts, prepared, info, sample_rate):
         Split -> id -> entry. `log_f0_mean` and `log_f0_std` are those of the recording; where
         nothing is voiced, those of all training recordings.
     speakers : dict
-        Label -> {"train_clips", "log_f0_mean", "log_f0_std" (of the training recordings), "age",
-        "gender", "accent", "region"}, sorted; the speakers of train only.
+        Label -> {"train_clips", "log_f0_mean", "log_f0_std", "age", "gender", "accent", "region"}
+        of the speakers of train.
     """
     training = {}
     for recording in parts["train"]:

@@ -147,16 +147,7 @@ def prepare_utterance(utterance, audio_folder, preprocessing):
 
     Channels are averaged, the mean (a DC offset) is removed, the rate is changed, silence at the
     ends is cut off. The level stays, unless the result exceeds full scale: then it is scaled down
-    to it.
-
-    Arguments
-    ---------
-    utterance : Recording
-        What to prepare.
-    audio_folder : str or Path
-        The subfolder of the speaker exists.
-    preprocessing : Preprocessing
-        How.
+    to it. The folder of the speaker has to exist.
 
     Returns
     -------
@@ -192,19 +183,7 @@ def prepare_utterance(utterance, audio_folder, preprocessing):
 
 
 def prepared_files(audio_folder, utterance):
-    """Where the two prepared files of an utterance are.
-
-    Arguments
-    ---------
-    audio_folder : str or Path
-        The folder of all.
-    utterance : Recording
-        Its speaker and id matter.
-
-    Returns
-    -------
-    wav_file, pitch_file : Path
-    """
+    """Where the prepared audio and the pitch of a recording are."""
     folder = Path(audio_folder) / utterance.speaker
     return folder / f"{utterance.id}.wav", folder / f"{utterance.id}{PITCH_SUFFIX}"
 

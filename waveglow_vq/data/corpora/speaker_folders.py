@@ -50,22 +50,8 @@ class Recording(NamedTuple):
 
 
 def list_folder(folder):
-    """Lists what lies in a folder, without hidden entries.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The folder to list.
-
-    Returns
-    -------
-    entries : list of os.DirEntry
-        Sorted by name; hidden ones (such as the `._*` of some archives) are left out.
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If the folder cannot be read.
+    """The entries of a folder, sorted by name, without hidden ones (such as the `._*` of some
+    archives).
     """
     try:
         with os.scandir(folder) as scan:
@@ -142,20 +128,7 @@ def scan_speaker_folder(folder):
 
 
 def check_label(label, path):
-    """Refuses a name that cannot be the label of a speaker.
-
-    Arguments
-    ---------
-    label : str
-        The name.
-    path : str or Path
-        What has it, for the sentence.
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If it holds anything but letters, digits and - _ .
-    """
+    """Raises a UserError if a name holds anything but letters, digits and - _ . at `path`."""
     if not _LABEL.fullmatch(label):
         raise UserError(
             f"{path}: {label!r} cannot be the label of a speaker (letters, digits and - _ .)"
@@ -163,17 +136,7 @@ def check_label(label, path):
 
 
 def normalize_sentence(text):
-    """What two readings of one sentence have in common: case and punctuation are dropped.
-
-    Arguments
-    ---------
-    text : str
-        A sentence.
-
-    Returns
-    -------
-    str
-        Words of letters and digits, separated by single spaces.
+    """A sentence without case and punctuation, by which two readings of it are known.
 
     Example
     -------

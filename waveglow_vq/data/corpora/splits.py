@@ -78,26 +78,8 @@ def hash_fraction(clip_id, seed, purpose):
 
 
 def choose_subset(clips, max_utterances, seed=0):
-    """Chooses a number of clips by a hash of their id; a smaller subset is part of a larger one.
-
-    Arguments
-    ---------
-    clips : list
-        Of anything with an `id`.
-    max_utterances : int or None
-        How many; None for all.
-    seed : int
-        Another seed, another subset.
-
-    Returns
-    -------
-    list
-        The chosen ones, in any order.
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If none are wanted.
+    """So many clips, of anything with an `id`, chosen by a hash of it; all where None. A smaller
+    subset is part of a larger one.
     """
     if max_utterances is None:
         return list(clips)
@@ -245,25 +227,8 @@ def split_by_speaker(recordings, options=None):
 
 
 def choose_unseen(labels, unseen_speakers, seed=0):
-    """Chooses the speakers to hold out.
-
-    Arguments
-    ---------
-    labels : iterable of str
-        All speakers.
-    unseen_speakers : int or list of str
-        How many, or which.
-    seed : int
-        Another seed, other speakers. With the same one, more speakers include the fewer.
-
-    Returns
-    -------
-    set of str
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If one of them is not there, or no other would be left.
+    """The set of speakers to hold out: of `labels`, so many or those that are named. With the same
+    seed, more speakers include the fewer.
 
     Example
     -------
@@ -286,25 +251,8 @@ def choose_unseen(labels, unseen_speakers, seed=0):
 
 
 def select_speakers(labels, wanted, option):
-    """Checks that the speakers of an option exist.
-
-    Arguments
-    ---------
-    labels : iterable of str
-        All speakers.
-    wanted : str or list
-        A label, or labels; numbers are taken for labels too, as YAML writes those of LibriSpeech.
-    option : str
-        Its name, for the sentence.
-
-    Returns
-    -------
-    set of str
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If one is not there.
+    """The set of the labels that an option names, one or several; a UserError if one of them is not
+    among `labels`. Numbers are labels too, as YAML writes those of LibriSpeech.
     """
     wanted = {str(label) for label in ([wanted] if isinstance(wanted, str) else wanted)}
     missing = sorted(wanted - set(labels))

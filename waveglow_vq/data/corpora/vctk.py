@@ -56,15 +56,10 @@ class Corpus(NamedTuple):
 def find_vctk(data_folder):
     """Finds the corpus in a folder, or in one of its subfolders.
 
-    Arguments
-    ---------
-    data_folder : str or Path or None
-        The folder.
-
     Returns
     -------
     root : Path
-        The folder with speaker-info.txt, txt/ and the sound.
+        The folder with speaker-info.txt, txt/ and the audio.
     layout : str
         "0.80" or "0.92".
 
@@ -176,20 +171,7 @@ def scan_vctk(data_folder, mic="mic1", additional_folders=(), speakers=None):
 
 
 def read_texts(root, speakers):
-    """Reads the texts of speakers, by the names of their files.
-
-    Arguments
-    ---------
-    root : Path
-        The corpus.
-    speakers : iterable of str
-        Whose.
-
-    Returns
-    -------
-    texts : dict
-        (label, utterance id) -> cleaned text. Speakers may have none.
-    """
+    """(label, utterance id) -> cleaned text, of some speakers. A speaker may have none."""
     texts = {}
     folder = root / "txt"
     for speaker in sorted(speakers):
@@ -220,21 +202,12 @@ def clean_text(text):
 
 
 def read_speaker_info(file):
-    """Reads speaker-info.txt of either release.
+    """Reads speaker-info.txt of either release: label -> {"age" (int), "gender", "accent",
+    "region"}, None where nothing is said; {} if the file is missing.
 
     Columns are separated by any number of spaces, so a region of two words cannot be told from two
     columns: it is what remains of the line. 0.80 leaves the "p" of the labels out; 0.92 puts
     comments into parentheses at the end.
-
-    Arguments
-    ---------
-    file : str or Path
-        The file; if it is missing, nothing is known.
-
-    Returns
-    -------
-    info : dict
-        Label -> {"age" (int), "gender", "accent", "region"}; None where nothing is said.
     """
     if not Path(file).is_file():
         return {}
