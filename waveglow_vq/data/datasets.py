@@ -74,17 +74,10 @@ def make_datasets(hparams, data_root, speakers=None):
 
 
 class SpeakerItems(NamedTuple):
-    """What batches tell of speakers: ``speaker``, the number; with ``pitch`` also ``pitch``
+    """What batches hold of the speakers: ``speaker``, the number; with ``pitch`` also ``pitch``
     ``[frames, 2]``, see :func:`~waveglow_vq.lobes.conditioners.pitch_condition.normalize_pitch`,
-    and ``f0_statistics`` ``[2]``; with ``reference`` also ``reference`` ``[frames, n_mels]``, from
-    any utterance of the speaker in training, and from the utterance itself in evaluation.
-
-    Arguments
-    ---------
-    speakers : Speakers
-        Those of the training data.
-    pitch, reference : bool
-        Whether these are wanted.
+    and ``f0_statistics`` ``[2]``; with ``reference`` also ``reference`` ``[frames, n_mels]``, of
+    any utterance of the speaker in training, and of the utterance itself in evaluation.
     """
 
     speakers: Speakers
@@ -99,8 +92,7 @@ class SpeakerItems(NamedTuple):
         return [name for name, yes in wanted.items() if yes]
 
     def items(self, entry, first_frame, frames, source=sound_source):
-        """The items but the reference, for frames of an utterance; entry is its manifest's, and
-        ``source`` says what a path in it stands for."""
+        """The items of frames of an utterance, but the reference."""
         number = self.speakers.number(entry["speaker_label"])
         if not self.pitch:
             return [number]
@@ -198,8 +190,9 @@ def _cut(dataset, reader, names, speakers, by_speaker, key, generator):
 
 
 class UtteranceDataset(DynamicItemDataset):
-    """Whole utterances. Of one that cannot be read there are ``id`` and ``skipped``, a list of the
-    sentence that says why; :func:`~waveglow_vq.data.loaders.collate_utterances` leaves it out."""
+    """Whole utterances. One that cannot be read has ``id`` and ``skipped``, a list with the error;
+    :func:`~waveglow_vq.data.loaders.collate_utterances` leaves it out.
+    """
 
     def __getitem__(self, index):
         try:
@@ -251,8 +244,9 @@ def _read(dataset, features, speakers, key):
 
 
 def read_manifest(manifest, data_root):
-    """Reads a manifest. Its ``wav``, which has to lie in the corpus, becomes ``path``; in a batch,
-    ``wav`` is the waveform."""
+    """Reads a manifest. Names that batches need for tensors are changed: ``wav`` becomes ``path``,
+    ``speaker`` ``speaker_label``, and ``pitch`` ``pitch_path``.
+    """
     data = load_manifest(manifest, data_root, ("wav", "num_samples"))
     if not data:
         raise UserError(f"{manifest} lists no utterances; prepare the corpus again")

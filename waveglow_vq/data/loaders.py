@@ -78,21 +78,8 @@ def part_of(dataset, rank, world):
 
 
 def segment_sampler(dataset, segments_per_epoch, seed):
-    """Draws the segments of an epoch.
-
-    Arguments
-    ---------
-    dataset : SegmentDataset
-        From :func:`~waveglow_vq.data.datasets.segment_dataset`.
-    segments_per_epoch : int
-        Segments that make an epoch, of all processes together.
-    seed : int
-        Of the draws; each epoch has its own.
-
-    Returns
-    -------
-    SegmentSampler
-        For SpeechBrain's loaders, which deal it out to several processes.
+    """Draws the segments of an epoch, ``segments_per_epoch`` in all processes together; each epoch
+    has draws of its own.
     """
     world = world_size()
     # SpeechBrain cannot deal out a single draw, either.

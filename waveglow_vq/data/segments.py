@@ -139,8 +139,9 @@ class SegmentReader:
         }
 
     def reference(self, source, generator=None):
-        """Draws a piece of a file's log-mel, ``[context_frames, n_mels]`` or all if it is shorter,
-        by which a speaker may be known."""
+        """Draws a piece of a file's log-mel, ``[context_frames, n_mels]`` or all of a shorter one,
+        that shows the speaker.
+        """
         samples = check_sound(source, self.features.sample_rate)
         if samples <= self.features.margin:
             raise UserError(f"{sound_name(source)}: {samples} samples are too short for a log-mel")
@@ -151,8 +152,8 @@ class SegmentReader:
 
     def _context(self, begin, frames, generator=None):
         """First frame and number of frames of the log-mel around a segment that begins on
-        ``begin``: anywhere, but off its edges, where the utterance goes on and the conditioner
-        would see zeros instead."""
+        ``begin``: anywhere, but off its edges, where the conditioner would see zeros.
+        """
         context = min(self.context_frames, frames)
         needed = self.segment_frames + 1
         margin = min(EDGE_FRAMES, (context - needed) // 2)
@@ -171,8 +172,9 @@ class SegmentReader:
         return wav, _dbfs(wav[self.history :].square().mean())
 
     def _audible_begin(self, clip, generator):
-        """Looks through a clip in which sound is rare: one of the frames on which a segment that
-        is loud enough begins, or the loudest."""
+        """Searches a clip that is mostly silent: one of the frames on which a segment that is loud
+        enough begins, or the loudest.
+        """
         hop = self.features.hop_length
         wav, _ = clip.read(0, clip.samples // hop * hop)
         energy = wav.double().square().view(-1, hop).mean(dim=1)
@@ -219,8 +221,7 @@ def read_utterance(source, features, generator=None):
 
 
 def check_sound(source, sample_rate):
-    """Number of samples of a whole mono audio file at the given rate; a clear error for any
-    other."""
+    """Number of samples of a complete mono file at the given rate; a UserError for any other."""
     info, name = audio_info(source), sound_name(source)
     if info.num_channels != 1:
         raise UserError(f"{name}: has {info.num_channels} channels; training needs mono files")

@@ -55,12 +55,8 @@ def use_cache_folders():
 
 
 def use_temporary_folder(output_folder):
-    """Keeps temporary files and caches below an output folder if no other place is writable.
-
-    Arguments
-    ---------
-    output_folder : str or Path
-        It is made if it is needed; what is left in its ``tmp`` afterwards may be deleted.
+    """Keeps temporary files and caches in ``tmp`` below an output folder if no other place is
+    writable; what is left there may be deleted.
 
     Example
     -------

@@ -106,28 +106,22 @@ def exact(x):
 
 
 def in_float64(x):
-    """A tensor in fp64, on the CPU where its own device has none: for what fp32 is too coarse.
-    :func:`returned` brings the result back."""
+    """A tensor in fp64, on the CPU where its device has no fp64; :func:`returned` brings the result
+    back.
+    """
     return (x if supports_float64(x.device) else x.cpu()).double()
 
 
 def returned(result, like):
-    """A result in the type and on the device of ``like``. In this order, since a device without
-    fp64 cannot even take it."""
+    """A result in the type and on the device of ``like``: in this order, since a device without
+    fp64 cannot hold it.
+    """
     return result.to(like.dtype).to(like.device)
 
 
 def warn_of_slow_half(option, precision, device_type):
-    """Warns, once for each precision, if half precision is slower than fp32 on this CPU.
-
-    Arguments
-    ---------
-    option : str
-        The option that asked for it.
-    precision : str
-        ``fp32``, ``bf16`` or ``fp16``.
-    device_type : str
-        ``cpu`` or another.
+    """Warns, once for each precision, if an option asks for half precision on a CPU where it is
+    slower than fp32.
     """
     if device_type != "cpu" or precision not in ("bf16", "fp16"):
         return
@@ -138,13 +132,8 @@ def warn_of_slow_half(option, precision, device_type):
 
 @functools.cache
 def slowdown(precision):
-    """How much longer a matrix product takes on this CPU than in fp32; measured once, in
-    milliseconds.
-
-    Arguments
-    ---------
-    precision : str
-        ``bf16`` or ``fp16``.
+    """How much longer a matrix product takes in bf16 or fp16 than in fp32 on this CPU; measured
+    once, in milliseconds.
     """
     half = torch.bfloat16 if precision == "bf16" else torch.float16
     return _seconds(half) / _seconds(torch.float32)

@@ -33,10 +33,10 @@ def own_rank():
 
 
 def all_reduce_sum(tensor):
-    """Sums `tensor` over all processes, in place, and returns it; alone, it does nothing.
+    """Sums `tensor` over all processes, in place, and returns it.
 
-    The result has the same bits everywhere: each part of it is added up in one place and then sent
-    around. What is computed from it alone stays the same without being sent around again.
+    Each part is added up in one place and then sent around, so the result has the same bits
+    everywhere, and so has what is computed from it alone.
     """
     if is_distributed():
         torch.distributed.all_reduce(tensor)
@@ -91,19 +91,17 @@ def sum_everywhere(parts):
 
 
 def mean_everywhere(total, count, together=True):
-    """A mean over the items of all processes, such that the gradients are right: as
-    DistributedDataParallel averages them over W processes, each process's loss is its own sum times
-    W, over the number of all items.
+    """A mean over the items of all processes, with the right gradients: as DistributedDataParallel
+    averages them over W processes, each process's loss is its own sum times W, over the number of
+    all items.
 
     Arguments
     ---------
-    total : torch.Tensor
-        This process's sum, a scalar.
-    count : torch.Tensor
-        Over how many items, a scalar.
+    total, count : torch.Tensor
+        This process's sum and number of items, scalars.
     together : bool
-        False where the processes do not go through the same batches, as in evaluation: the mean is
-        then this process's own, and nobody waits.
+        False where processes go through different batches, as in evaluation: the mean is then this
+        process's own, and none waits for another.
 
     Returns
     -------
@@ -164,7 +162,7 @@ def _all_gather(tensor):
 
 
 def all_gather_object(value):
-    """What each process has, as a list in the order of the processes; every one has to call it.
+    """The values of all processes, as a list in their order.
 
     Example
     -------

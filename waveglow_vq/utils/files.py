@@ -37,8 +37,8 @@ def user_path(path):
 
 
 def lines_of(text):
-    """The lines of a text as editors number them, without their ends. ``str.splitlines`` also
-    splits at characters that belong into a line, such as a form feed.
+    """The lines of a text as editors number them; ``str.splitlines`` also splits at characters such
+    as a form feed.
 
     Example
     -------
@@ -59,19 +59,10 @@ def read_text(path):
 
 
 def walk_files(folder):
-    """Lists the files of a folder at any depth.
+    """The files of a folder at any depth, sorted.
 
-    Arguments
-    ---------
-    folder : str or Path
-        The folder. Hidden files and folders in it are left out: some systems keep their own beside
-        sounds. Links are followed, but not in circles; one that leads nowhere is listed, so that
-        whoever opens it says so.
-
-    Returns
-    -------
-    list of Path
-        Sorted.
+    Hidden files and folders are skipped. Links are followed, but not in circles; a dead link is
+    listed, so that whoever opens it gets the error.
 
     Raises
     ------
@@ -110,7 +101,7 @@ def _walk(folder, above):
 
 
 def is_folder(entry):
-    """Whether an ``os.DirEntry`` is a folder or a link to one; no error for links in circles."""
+    """Whether an ``os.DirEntry`` is a folder or a link to one."""
     try:
         return entry.is_dir()
     except OSError:
@@ -118,7 +109,7 @@ def is_folder(entry):
 
 
 def count_kinds(paths):
-    """How many files there are of each ending, in words; "" for none.
+    """Counts files by their endings, in words; "" for none.
 
     Example
     -------

@@ -8,23 +8,8 @@ from waveglow_vq.errors import UserError
 
 
 def choose(option, value, choices, override=None):
-    """``choices[value]``, unless it is overridden.
-
-    Arguments
-    ---------
-    option : str
-        Name of the option, for the error.
-    value : str
-        What the user chose.
-    choices : dict
-        What each choice stands for.
-    override : object
-        Taken in place of the choice if it is not None.
-
-    Raises
-    ------
-    UserError
-        A sentence that lists the choices, where there is no such value.
+    """``choices[value]``, or ``override`` if it is not None; a UserError that lists the choices if
+    there is no such value.
 
     Example
     -------
@@ -43,24 +28,8 @@ def choose(option, value, choices, override=None):
 
 
 def build_options(given, *kinds):
-    """Makes tuples of options from keywords.
-
-    Arguments
-    ---------
-    given : dict
-        Name of an option: its value. What is missing has its default.
-    kinds : type
-        Classes of NamedTuple, without a field in common.
-
-    Returns
-    -------
-    list
-        One of each kind.
-
-    Raises
-    ------
-    TypeError
-        If no kind has a field for an option.
+    """Makes one tuple of options of each kind, a NamedTuple class, from keywords; a TypeError for
+    an unknown one.
 
     Example
     -------

@@ -30,12 +30,7 @@ def worker_count(wanted=None):
 
 
 def check_processes(workers):
-    """Checks that this machine can run a number of worker processes.
-
-    Arguments
-    ---------
-    workers : int or None
-        How many; 0 or None for none.
+    """Checks that this machine can run a number of worker processes; 0 or None for none.
 
     Raises
     ------

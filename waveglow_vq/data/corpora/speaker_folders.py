@@ -50,9 +50,7 @@ class Recording(NamedTuple):
 
 
 def list_folder(folder):
-    """The entries of a folder, sorted by name, without hidden ones (such as the `._*` of some
-    archives).
-    """
+    """The entries of a folder that are not hidden, sorted by name."""
     try:
         with os.scandir(folder) as scan:
             return sorted(
@@ -128,7 +126,7 @@ def scan_speaker_folder(folder):
 
 
 def check_label(label, path):
-    """Raises a UserError if a name holds anything but letters, digits and - _ . at `path`."""
+    """Raises a UserError if a label holds anything but letters, digits and - _ ."""
     if not _LABEL.fullmatch(label):
         raise UserError(
             f"{path}: {label!r} cannot be the label of a speaker (letters, digits and - _ .)"
@@ -136,7 +134,7 @@ def check_label(label, path):
 
 
 def normalize_sentence(text):
-    """A sentence without case and punctuation, by which two readings of it are known.
+    """A sentence without case and punctuation.
 
     Example
     -------

@@ -78,8 +78,8 @@ def hash_fraction(clip_id, seed, purpose):
 
 
 def choose_subset(clips, max_utterances, seed=0):
-    """So many clips, of anything with an `id`, chosen by a hash of it; all where None. A smaller
-    subset is part of a larger one.
+    """Chooses `max_utterances` clips (None: all) by a hash of their `id`; a smaller subset is part
+    of a larger one.
     """
     if max_utterances is None:
         return list(clips)
@@ -227,8 +227,8 @@ def split_by_speaker(recordings, options=None):
 
 
 def choose_unseen(labels, unseen_speakers, seed=0):
-    """The set of speakers to hold out: of `labels`, so many or those that are named. With the same
-    seed, more speakers include the fewer.
+    """Chooses the speakers to hold out, by number or by label. With the same seed a larger number
+    includes the speakers of a smaller one.
 
     Example
     -------
@@ -251,8 +251,8 @@ def choose_unseen(labels, unseen_speakers, seed=0):
 
 
 def select_speakers(labels, wanted, option):
-    """The set of the labels that an option names, one or several; a UserError if one of them is not
-    among `labels`. Numbers are labels too, as YAML writes those of LibriSpeech.
+    """The set of labels that an option names; a UserError if the corpus lacks one. Numbers are
+    taken as labels too, as YAML writes those of LibriSpeech.
     """
     wanted = {str(label) for label in ([wanted] if isinstance(wanted, str) else wanted)}
     missing = sorted(wanted - set(labels))

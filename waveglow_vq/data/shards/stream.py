@@ -59,8 +59,9 @@ class ShardStream(IterableDataset):
         self.epoch = self.start = 0
 
     def worker_plan(self, worker):
-        """What a worker does in this epoch: its shards in their order, and its draws as pairs of
-        the number of the utterance in that order and a seed."""
+        """The shards of a worker in this epoch, in order, and its draws: pairs of the number of the
+        utterance in that order and a seed.
+        """
         generator = seeded("shards", self.seed, self.epoch, self.rank, worker)
         numbers = self.parts[worker]
         order = torch.randperm(len(numbers), generator=generator).tolist()

@@ -153,13 +153,13 @@ def _clips(manifest):
 
 
 def _suffixes(entry):
-    """What of an entry is a file, and what its name ends with in a shard."""
+    """Key of each file of an entry -> the end of its name in a shard."""
     suffixes = {"wav": os.path.splitext(entry["wav"])[1].lower()}
     return {**suffixes, "pitch": _PITCH_SUFFIX} if entry.get("pitch") else suffixes
 
 
 def _plan(split, clips, most, most_bytes):
-    """Name of the shard: its clips. All shards have equally many, or one less."""
+    """Name of the shard -> its clips, equally many in each, or one less."""
     count = -(-len(clips) // most)
     count = max(count, round(sum(clip.bytes for clip in clips) / most_bytes), _LEAST_SHARDS)
     count = min(count, len(clips))
@@ -168,13 +168,14 @@ def _plan(split, clips, most, most_bytes):
 
 
 def _key(clips):
-    """Different when the content of a shard is."""
+    """A key that changes with the content of a shard."""
     return json_digest([VERSION, [(clip.id, list(clip.files), clip.identity) for clip in clips]])
 
 
 def _write_all(folder, planned, keys, index):
-    """Writes what is not there yet. Returns, for each split, the records of the index and the
-    members by name."""
+    """Writes the missing shards. Returns, for each split, the records of the index and the members
+    by name.
+    """
     journal = Journal(folder / JOURNAL)
     file = folder / INDEX
     if file.exists():
@@ -242,8 +243,7 @@ def _content(path):
 
 
 def _members(path, clips):
-    """The places ``{name: (offset, size)}`` of what a shard holds; None if that is not what the
-    clips are."""
+    """The places ``{name: (offset, size)}`` in a shard; None if its content is not the clips."""
     sizes = {}
     for clip in clips:
         for suffix, (size, _) in zip(clip.files, clip.identity, strict=True):
