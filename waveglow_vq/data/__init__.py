@@ -1,1 +1,1 @@
-"""Features, segments and corpora."""
+"""From corpora to batches: preparation, shards, segments, datasets and loaders."""

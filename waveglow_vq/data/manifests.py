@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 REPORT = "prepare_report.json"  # of the preparation
+PITCH_SUFFIX = ".pitch.npy"  # of the file beside a clip
 
 
 def load_manifest(manifest, data_root, needed=("wav",)):

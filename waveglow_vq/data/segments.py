@@ -234,7 +234,7 @@ def check_sound(source, sample_rate):
 
 
 class _ShiftedClip(NamedTuple):
-    """A audio file, from its sample ``shift`` on."""
+    """An audio file, from its sample ``shift`` on."""
 
     source: str | SoundBytes
     shift: int

@@ -1,1 +1,1 @@
-"""From a corpus as it lies on disk to manifests."""
+"""From a corpus on disk to manifests."""

@@ -29,7 +29,7 @@ from waveglow_vq.data.corpora.filters import (
     reason_to_drop,
 )
 from waveglow_vq.data.corpora.splits import choose_subset, split_by_id
-from waveglow_vq.data.manifests import REPORT
+from waveglow_vq.data.manifests import PITCH_SUFFIX, REPORT
 from waveglow_vq.data.shards.writer import UTTERANCES_PER_SHARD
 from waveglow_vq.data.speakers import SPEAKERS_FILE
 from waveglow_vq.errors import UserError
@@ -247,7 +247,7 @@ def describe_speakers(parts, prepared, info, sample_rate):
             manifests[name][r.id] = {
                 **_entry(r, f"{r.speaker}/{r.id}.wav", prepared[r.id].sound, sample_rate),
                 "speaker": r.speaker,
-                "pitch": f"{{data_root}}/{r.speaker}/{r.id}.pitch.npy",
+                "pitch": f"{{data_root}}/{r.speaker}/{r.id}{PITCH_SUFFIX}",
                 "log_f0_mean": mean,
                 "log_f0_std": std,
             }

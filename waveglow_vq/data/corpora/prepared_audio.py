@@ -22,6 +22,7 @@ from waveglow_vq.audio.io import WavWriter, read_wav_and_rate
 from waveglow_vq.audio.pitch import track_f0
 from waveglow_vq.audio.resampling import resample
 from waveglow_vq.data.corpora.filters import Sound, loudest_window_dbfs
+from waveglow_vq.data.manifests import PITCH_SUFFIX
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.files import user_path, written_whole
 from waveglow_vq.utils.journal import Journal, json_digest
@@ -34,7 +35,6 @@ from tqdm import tqdm
 logger = logging.getLogger(__name__)
 
 JOURNAL = "prepared.jsonl"
-PITCH_SUFFIX = ".pitch.npy"
 TRIM_THRESHOLD_DB = -35.0
 _TRIM_MARGIN_SECONDS = 0.1
 _TRIM_FRAME_SECONDS = 0.02
@@ -108,16 +108,16 @@ def prepare_audio(utterances, audio_folder, preprocessing=None, num_workers=None
     Raises
     ------
     waveglow_vq.errors.UserError
-        If a audio file is missing or unusable; the sentence names it.
+        If an audio file is missing or unusable; the sentence names it.
     """
     preprocessing = preprocessing or Preprocessing()
     _check(preprocessing, num_workers)
     audio_folder = user_path(audio_folder)
-    keys = {u.id: _key(u, preprocessing) for u in utterances}
+    keys = {u.id: _key_of(u, preprocessing) for u in utterances}
     journal = Journal(audio_folder / JOURNAL)
     prepared = {}
     for utterance in utterances:
-        known = _find(journal, utterance.id, keys[utterance.id])
+        known = _find_prepared(journal, utterance.id, keys[utterance.id])
         if known and _files_are_whole(
             audio_folder, utterance, known.sound.num_samples, preprocessing.hop_length
         ):
@@ -129,14 +129,16 @@ def prepare_audio(utterances, audio_folder, preprocessing=None, num_workers=None
     for speaker in sorted({u.speaker for u in pending}):
         (audio_folder / speaker).mkdir(parents=True, exist_ok=True)
     tasks = [(u, str(audio_folder), preprocessing) for u in pending]
+    # Processes, not threads: the search for the best pitch path is a loop in Python.
+    results = run_tasks(_prepare_task, tasks, worker_count(num_workers), "prepares audio")
     # Closed at once when anything goes wrong here: the processes would work on through the rest.
     with (
         journal,
         tqdm(desc="preparing audio", total=len(pending), unit="clip") as progress,
-        contextlib.closing(_run(tasks, num_workers)) as results,
+        contextlib.closing(results),
     ):
         for utterance, result in zip(pending, results, strict=True):
-            _add(journal, utterance.id, keys[utterance.id], result)
+            _note_prepared(journal, utterance.id, keys[utterance.id], result)
             prepared[utterance.id] = result
             progress.update()
     return prepared, keys
@@ -242,7 +244,7 @@ def _high_pass(wav, sample_rate):
     return filtered[more : more + len(wav)]
 
 
-def _find(journal, utterance_id, key):
+def _find_prepared(journal, utterance_id, key):
     """What the journal knows of an utterance; None if that is nothing, or of another key."""
     try:
         known_key, samples, peak, loudness, *pitch = journal.entries[utterance_id]
@@ -252,16 +254,10 @@ def _find(journal, utterance_id, key):
         return None
 
 
-def _add(journal, utterance_id, key, prepared):
+def _note_prepared(journal, utterance_id, key, prepared):
     sound = prepared.sound
     loudness = sound.loudness_dbfs if math.isfinite(sound.loudness_dbfs) else None
     journal.add(utterance_id, key, sound.num_samples, sound.peak, loudness, *prepared[1:])
-
-
-def _run(tasks, num_workers):
-    """The results of `prepare_utterance`, in the order of the tasks."""
-    # Processes: the search for the best pitch path is a loop in Python.
-    return run_tasks(_prepare_task, tasks, worker_count(num_workers), "prepares audio")
 
 
 def _prepare_task(task):
@@ -280,7 +276,7 @@ def _check(preprocessing, num_workers):
         raise UserError(f"num_workers is {num_workers}, but has to be at least 1")
 
 
-def _key(utterance, preprocessing):
+def _key_of(utterance, preprocessing):
     try:
         status = os.stat(utterance.path)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Corpora of many speakers: one folder per speaker, audio files in it.
 
-Nothing here opens a audio file, so a corpus of any size is listed in seconds.
+Nothing here opens an audio file, so a corpus of any size is listed in seconds.
 """
 
 import hashlib

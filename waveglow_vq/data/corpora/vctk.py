@@ -5,7 +5,7 @@ Release 0.80 holds `wav48/p225/p225_001.wav`, release 0.92 (without a top folder
 speaker-info.txt. Some speakers have no text, no line in speaker-info.txt, or one microphone only,
 and utterance numbers have gaps, so everything is found by name and nothing by position.
 
-Nothing here opens a audio file: all 44,000 recordings are listed in seconds.
+Nothing here opens an audio file: all 44,000 recordings are listed in seconds.
 """
 
 import logging

@@ -81,7 +81,7 @@ class ShardStream(IterableDataset):
         done = len(range(worker, self.start, len(self.parts))) * self.batch_size
         keys = [key for shard in shards for key in shard.ids]
         index = {key: i for i, key in enumerate(self.dataset.data_ids)}
-        held = _Buffer(self.dataset.data, shards, [number for number, _ in draws[done:]])
+        held = _UtteranceBuffer(self.dataset.data, shards, [number for number, _ in draws[done:]])
         self.dataset.source = held.source
         items = []
         for number, seed in draws[done:]:
@@ -93,7 +93,7 @@ class ShardStream(IterableDataset):
                 items = []
 
 
-class _Buffer:
+class _UtteranceBuffer:
     """The utterances in memory, of some shards, numbered in the order of reading."""
 
     def __init__(self, data, shards, wanted):

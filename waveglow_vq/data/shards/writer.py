@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from waveglow_vq.data.manifests import REPORT, load_manifest
+from waveglow_vq.data.manifests import PITCH_SUFFIX, REPORT, load_manifest
 from waveglow_vq.data.shards.format import (
     INDEX,
     JOURNAL,
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 UTTERANCES_PER_SHARD = 256
 SHARD_MEGABYTES = 256
 _LEAST_SHARDS = 8  # of a split with so many clips: for processes and their workers
-_PITCH_SUFFIX = ".pitch.npy"
 
 
 def write_shards(
@@ -87,12 +86,12 @@ def write_shards(
     manifests, planned = {}, {}
     for split in splits:
         manifests[split] = load_manifest(manifest_folder / f"{split}.json", data_root)
-        clips = _clips(manifests[split])
-        planned[split] = _plan(split, clips, utterances_per_shard, shard_megabytes * 1e6)
+        clips = _list_clips(manifests[split])
+        planned[split] = _plan_shards(split, clips, utterances_per_shard, shard_megabytes * 1e6)
     copied = [name for name in (SPEAKERS_FILE, REPORT) if (manifest_folder / name).is_file()]
     contents = [(manifest_folder / f"{name}.json").read_text("utf-8") for name in splits]
     contents += [(manifest_folder / name).read_text("utf-8") for name in copied]
-    keys = {name: _key(clips) for shards in planned.values() for name, clips in shards.items()}
+    keys = {name: _key_of(clips) for shards in planned.values() for name, clips in shards.items()}
     everything = [VERSION, sample_rate, list(splits), copied, contents, keys]
     fingerprint = json_digest(everything)
     index = read_json(folder / INDEX)
@@ -105,7 +104,7 @@ def write_shards(
         folder.mkdir(parents=True, exist_ok=True)
         records, members = _write_all(folder, planned, keys, index)
         for split in splits:
-            write_json(folder / f"{split}.json", _within(manifests[split], members[split]))
+            write_json(folder / f"{split}.json", _as_members(manifests[split], members[split]))
         for name in copied:
             shutil.copyfile(manifest_folder / name, folder / name)
         index = {
@@ -135,7 +134,7 @@ class _ShardClip(NamedTuple):
     bytes: int
 
 
-def _clips(manifest):
+def _list_clips(manifest):
     """The clips of a manifest, mixed."""
     clips = []
     for clip_id, entry in manifest.items():
@@ -155,10 +154,10 @@ def _clips(manifest):
 def _suffixes(entry):
     """Key of each file of an entry -> the end of its name in a shard."""
     suffixes = {"wav": os.path.splitext(entry["wav"])[1].lower()}
-    return {**suffixes, "pitch": _PITCH_SUFFIX} if entry.get("pitch") else suffixes
+    return {**suffixes, "pitch": PITCH_SUFFIX} if entry.get("pitch") else suffixes
 
 
-def _plan(split, clips, most, most_bytes):
+def _plan_shards(split, clips, most, most_bytes):
     """Name of the shard -> its clips, equally many in each, or one less."""
     count = -(-len(clips) // most)
     count = max(count, round(sum(clip.bytes for clip in clips) / most_bytes), _LEAST_SHARDS)
@@ -167,7 +166,7 @@ def _plan(split, clips, most, most_bytes):
     return {f"{split}-{i:06d}.tar": clips[ends[i] : ends[i + 1]] for i in range(count)}
 
 
-def _key(clips):
+def _key_of(clips):
     """A key that changes with the content of a shard."""
     return json_digest([VERSION, [(clip.id, list(clip.files), clip.identity) for clip in clips]])
 
@@ -180,7 +179,7 @@ def _write_all(folder, planned, keys, index):
     file = folder / INDEX
     if file.exists():
         # From here until the new one: not complete. What it knows, the journal does.
-        journal.rewrite({**_known(index), **journal.entries})
+        journal.rewrite({**_entries_of(index), **journal.entries})
         file.unlink()
     for part in folder.glob(".*.part"):
         part.unlink()
@@ -192,21 +191,21 @@ def _write_all(folder, planned, keys, index):
             for name, clips in shards.items():
                 path = folder / name
                 found = None
-                if journal.entries.get(name) == [keys[name], _size(path)]:
-                    found = _members(path, clips)
+                if journal.entries.get(name) == [keys[name], _size_of(path)]:
+                    found = _find_members(path, clips)
                 if found is None:
                     found = _write_shard(path, clips, progress)
-                    journal.add(name, keys[name], _size(path))
+                    journal.add(name, keys[name], _size_of(path))
                 else:
                     progress.update(len(clips))
                 members[split].update({key: (path.name, *place) for key, place in found.items()})
                 ids = [clip.id for clip in clips]
-                record = {"name": name, "bytes": _size(path), "key": keys[name], "ids": ids}
+                record = {"name": name, "bytes": _size_of(path), "key": keys[name], "ids": ids}
                 records[split].append(record)
     return records, members
 
 
-def _known(index):
+def _entries_of(index):
     """The shards of an index, as the journal lists them."""
     with contextlib.suppress(KeyError, TypeError, AttributeError):
         shards = [shard for split in index["splits"].values() for shard in split]
@@ -224,16 +223,16 @@ def _write_shard(path, clips, progress):
             _tar_writer()(file, format="PAX_FORMAT", **options) as writer,
         ):
             for clip in clips:
-                sample = {suffix[1:]: _content(source) for suffix, source in clip.files.items()}
+                sample = {suffix[1:]: _read_bytes(source) for suffix, source in clip.files.items()}
                 writer.write({"__key__": member_name(clip.id, ""), **sample})
                 progress.update()
-        found = _members(part, clips)
+        found = _find_members(part, clips)
         if found is None:
             raise OSError(0, "what was written is not what is read back", str(path))
     return found
 
 
-def _content(path):
+def _read_bytes(path):
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -242,7 +241,7 @@ def _content(path):
         ) from None
 
 
-def _members(path, clips):
+def _find_members(path, clips):
     """The places ``{name: (offset, size)}`` in a shard; None if its content is not the clips."""
     sizes = {}
     for clip in clips:
@@ -256,8 +255,8 @@ def _members(path, clips):
     return found if {name: size for name, (_, size) in found.items()} == sizes else None
 
 
-def _within(manifest, members):
-    """The manifest of the shards."""
+def _as_members(manifest, members):
+    """The manifest with its files in the shards."""
     entries = {}
     for clip_id, entry in manifest.items():
         entry = dict(entry)
@@ -269,7 +268,7 @@ def _within(manifest, members):
     return entries
 
 
-def _size(path):
+def _size_of(path):
     try:
         return os.stat(path).st_size
     except OSError:
