@@ -4,8 +4,8 @@ from collections import Counter
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.data.datasets import SpeakerItems, segment_dataset, utterance_dataset
-from waveglow_vq.data.loaders import segment_sampler
 from waveglow_vq.data.manifests import read_pitch
+from waveglow_vq.data.sampling import SegmentSampler
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
 
@@ -83,7 +83,7 @@ def test_takes_only_so_many_utterances(corpus, features):
 def test_every_second_is_drawn_as_often(corpus, features):
     folder, manifest, entries = corpus
     dataset = segment_dataset(manifest, folder, features, segment_frames=8, context_frames=30)
-    drawn = Counter(draw.index for draw in segment_sampler(dataset, 6600, seed=0))
+    drawn = Counter(draw.index for draw in SegmentSampler(dataset, 6600, seed=0))
     for index, entry in enumerate(entries.values()):
         assert drawn[index] / 6600 == pytest.approx(entry["num_samples"] / 66000, abs=0.03)
 
@@ -91,7 +91,7 @@ def test_every_second_is_drawn_as_often(corpus, features):
 def test_every_epoch_draws_anew_but_reproducibly(corpus, features):
     folder, manifest, _ = corpus
     dataset = segment_dataset(manifest, folder, features, segment_frames=8, context_frames=30)
-    sampler = segment_sampler(dataset, 50, seed=0)
+    sampler = SegmentSampler(dataset, 50, seed=0)
     sampler.set_epoch(1)
     first = list(sampler)
     assert list(sampler) == first
@@ -129,7 +129,7 @@ def test_refuses_empty_epochs(corpus, features):
     folder, manifest, _ = corpus
     dataset = segment_dataset(manifest, folder, features, segment_frames=8, context_frames=30)
     with pytest.raises(UserError, match="segments_per_epoch"):
-        segment_sampler(dataset, 0, seed=0)
+        SegmentSampler(dataset, 0, seed=0)
 
 
 # ---- several speakers

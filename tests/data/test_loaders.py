@@ -8,9 +8,9 @@ from waveglow_vq.data.datasets import SpeakerItems, segment_dataset, utterance_d
 from waveglow_vq.data.loaders import (
     collate_utterances,
     part_of,
-    segment_sampler,
     training_loader,
 )
+from waveglow_vq.data.sampling import SegmentSampler
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.run.experiment import worker_errors
@@ -123,9 +123,9 @@ def test_processes_share_the_items_of_one(corpus):
 def test_an_epoch_has_more_segments_than_there_are_processes(corpus, monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
-    assert len(segment_sampler(training(corpus), 5, seed=0)) == 5
+    assert len(SegmentSampler(training(corpus), 5, seed=0)) == 5
     with pytest.raises(UserError, match="segments_per_epoch: 4; .* at least 5"):
-        segment_sampler(training(corpus), 4, seed=0)
+        SegmentSampler(training(corpus), 4, seed=0)
 
 
 # ---- clips that cannot be read

@@ -8,8 +8,6 @@ import copy
 
 from waveglow_vq.data.sampling import SegmentSampler
 from waveglow_vq.data.shards.stream import ShardLoader
-from waveglow_vq.errors import UserError
-from waveglow_vq.utils.distributed import world_size
 
 import torch
 from speechbrain.dataio.batch import PaddedBatch
@@ -77,18 +75,6 @@ def part_of(dataset, rank, world):
     return part
 
 
-def segment_sampler(dataset, segments_per_epoch, seed):
-    """Draws the segments of an epoch, ``segments_per_epoch`` in all processes together; each epoch
-    has draws of its own.
-    """
-    world = world_size()
-    # SpeechBrain cannot deal out a single draw, either.
-    least = 1 if world == 1 else world + 1
-    if segments_per_epoch < least:
-        raise UserError(f"segments_per_epoch: {segments_per_epoch}; it has to be at least {least}")
-    return SegmentSampler(dataset, segments_per_epoch, seed)
-
-
 def training_loader(dataset, segments_per_epoch, seed, rank=0, world=1, **loader_kwargs):
     """The loader of training batches; its position within an epoch can be saved and recovered.
 
@@ -97,7 +83,7 @@ def training_loader(dataset, segments_per_epoch, seed, rank=0, world=1, **loader
     dataset : SegmentDataset
         From :func:`~waveglow_vq.data.datasets.make_datasets`.
     segments_per_epoch, seed
-        See :func:`segment_sampler`.
+        See :class:`~waveglow_vq.data.sampling.SegmentSampler`.
     rank, world : int
         Of this process, and how many processes there are.
     loader_kwargs
@@ -114,7 +100,7 @@ def training_loader(dataset, segments_per_epoch, seed, rank=0, world=1, **loader
         options = {"seed": seed, "rank": rank, "world": world, **loader_kwargs}
         loader = ShardLoader(dataset, dataset.shards, segments_per_epoch, **options)
         return loader, loader
-    sampler = segment_sampler(dataset, segments_per_epoch, seed)
+    sampler = SegmentSampler(dataset, segments_per_epoch, seed)
     if world > 1:
         # By name: the wrapper's own first argument takes the place of one.
         parts = {"num_replicas": world, "rank": rank, "shuffle": False}

@@ -126,7 +126,7 @@ class ShardMember(NamedTuple):
 
 
 def sound_source(path):
-    """The bytes of a member of a shard, SoundBytes; any path of an ordinary file as it is.
+    """The bytes of a member of a shard, SoundBytes; the path of an ordinary file as it is.
 
     Example
     -------
@@ -152,7 +152,7 @@ def member_name(clip_id, suffix):
 
 
 def shards_are_ready(shards_folder):
-    """Whether a folder holds shards that were written to the end."""
+    """Whether a folder of shards is complete."""
     return shards_folder is not None and (user_path(shards_folder) / INDEX).is_file()
 
 
@@ -207,12 +207,11 @@ def read_shards(shards_folder, sample_rate=None):
             found = os.stat(folder / name).st_size
         except OSError as error:
             raise UserError(
-                f"the shard {folder / name} cannot be read ({error.strerror}); copy it again or"
-                f" {again}"
+                f"the shard {folder / name} cannot be read ({error.strerror}); copy it or {again}"
             ) from None
         if found != size:
             raise UserError(
-                f"the shard {folder / name} has {found} bytes, {INDEX} says {size}; copy it again"
+                f"the shard {folder / name} has {found} bytes, {INDEX} says {size}; copy it"
                 f" or {again}"
             )
     if sample_rate is not None and rate != sample_rate:

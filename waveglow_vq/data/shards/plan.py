@@ -78,8 +78,9 @@ def make_plan(shards, samples, segments, batch_size, world=1, workers=1):
 
 
 def _deal(numbers, sizes, count):
-    """Divides shards into parts of about the same size, none of them empty: the largest first,
-    each to whom has least so far."""
+    """Splits shards into parts of about the same size, none of them empty: the largest first, each
+    to the part with the least so far.
+    """
     parts, loads = [[] for _ in range(count)], [0] * count
     for number in sorted(numbers, key=lambda n: (-sizes[n], n)):
         part = min(range(count), key=lambda k: (loads[k], len(parts[k]), k))
@@ -90,14 +91,14 @@ def _deal(numbers, sizes, count):
 
 def share_segments(samples, segments, generator=None):
     """How many segments each utterance gives: at least one, and otherwise in proportion to its
-    duration; fractions are rounded at random, so that they are right on average.
+    duration. Fractions are rounded at random, so that they are right on average.
 
     Arguments
     ---------
     samples : list of int
-        Length of each.
+        Length of each utterance.
     segments : int
-        Of all together; at least one for each.
+        Of all utterances together; at least one for each.
     generator : torch.Generator
         Of the rounding.
 

@@ -36,20 +36,9 @@ HELD_UTTERANCES = 128
 
 
 class ShardStream(IterableDataset):
-    """The batches of one process, each made by one of its workers.
+    """The batches of one process, each made by one of its workers; see :class:`ShardLoader`.
 
-    Arguments
-    ---------
-    dataset : SegmentDataset
-        Makes items; its ``source(path)`` gives the bytes that a path of a manifest stands for.
-    shards : list of Shard
-        All of the training data.
-    plan : EpochPlan
-        For them.
-    batch_size, seed, rank : int
-        Segments of a batch; of all random numbers; number of this process.
-    held : int
-        Utterances in memory.
+    ``dataset.source(path)`` gives the bytes that a path of a manifest stands for.
     """
 
     def __init__(self, dataset, shards, plan, batch_size, seed=0, rank=0, held=HELD_UTTERANCES):
@@ -113,14 +102,14 @@ class _UtteranceBuffer:
             self.read += 1
 
     def used(self, number):
-        """Forgets an utterance that is not wanted any more."""
+        """Drops an utterance that is not needed any more."""
         self.left[number] -= 1
         if not self.left[number]:
             for path in self.paths.pop(number):
                 del self.members[path]
 
     def source(self, path):
-        """What a path of the manifest stands for: from memory, or else from its shard."""
+        """What a path of the manifest stands for: from memory, or from its shard."""
         found = self.members.get(path)
         return sound_source(path) if found is None else found
 
@@ -143,7 +132,7 @@ class _UtteranceBuffer:
                     if name != expected.name or len(content) != expected.size:
                         raise UserError(
                             f"the shard {shard.path} does not hold {expected.name} where the index"
-                            " says; copy it again or prepare the shards again"
+                            " says; copy it or prepare the shards again"
                         )
                     found[str(expected)] = SoundBytes(f"{shard.path}#{name}", content)
                 yield found
@@ -167,7 +156,7 @@ def _read_shard(path):
         # webdataset adds the file object to the message.
         reason = getattr(error, "strerror", None) or str(error).split(" @ ")[0]
         raise UserError(
-            f"the shard {path} cannot be read ({reason}); copy it again or prepare the shards again"
+            f"the shard {path} cannot be read ({reason}); copy it or prepare the shards again"
         ) from None
 
 
@@ -179,23 +168,23 @@ class ShardLoader(DataLoader):
     Arguments
     ---------
     dataset : SegmentDataset
-        Makes items, see ShardStream.
+        Makes items.
     shards : list of Shard
         All of the training data.
     segments_per_epoch : int
-        Wanted, of all processes together, see make_plan.
+        Of all processes together, see :func:`~waveglow_vq.data.shards.plan.make_plan`.
     batch_size : int
         Segments of a batch.
     seed : int
-        Of everything that is random.
+        Of all random numbers.
     rank, world : int
         Number of this process, and how many there are.
     num_workers : int
         Processes that read for this one.
     held : int
-        Utterances in memory, of each of them.
+        Utterances that each of them holds in memory.
     loader_kwargs
-        What else torch's DataLoader takes.
+        Further arguments of torch's DataLoader.
     """
 
     def __init__(
