@@ -3,7 +3,7 @@ import os
 from waveglow_vq.audio.io import WavWriter, read_wav, write_wav
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils import files
-from waveglow_vq.utils.files import count_kinds, lines_of, walk_files, written_whole
+from waveglow_vq.utils.files import atomic_write, count_kinds, lines_of, walk_files
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_names_of_any_bytes_and_length(tmp_path):
         write_wav(path, wav[:20], 8000)
         assert len(read_wav(path)) == 20
         path.unlink()
-    for open_ in (lambda path: WavWriter(path, 8000), written_whole):
+    for open_ in (lambda path: WavWriter(path, 8000), atomic_write):
         with pytest.raises((UserError, OSError), match="File name too long"):
             open_(tmp_path / ("w" * 252 + ".wav")).__enter__()
     with pytest.raises(UserError, match="here.wav cannot be written: Not a directory"):

@@ -22,7 +22,7 @@ from waveglow_vq.audio.sound_files import (
     warn_once,
 )
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.files import user_path, written_whole
+from waveglow_vq.utils.files import atomic_write, user_path
 
 import numpy as np
 import soundfile
@@ -294,7 +294,7 @@ class WavWriter:
     def __enter__(self):
         kind = self.path.suffix[1:].upper() or "WAV"
         try:
-            part = self._whole.enter_context(written_whole(self.path))
+            part = self._whole.enter_context(atomic_write(self.path))
             self.file = self._whole.enter_context(
                 soundfile.SoundFile(
                     os.fsencode(part), "w", self.sample_rate, 1, "PCM_16", format=kind

@@ -10,7 +10,7 @@ import math
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.metrics import stft_magnitude
-from waveglow_vq.utils.files import user_path, written_whole
+from waveglow_vq.utils.files import atomic_write, user_path
 
 import numpy as np
 import torch
@@ -274,6 +274,6 @@ def _new_figure(width, height):
 
 def _save(figure, path):
     path = user_path(path)
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, format=path.suffix[1:].lower() or "png")
     return path

@@ -13,7 +13,7 @@ from pathlib import Path
 from waveglow_vq.errors import UserError
 from waveglow_vq.text.normalization import normalize_text
 from waveglow_vq.text.signs import named
-from waveglow_vq.utils.files import user_path, written_whole
+from waveglow_vq.utils.files import atomic_write, user_path
 from waveglow_vq.utils.validation import require_choice, require_integer
 
 import sentencepiece
@@ -83,7 +83,7 @@ def train_tokenizer(texts, path, kind="char", vocabulary_size=500):
         # The wrapper warns if this is not what comes out: characters, space and unknown.
         vocabulary_size = len(set("".join(lines)) - {" "}) + 2
     path = user_path(path)
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(_train(lines, kind, vocabulary_size, path))
     return TextTokenizer(path)
 

@@ -14,7 +14,7 @@ from waveglow_vq.evaluation.plots import spectrogram_comparison
 from waveglow_vq.evaluation.score import score_pair
 from waveglow_vq.utils.devices import exact
 from waveglow_vq.utils.distributed import all_gather_object
-from waveglow_vq.utils.files import written_whole
+from waveglow_vq.utils.files import atomic_write
 
 import torch
 
@@ -158,7 +158,7 @@ def drop_later_epochs(train_log, epoch):
     while kept and (found := _EPOCH.match(kept[-1])) and int(found[1]) > epoch:
         kept.pop()
     if len(kept) < len(lines):
-        with written_whole(log) as part:
+        with atomic_write(log) as part:
             part.write_text("".join(kept), "utf-8")
 
 

@@ -139,29 +139,30 @@ def read_json(path):
 
 
 @contextlib.contextmanager
-def written_whole(path):
-    """Gives another name to write to, which becomes ``path`` unless an error interrupts.
+def atomic_write(path):
+    """Writes a file that appears complete or not at all.
 
     Arguments
     ---------
     path : str or Path
-        The file; missing folders are made. What is there is replaced.
+        The file; missing folders are made, an old file is replaced.
 
     Yields
     ------
     Path
-        A short name in the same folder, hidden, with the ending ``.part``.
+        The name to write to, in the same folder, hidden, with the ending ``.part``. It becomes
+        ``path`` unless an error interrupts.
 
     Raises
     ------
     OSError
-        If it cannot be written; names and rights are looked at before the work is done.
+        If it cannot be written; names and rights are checked before the work is done.
 
     Example
     -------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "new" / "a.txt"
-    >>> with written_whole(path) as part:
+    >>> with atomic_write(path) as part:
     ...     _ = part.write_text("all of it")
     >>> path.read_text(), len(list(path.parent.iterdir()))
     ('all of it', 1)
@@ -189,7 +190,7 @@ def written_whole(path):
 @contextlib.contextmanager
 def partial_folder(path):
     """Gives a new folder beside ``path``, for what is moved to its place when it is complete. The
-    folder is hidden, is named as by :func:`written_whole`, and is gone in the end."""
+    folder is hidden, is named as by :func:`atomic_write`, and is gone in the end."""
     folder = Path(path).with_name(f".{uuid.uuid4().hex}.part")
     try:
         folder.mkdir(parents=True)
@@ -201,7 +202,7 @@ def partial_folder(path):
 def write_json(path, content):
     """Writes a JSON file that appears complete or not at all."""
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         # What stands for bytes of a name that are no UTF-8 is escaped as JSON escapes it.
         part.write_bytes(text.encode("utf-8", "backslashreplace"))
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from waveglow_vq.utils.files import written_whole
+from waveglow_vq.utils.files import atomic_write
 
 
 def json_digest(content, **options):
@@ -73,5 +73,5 @@ class Journal:
         """Replaces the file by one of these entries."""
         self.entries, self._is_cut_off = dict(entries), False
         lines = [json.dumps([name, *values]) + "\n" for name, values in entries.items()]
-        with written_whole(self.path) as part:
+        with atomic_write(self.path) as part:
             part.write_text("".join(lines), "utf-8")

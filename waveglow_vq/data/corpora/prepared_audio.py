@@ -24,7 +24,7 @@ from waveglow_vq.audio.resampling import resample
 from waveglow_vq.data.corpora.filters import Sound, loudest_window_dbfs
 from waveglow_vq.data.manifests import PITCH_SUFFIX
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.files import user_path, written_whole
+from waveglow_vq.utils.files import atomic_write, user_path
 from waveglow_vq.utils.journal import Journal, json_digest
 from waveglow_vq.utils.workers import run_tasks, worker_count
 
@@ -172,7 +172,7 @@ def prepare_utterance(utterance, audio_folder, preprocessing):
     with WavWriter(wav_file, preprocessing.sample_rate) as writer:
         writer.write(wav)
     # An open file: numpy would give the name another ending.
-    with written_whole(pitch_file) as part, open(part, "wb") as file:
+    with atomic_write(pitch_file) as part, open(part, "wb") as file:
         np.save(file, log_f0.astype(np.float32))
     samples = wav.numpy()
     voiced = log_f0[log_f0 > 0].astype(np.float64)

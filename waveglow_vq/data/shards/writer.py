@@ -20,7 +20,7 @@ from waveglow_vq.data.shards.format import (
 )
 from waveglow_vq.data.speakers import SPEAKERS_FILE
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.files import read_json, user_path, write_json, written_whole
+from waveglow_vq.utils.files import atomic_write, read_json, user_path, write_json
 from waveglow_vq.utils.journal import Journal, json_digest
 
 from tqdm import tqdm
@@ -217,7 +217,7 @@ def _write_shard(path, clips, progress):
     """Writes a shard; the places of its members."""
     # Bytes as they are (no encoder), and nothing that differs from one time to another.
     options = {"encoder": False, "compress": False, "mtime": 0, "user": "", "group": ""}
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         with (
             open(part, "wb") as file,
             _tar_writer()(file, format="PAX_FORMAT", **options) as writer,

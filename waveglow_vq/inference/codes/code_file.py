@@ -12,7 +12,7 @@ import zlib
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.files import user_path, written_whole
+from waveglow_vq.utils.files import atomic_write, user_path
 
 import numpy as np
 import torch
@@ -180,7 +180,7 @@ def write_code_file(path, code_file):
     problem = _problem(code_file)
     if problem:
         raise UserError(f"{path} was not written: {problem}.")
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(_to_bytes(code_file))
 
 
