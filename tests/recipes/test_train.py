@@ -10,7 +10,7 @@ from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.lobes.quantizers.soft_em import EMAQuantizer, SoftEMQuantizer
-from waveglow_vq.training.waveglow_brain import VALID_LOSS
+from waveglow_vq.training.model_brain import VALID_LOSS
 
 import pytest
 import torch

@@ -223,7 +223,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path, model, which):
 
     set_to(model, 2.0)
     checkpointer.custom_save_hooks["other"] = fail
-    with pytest.raises(UserError, match=f"{os.strerror(which)}.* MiB free.*is kept") as caught:
+    with pytest.raises(UserError, match=f"{os.strerror(which)}.* MiB free.*the last") as caught:
         checkpointer.save_and_keep_only()
     assert str(tmp_path) in str(caught.value)
     assert len(list(tmp_path.iterdir())) == 1
@@ -285,13 +285,13 @@ def test_names_the_damaged_file_and_what_to_do(tmp_path, model, damage):
         checkpointer.recover_if_possible()
     message = str(caught.value)
     assert f"{second.path}/model.ckpt is damaged" in message
-    assert f"remove the folder {second.path} to go on from {first.path.name}" in message
+    assert f"remove the folder {second.path} to resume from {first.path.name}" in message
     set_to(model, 0.0)
     shutil.rmtree(second.path)
     checkpointer.recover_if_possible()
     assert model.weight.item() == 1.0
     damage(first.paramfiles["model"])
-    with pytest.raises(UserError, match="to begin anew"):
+    with pytest.raises(UserError, match="to start again"):
         checkpointer.recover_if_possible()
 
 
@@ -414,7 +414,7 @@ def test_what_fails_in_one_process_is_raised_in_all(tmp_path, model, failing):
         checkpointer.add_recoverable("own", object(), load, save)
         checkpointer.save_checkpoint(name="first")
         checkpointer.custom_save_hooks["own"] = fail
-        with pytest.raises(UserError, match="No space left on device.*is kept"):
+        with pytest.raises(UserError, match="No space left on device.*the last complete"):
             checkpointer.save_checkpoint(name="second")
         # Nobody is out of step: the next one works.
         checkpointer.custom_save_hooks["own"] = save

@@ -111,7 +111,7 @@ def test_it_ends_after_the_step_with_a_checkpoint(tmp_path, name, status):
     brain, stop = fit(tmp_path, after={3: ask(getattr(signal, name))})
     assert (stop.status, brain.saved, brain.optimizer_step) == (status, (3,), 3)
     assert str(stop) == (
-        f"stopped by {name}: step 3 is the last and saved in {tmp_path}; the same command goes on "
+        f"stopped by {name}: step 3 is the last and saved in {tmp_path}; the same command resumes "
         "from there"
     )
     assert len(brain.checkpointer.list_checkpoints()) == 1

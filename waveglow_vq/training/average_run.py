@@ -1,4 +1,4 @@
-"""Averages checkpoints of a finished or stopped run and exports the model with the mean weights.
+"""Averages checkpoints of a run and exports the model.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -34,20 +34,21 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
     Arguments
     ---------
     run_folder : str or Path
-        The ``output_folder`` of a run of one of the recipes.
+        The ``output_folder`` of a recipe.
     count : int
-        How many checkpoints of those at the ends of epochs; fewer if the run has kept fewer.
+        Of end-of-epoch checkpoints; fewer if the run has kept fewer.
     export_folder : str or Path
-        Where the export is written; see :func:`~waveglow_vq.export.folder.export_model`.
+        See :func:`~waveglow_vq.export.folder.export_model`.
     best : bool
-        Those with the lowest validation loss, instead of the last.
+        Those with the lowest validation loss instead of the last.
     name : str
-        ``averaged`` (the average along the run) or ``model``; None: averaged where there is one.
+        ``averaged`` (the average during the run) or ``model``; None for ``averaged`` if there is
+        one.
 
     Returns
     -------
     checkpoints : list of speechbrain.utils.checkpoints.Checkpoint
-        What was averaged, the last or best one first.
+        The last or best one first.
     name : str
         As above.
     interface : str
@@ -56,7 +57,7 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
     Raises
     ------
     UserError
-        If the folder is not a run's, or its checkpoints are missing, damaged or not of one model.
+        If the folder is not that of a run, or its checkpoints are missing or damaged.
     """
     if count < 1:
         raise UserError(f"{count} checkpoints cannot be averaged; give a number of at least 1")
@@ -134,8 +135,7 @@ def _plain_settings(text):
 
 
 def _first_found(*paths, holding="."):
-    """The first file, or folder that holds something, that is there: a run may have been moved
-    since its YAML was written."""
+    """The first path that exists: a run may have been moved since its YAML was written."""
     paths = (Path(path) for path in paths if path)
     return next((path for path in paths if (path / holding).exists()), None)
 

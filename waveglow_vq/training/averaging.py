@@ -1,4 +1,4 @@
-"""Averages of weights: along the run (Polyak), and offline over saved checkpoints.
+"""Averages of weights: during the run (Polyak), and of saved checkpoints.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -12,21 +12,20 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class WeightAverage(AveragedModel):
-    """Exponential moving average of a model's weights, beside the model (Polyak and Juditsky,
-    1992, with a fading memory).
+    """Exponential moving average of a model's weights (after Polyak and Juditsky, 1992).
 
         average <- d * average + (1 - d) * weights,    d = min(decay, (1 + n) / (10 + n))
 
     after n updates: early on the memory is short, so that the average is useful from the start.
-    Buffers are copied, not averaged: they hold counts, and codebooks that are averages already.
-    Not to be put into ``modules``: no gradient ever reaches it.
+    Buffers are copied: they hold counts, and codebooks that are averages already. Do not put it
+    into ``modules``: it gets no gradient.
 
     Arguments
     ---------
     model : torch.nn.Module
-        The model, on its device and not wrapped by anything.
+        On its device, not wrapped.
     decay : float
-        Share of the past that is kept at each update in the end, in [0, 1).
+        In [0, 1).
 
     Example
     -------
@@ -64,18 +63,12 @@ def choose_checkpoints(checkpointer, count, best_key=None):
     count : int
         How many; fewer if there are fewer.
     best_key : str
-        Those with the lowest value of this key in their descriptions, for instance
-        ``valid_loss``; None for the latest.
+        Those with the lowest value of this key, such as ``valid_loss``; None for the latest.
 
     Returns
     -------
     list of speechbrain.utils.checkpoints.Checkpoint
-        The latest, or best, one first; not empty.
-
-    Raises
-    ------
-    UserError
-        If there are none.
+        The latest or best one first; a UserError if there are none.
     """
     found = checkpointer.find_checkpoints(
         min_key=best_key,
@@ -95,16 +88,16 @@ def average_checkpoints(checkpoints, name="model"):
     """The mean of the weights of checkpoints.
 
     Floating point, codebooks and their running sums included, is averaged in fp64 and keeps its
-    type. The mean of a codebook is one only where code k meant the same in all the checkpoints:
-    late in a run, when codes are no longer restarted. What is counted in whole numbers (steps,
-    ages of codes) is that of the newest checkpoint.
+    type. The mean of codebooks makes sense only if code k means the same in all checkpoints: late
+    in a run, when codes are no longer restarted. Integers (steps, ages of codes) are those of the
+    newest checkpoint.
 
     Arguments
     ---------
     checkpoints : list of speechbrain.utils.checkpoints.Checkpoint
         At least one.
     name : str
-        Which recoverable: a model, or a :class:`WeightAverage` of one.
+        Recoverable: a model, or a :class:`WeightAverage` of one.
 
     Returns
     -------
@@ -114,7 +107,7 @@ def average_checkpoints(checkpoints, name="model"):
     Raises
     ------
     UserError
-        If a file is missing or damaged, or they are not of one model.
+        If a file is missing or damaged, or they are of several models.
     """
     checkpoints = sorted(checkpoints, key=ckpt_recency, reverse=True)
     paths = [checkpoint.path / f"{name}{PARAMFILE_EXT}" for checkpoint in checkpoints]
@@ -152,8 +145,8 @@ def _read_weights(path):
         whole = all(map(torch.is_tensor, state.values()))
     except Exception as error:  # torch raises half a dozen kinds for damaged files
         raise UserError(
-            f"{path} cannot be read as weights; remove the folder {path.parent} to average "
-            "without it"
+            f"{path} cannot be read as weights; remove the folder {path.parent} to average without "
+            "it"
         ) from error
     if not whole:
         raise UserError(f"{path} holds something other than weights")

@@ -1,4 +1,4 @@
-"""SpeechBrain's Brain with steps that are taken as a whole or not at all.
+"""SpeechBrain's Brain with steps that are taken completely or not at all.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -27,7 +27,7 @@ class RunStopped(Stopped):
     number : int
         Of the signal.
     where : str
-        Where it stands, and how it goes on.
+        The last step, and how to resume.
 
     Example
     -------
@@ -45,32 +45,29 @@ class RunStopped(Stopped):
 
 
 class BaseBrain(sb.Brain):
-    """SpeechBrain's loop and its own ``fit_batch``; what differs is where a gradient is not finite,
-    when checkpoints are written inside of an epoch, and that a signal ends the training (Ctrl-C,
-    SIGTERM, SIGHUP) between two steps, with a checkpoint.
+    """SpeechBrain's loop. It differs where a gradient is not finite and in when checkpoints are
+    written within an epoch; and a signal (Ctrl-C, SIGTERM, SIGHUP) ends the training between two
+    steps, with a checkpoint.
 
     Arguments
     ---------
     modules, opt_class, hparams, run_opts, checkpointer
-        As for SpeechBrain's Brain. Of ``hparams``, ``initial_loss_scale`` is used: where the
-        dynamic scale of the loss begins with ``--precision fp16``.
+        As for SpeechBrain's Brain. With ``--precision fp16``, the dynamic scale of the loss begins
+        at ``initial_loss_scale`` of ``hparams``.
     """
 
     def __init__(self, modules, opt_class, hparams, run_opts=None, checkpointer=None):
         if not isinstance(run_opts, RunOptions):
             run_opts = RunOptions.from_dictionary(dict(run_opts or {}))
         # SpeechBrain's loop can save by steps and by minutes at once; its constructor says no.
-        interval_steps = _option(run_opts, hparams, "ckpt_interval_steps")
-        super().__init__(
-            modules,
-            opt_class,
-            {**hparams, "ckpt_interval_steps": 0},
-            _without(run_opts, "ckpt_interval_steps"),
-            checkpointer,
-        )
+        name = "ckpt_interval_steps"
+        given = run_opts.overridden_args
+        interval_steps = run_opts[name] if name in given else hparams.get(name, run_opts[name])
+        run_opts = dataclasses.replace(run_opts, overridden_args=set(given) - {name})
+        super().__init__(modules, opt_class, {**hparams, name: 0}, run_opts, checkpointer)
         self.ckpt_interval_steps = int(interval_steps)
         if self.optimizer_step_limit is not None:
-            # SpeechBrain hands it on as the text that stood on the command line.
+            # SpeechBrain passes on the text of the command line.
             self.optimizer_step_limit = int(self.optimizer_step_limit)
         if self.scaler.is_enabled():
             scale = float(hparams["initial_loss_scale"])
@@ -78,7 +75,7 @@ class BaseBrain(sb.Brain):
         self.world, self.rank = world_size(), own_rank()
         # Whether the latest optimizer step was taken.
         self.step_taken = True
-        # Of the epoch whose training is over: how many batches, and their mean loss.
+        # Batches of the last trained epoch, and their mean loss.
         self.trained = (0, 0.0)
 
     def set_scaler(self, scaler):
@@ -88,12 +85,12 @@ class BaseBrain(sb.Brain):
             self.checkpointer.add_recoverable("scaler", scaler, optional_load=True)
 
     def check_loss_isfinite(self, loss):
-        """Left to :meth:`optimizers_step`: one process alone may have a loss that is not finite,
-        but all of them have the gradient, and so the same answer."""
+        """Left to :meth:`optimizers_step`: the loss of one process alone may not be finite, but all
+        have the same gradient."""
 
     def optimizers_step(self):
-        """A step, or none at all where the gradient is not finite. SpeechBrain's own would take
-        one with the parameters whose gradient is."""
+        """A step, or none if the gradient is not finite. SpeechBrain's would step the parameters
+        whose own gradient is finite."""
         self.scaler.unscale_(self.optimizer)
         groups = self.optimizer.param_groups
         norm = torch.nn.utils.clip_grad_norm_(
@@ -107,28 +104,23 @@ class BaseBrain(sb.Brain):
         self.optimizer.zero_grad(set_to_none=True)
 
     def recovers_from(self, skipped_steps):
-        """Whether training may go on after so many skipped steps of an epoch. With a dynamic scale
-        of the loss to overflow is how the scale is found, and only a low one is a bad sign."""
+        """Whether training may continue after so many skipped steps of an epoch. A dynamic scale of
+        the loss is found by overflows, so only a low scale is a bad sign."""
         if self.scaler.is_enabled():
             return self.scaler.get_scale() >= LEAST_LOSS_SCALE
         return skipped_steps <= self.nonfinite_patience
 
-    # ---- checkpoints inside of an epoch, and the end that a signal asks for
+    # ---- checkpoints within an epoch, and signals
 
     def fit(self, *args, **kwargs):
-        """SpeechBrain's, which signals end where everything can be saved.
-
-        Raises
-        ------
-        RunStopped
-            When a signal has ended it; a KeyboardInterrupt.
-        """
+        """SpeechBrain's; a signal ends it with a :class:`RunStopped` (a KeyboardInterrupt) where
+        everything can be saved."""
         with held_signals():
             super().fit(*args, **kwargs)
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
-        """As SpeechBrain's, but by minutes and by steps at once, not while gradients are
-        accumulated, which are not saved, and when any process was asked to end."""
+        """SpeechBrain's, but by minutes and steps at once, not while gradients are accumulated, and
+        also when any process got a signal."""
         if self.step % self.grad_accumulation_factor:
             return False
         elapsed_minutes = (time.time() - last_ckpt_time) / 60
@@ -142,47 +134,41 @@ class BaseBrain(sb.Brain):
         return bool(due) and self.checkpointer is not None
 
     def evaluate_batch(self, batch, stage):
-        """SpeechBrain's, unless the run was asked to end."""
+        """SpeechBrain's, unless there was a signal."""
         if noted_signal():
-            # The others come when their part of the validation is done.
+            # The others get here when their part of the validation is done.
             self.stop_if_asked()
         return super().evaluate_batch(batch, stage)
 
     def stop_if_asked(self, saved=False):
-        """Ends the run if any process was asked to end. Every process has to call it, once, in the
-        course of a validation and after it.
-
-        Arguments
-        ---------
-        saved : bool
-            Whether all is saved already.
-        """
+        """Ends the run if any process got a signal, without saving if ``saved``. Every process has
+        to call it, once, during a validation and after it."""
         (asked,) = greatest_everywhere([noted_signal()], self.device)
         if asked:
-            # As before validation, which happens again.
+            # As before validation, which is repeated.
             self.step, self.avg_train_loss = self.trained
             self._stop(asked, saved)
 
     def _stop(self, number, saved=False):
         where = f"step {self.optimizer_step:,} is the last"
-        # What --debug has saved is removed.
+        # What --debug saves is removed.
         if self.checkpointer is not None and not self.debug:
             if not saved:
                 self._save_intra_epoch_ckpt()
             where += f" and saved in {self.checkpointer.checkpoints_dir}"
-            where += "; the same command goes on from there"
+            where += "; the same command resumes from there"
         raise RunStopped(number, where)
 
 
 class Until:
-    """The batches of a loader until it is enough, which is asked before each.
+    """The batches of a loader until ``enough()``.
 
     Arguments
     ---------
     loader : iterable
         With a length.
     enough : callable
-        ``enough()`` is True when no more is wanted.
+        Asked before each batch.
 
     Example
     -------
@@ -210,19 +196,7 @@ class Until:
             yield batch
 
     def close(self):
-        """Ends the processes of the loader. Torch would do so when nothing refers to the iterator
-        any more, but an exception does, to the end of the program, which then waits for them."""
+        """Ends the processes of the loader. Torch does so when nothing refers to the iterator, but
+        an exception does until the program ends, which then waits for them."""
         for name in ("close", "_shutdown_workers"):
             getattr(self.batches, name, lambda: None)()
-
-
-def _option(run_opts, hparams, name):
-    """A run option as SpeechBrain reads it: the command line, then the YAML, then its default."""
-    if name in run_opts.overridden_args:
-        return run_opts[name]
-    return hparams.get(name, getattr(RunOptions(), name))
-
-
-def _without(run_opts, name):
-    overridden = {option for option in run_opts.overridden_args if option != name}
-    return dataclasses.replace(run_opts, overridden_args=overridden)

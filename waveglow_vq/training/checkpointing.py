@@ -39,27 +39,25 @@ from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-# Folders with these beginnings are no checkpoints, neither for SpeechBrain nor here: they are being
-# written or deleted, or were when the run was killed. The next save removes what is left of them.
+# Prefixes of folders that are being written or deleted, or were when the run was killed. Nobody
+# takes them for checkpoints, and the next save removes them.
 UNFINISHED = ".unfinished-"
 DELETED = ".deleted-"
-# How torch says that it could not write, where it does not raise an OSError.
+# torch's errors of writing that are no OSError.
 FAILED_WRITES = ("PytorchStreamWriter failed", "file write failed", "unexpected pos")
 
 
 class KillSafeCheckpointer(Checkpointer):
-    """SpeechBrain's checkpointer, of which a checkpoint is visible as a whole or not at all.
+    """SpeechBrain's checkpointer with atomic checkpoints.
 
-    SpeechBrain writes the description of a checkpoint first and the weights after it, so that a run
-    that is killed in between would resume from half a checkpoint, and fail, forever. Here the
-    folder is written under another name, handed to the disk (fsync) and then renamed, which is one
-    step; it is deleted the other way round. So whatever happens, and whenever, the checkpoints that
-    can be seen are complete.
+    SpeechBrain writes the description of a checkpoint before the weights, so that a run that is
+    killed in between would forever fail to resume from half a checkpoint. Here the folder is
+    written under another name, synced to the disk and then renamed; it is deleted in reverse order.
+    So all visible checkpoints are complete.
 
-    Saving, deleting and recovering are collective: every process has to call them. What goes
-    wrong in one process is raised in all. Savers that are called in every process (registered
-    with ``save_on_main_only=False``) write files of their own and must not communicate. Arguments
-    as for SpeechBrain's.
+    Every process has to call saving, deleting and recovering; an error in one process is raised in
+    all. Savers that are called in every process (registered with ``save_on_main_only=False``)
+    write files of their own and must not communicate. Arguments as for SpeechBrain's.
 
     Example
     -------
@@ -83,7 +81,7 @@ class KillSafeCheckpointer(Checkpointer):
         Raises
         ------
         UserError
-            If the disk is full or cannot be written to; what was saved before is still there.
+            If the disk is full or not writable; earlier checkpoints are kept.
         """
         begun = self._everywhere(lambda: self._begin(meta or {}, end_of_epoch, name))
         unfinished = ddp_broadcast(begun and begun[0])
@@ -100,7 +98,7 @@ class KillSafeCheckpointer(Checkpointer):
         return saved
 
     def _begin(self, meta, end_of_epoch, name):
-        """On the main process: the unfinished folder with its description, and the final one."""
+        """On the main process: the unfinished folder, the final one, and the description."""
         if not if_main_process():
             return None
         self.checkpoints_dir.mkdir(parents=True, exist_ok=True)
@@ -110,10 +108,10 @@ class KillSafeCheckpointer(Checkpointer):
         folder = self._folder(name or self._free_name(time.strftime("%Y-%m-%d+%H-%M-%S")))
         unfinished = self.checkpoints_dir / f"{UNFINISHED}{folder.name}"
         unfinished.mkdir()
-        # By their time the last checkpoint is found: it must not go back where the clock does.
+        # The time finds the last checkpoint, and must not go back with the clock.
         last = max((ckpt_recency(found) for found in self.list_checkpoints()), default=0.0)
         meta = {"unixtime": max(time.time(), last + 1e-3), **meta}
-        # What the reader of descriptions cannot read would break every later listing.
+        # What cannot be read again would break every later listing.
         yaml.safe_dump(meta)
         meta = self._save_checkpoint_metafile(unfinished / METAFNAME, meta, end_of_epoch)
         return unfinished, folder, meta
@@ -127,15 +125,14 @@ class KillSafeCheckpointer(Checkpointer):
             hook(recoverable, folder / f"{name}{PARAMFILE_EXT}")
 
     def _finish(self, unfinished, folder, meta):
-        """On the main process, after all have written: makes the checkpoint durable and visible."""
+        """On the main process, after all have written: syncs and renames the folder."""
         for path in unfinished.rglob("*"):
             if path.is_file():
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
         sync_folder(unfinished)
         if folder.exists():
-            # Under a name of its own, until the earlier one of this name is out of the way: at no
-            # moment is there neither.
+            # Under a free name until the earlier one is deleted: one of the two always exists.
             beside = self._folder(self._free_name(folder.name.removeprefix(f"{CKPT_PREFIX}+")))
             unfinished.rename(beside)
             self._delete(folder)
@@ -184,8 +181,8 @@ class KillSafeCheckpointer(Checkpointer):
         self._everywhere(delete, main_only=True)
 
     def _delete(self, folder):
-        """First out of sight, which is one step. What cannot be removed then (a network disk keeps
-        files that somebody reads) goes with the next save."""
+        """Renames, then removes; the next save removes what is left (a network disk keeps files
+        that are being read)."""
         deleted = folder.with_name(f"{DELETED}{folder.name}")
         shutil.rmtree(deleted, ignore_errors=True)
         folder.rename(deleted)
@@ -223,7 +220,7 @@ class KillSafeCheckpointer(Checkpointer):
         ckpt_predicate=None,
         max_num_checkpoints=None,
     ):
-        """As SpeechBrain's; a checkpoint whose value for the key is NaN has none."""
+        """As SpeechBrain's, but NaN is no value of a key."""
         key = max_key or min_key
 
         def predicate(checkpoint):
@@ -238,14 +235,14 @@ class KillSafeCheckpointer(Checkpointer):
     def recover_if_possible(
         self, importance_key=None, max_key=None, min_key=None, ckpt_predicate=None
     ):
-        """As SpeechBrain's; all processes load what the main process has chosen.
+        """As SpeechBrain's; all processes load the main process's choice.
 
         Raises
         ------
         UserError
             If a file of the checkpoint is missing, damaged, or of a run with other options.
         """
-        # On a network disk, they might not see the same ones.
+        # On a network disk, they might see different ones.
         chosen = self._everywhere(
             lambda: self.find_checkpoint(importance_key, max_key, min_key, ckpt_predicate),
             main_only=True,
@@ -285,29 +282,29 @@ class KillSafeCheckpointer(Checkpointer):
     def _why_not_loaded(self, checkpoint, path, error):
         if not path.is_file():
             return (
-                f"{path} cannot be seen from this process; the processes of a run need a save "
-                "folder that all of their machines share"
+                f"{path} is not visible to this process; all machines of a run need a shared save "
+                "folder"
             )
         detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         # A recoverable may have a file for each process: <name>.ckpt, <name>.rank1, ...
         damaged = [file for file in path.parent.glob(f"{path.stem}.*") if not _is_whole(file)]
         if not damaged:
             return (
-                f"{path} does not fit this run ({detail}); give the options that it was trained "
-                "with, or another --output_folder"
+                f"{path} does not fit this run ({detail}); give the options of its run, or another "
+                "--output_folder"
             )
         at = ckpt_recency(checkpoint)
         earlier = [found for found in self.find_checkpoints() if ckpt_recency(found) < at]
-        then = f"go on from {earlier[0].path.name}" if earlier else "begin anew"
+        then = f"resume from {earlier[0].path.name}" if earlier else "start again"
         return f"{damaged[0]} is damaged ({detail}); remove the folder {checkpoint.path} to {then}"
 
     # ---- what they share
 
     def _everywhere(self, work, main_only=False):
-        """Runs something in every process, or the main one; if it fails in one, all raise."""
+        """Runs something in every process or the main one; if one fails, all raise."""
         result, error = None, None
         try:
-            # Inside, SpeechBrain's savers do not wait for each other: one that failed never comes.
+            # Within it, SpeechBrain's savers do not wait for each other, and one may fail.
             with MainProcessContext():
                 if if_main_process() or not main_only:
                     result = work()
@@ -325,23 +322,23 @@ class KillSafeCheckpointer(Checkpointer):
         return result
 
     def _explain(self, error):
-        """A sentence, if not the program but the disk is at fault."""
+        """A sentence if the disk is at fault, else None."""
         if isinstance(error, UserError):
             return str(error)
         message = str(error)
         if "Parent directory" in message or isinstance(error, FileNotFoundError):
             return (
-                f"{self.checkpoints_dir}: a process does not see what the first has put there "
-                f"({' '.join(message.split())}); the processes of a run need a save folder that "
-                "all of their machines share, and that nobody removes"
+                f"{self.checkpoints_dir}: a process does not see what the first has written "
+                f"({' '.join(message.split())}); all machines of a run need a shared save folder "
+                "that nobody removes"
             )
         reason = failed_write(error)
         if reason is None:
             return None
         return (
             f"{self.checkpoints_dir}: a checkpoint could not be saved ({reason}; "
-            f"{free_space(self.checkpoints_dir)}); the last complete checkpoint is kept: make "
-            "room, and the same command goes on from it"
+            f"{free_space(self.checkpoints_dir)}); make room, and the same command resumes from "
+            "the last complete checkpoint"
         )
 
     def _folder(self, name):
@@ -353,7 +350,7 @@ class KillSafeCheckpointer(Checkpointer):
 
 
 def failed_write(error):
-    """Why an exception says that something could not be written; None if it says something else.
+    """The reason if an exception means that something could not be written, else None.
 
     Example
     -------
@@ -368,7 +365,7 @@ def failed_write(error):
 
 
 def free_space(folder):
-    """What is free where a folder is, for a sentence.
+    """The free space of a folder's disk, for a sentence.
 
     Example
     -------
@@ -382,7 +379,7 @@ def free_space(folder):
 
 
 def sync_folder(folder):
-    """Hands to the disk which files a folder holds, where the file system can."""
+    """Syncs the entries of a folder to the disk, if the file system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -392,7 +389,7 @@ def sync_folder(folder):
 
 
 def _is_whole(path):
-    """Whether a file can be read as what torch.save writes."""
+    """Whether torch can load a file."""
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception:

@@ -1,4 +1,4 @@
-"""What a run says of itself: means over an epoch, samples, pictures, scores.
+"""Reports of a run: means over an epoch, samples, pictures, scores.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -18,7 +18,7 @@ from waveglow_vq.utils.files import atomic_write
 
 import torch
 
-# Utterances shorter than this are not scored: the measures of pitch need some periods.
+# Shorter utterances are not scored: the measures of pitch need some periods.
 MIN_SCORED_SAMPLES = 2048
 
 
@@ -40,13 +40,14 @@ class EpochMeans:
         self.weight = 0  # with 0.0, whole numbers of a device would become fp32
 
     def add(self, terms, weight):
-        """Adds scalars (tensors) that stand for ``weight`` segments, samples or codes."""
+        """Adds scalar tensors that stand for ``weight`` segments, samples or codes."""
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + exact(value.detach()) * weight
         self.weight += weight
 
     def summary(self):
-        """Plain floats, over all processes: every one has to call it. Nothing was added: {}."""
+        """Means over all processes as floats, {} if nothing was added. Every process has to call
+        it."""
         own = {name: float(value) for name, value in self.sums.items()}, float(self.weight)
         parts = [part for part in all_gather_object(own) if part[1] > 0]
         total = sum(weight for _, weight in parts)
@@ -55,7 +56,7 @@ class EpochMeans:
 
 
 def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None):
-    """Sends one utterance through the model and back.
+    """Reconstructs one utterance.
 
     Arguments
     ---------
@@ -78,7 +79,7 @@ def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None):
     wav : torch.Tensor
         ``[samples]`` on the CPU.
     seconds : float
-        How long it took.
+        Computing time.
     """
     begin = time.perf_counter()
     who = dict(who or {})
@@ -138,8 +139,8 @@ def write_samples(folder, utterances, model, features, sigma=1.0, scores=True):
 
 
 def drop_later_epochs(train_log, epoch):
-    """Takes the lines about epochs after the given one off the end of a training log: a run that
-    goes on from a checkpoint before them will write them again.
+    """Removes epochs after the given one from a training log: a run that resumes from an earlier
+    checkpoint writes them again.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""The training loop of any model of this package: what does not depend on what is learnt.
+"""The training loop that all models of this package share.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -11,11 +11,7 @@ from pathlib import Path
 
 from waveglow_vq.data.loaders import part_of, planned_steps
 from waveglow_vq.errors import UserError
-from waveglow_vq.training.averaging import (
-    WeightAverage,
-    average_checkpoints,
-    choose_checkpoints,
-)
+from waveglow_vq.training.averaging import WeightAverage, average_checkpoints, choose_checkpoints
 from waveglow_vq.training.base_brain import BaseBrain, Until
 from waveglow_vq.training.epoch_report import EpochMeans, drop_later_epochs
 from waveglow_vq.training.progress import Progress
@@ -44,20 +40,20 @@ VALID_LOSS = "valid_loss"
 
 
 class ModelBrain(BaseBrain):
-    """Trains a model whose ``forward`` does all the work of a step, evaluates it, and leaves
+    """Trains and evaluates a model whose ``forward`` does all the work of a step, and writes
     figures, samples and an export.
 
     The model is ``modules: {model: ...}``. Its ``forward`` returns an output with ``loss``, a
-    scalar, ``terms``, a dict of scalars to report, and, where there are such, ``statistics`` of
-    codes. It has ``after_optimizer_step(optimizer, taken)``, which says how many codes it has
-    restarted, ``training_state()`` and ``load_training_state(state)``. Of ``hparams``, the keys of
-    the recipes' YAML files below "Training" and "Objects" are expected, where each is described.
+    scalar, ``terms``, a dict of scalars to report, and, for models with codes, ``statistics``. It
+    has ``after_optimizer_step(optimizer, taken)``, which returns the number of restarted codes,
+    ``training_state()`` and ``load_training_state(state)``. ``hparams`` holds the keys of
+    ``hparams/training.yaml``.
 
-    What depends on the model is in the methods that raise NotImplementedError here, and in those
-    that say that they may be extended.
+    Subclasses implement the methods that raise NotImplementedError, and may extend those that say
+    so.
     """
 
-    # What an epoch consists of; for the figure of speed.
+    # What an epoch consists of; for the speed.
     UNIT = "items"
 
     def __init__(self, modules, opt_class, hparams, run_opts=None, checkpointer=None):
@@ -71,7 +67,7 @@ class ModelBrain(BaseBrain):
             checkpointer.add_recoverable("progress", self.progress, optional_load=True)
             if self.averaged is not None:
                 checkpointer.add_recoverable("averaged", self.averaged)
-        # What is evaluated and exported: the average where there is one.
+        # What is evaluated and exported: the average if there is one.
         self.evaluated = self.model if self.averaged is None else self.averaged.module
         self.tensorboard = None
         self.bar = None
@@ -79,8 +75,8 @@ class ModelBrain(BaseBrain):
     # ---- what depends on the model
 
     def training_loader(self, dataset, **loader_kwargs):
-        """The loader of training batches, whose position can be saved, and its sampler, whose
-        ``set_epoch`` is called before every epoch."""
+        """The loader of training batches, whose position can be saved, and its sampler with
+        ``set_epoch``."""
         raise NotImplementedError
 
     def evaluation_options(self):
@@ -92,46 +88,46 @@ class ModelBrain(BaseBrain):
         raise NotImplementedError
 
     def weight_of(self, batch, stage):
-        """What a batch weighs in the means of an epoch; in training, how many of UNIT it holds."""
+        """Weight of a batch in the means of an epoch; in training, how many of UNIT it holds."""
         raise NotImplementedError
 
     def evaluation_statistics(self, stage):
-        """Figures of validation or test; empty if there was nothing to evaluate. May be extended.
-        Collective: every process has to call it."""
+        """Figures of validation or test; empty if nothing was evaluated. May be extended. Every
+        process has to call it."""
         return self.means.summary()
 
     def training_statistics(self):
-        """Figures of an epoch of training. May be extended. Collective, too."""
+        """Figures of an epoch of training. May be extended. Every process has to call it."""
         return self.progress.means.summary()
 
     def no_evaluation(self, stage):
-        """The error for a stage in which nothing could be evaluated."""
+        """The error if nothing could be evaluated."""
         raise NotImplementedError
 
     def valid_loss(self, stats):
-        """By what the best checkpoint is chosen."""
+        """The figure that chooses the best checkpoint."""
         raise NotImplementedError
 
     def seconds_of(self, entry):
-        """How long the sound of an utterance is, by its entry of the dataset."""
+        """Duration of an utterance, from its entry of the dataset."""
         raise NotImplementedError
 
     @property
     def interface(self):
-        """Name of the class of ``waveglow_vq.inference`` that the export is for."""
+        """Name of the export's class of ``waveglow_vq.inference``."""
         raise NotImplementedError
 
     @property
     def inference_options(self):
-        """What the command line has to be told with the export; words."""
+        """Options that the command line needs with the export."""
         return []
 
     def write_epoch_samples(self, folder):
-        """Samples of validation, on the main process."""
+        """Writes samples of the validation, on the main process."""
 
     def write_test_samples(self, folder):
-        """Samples of the test, on the main process, with the export there; returns further figures
-        of it."""
+        """Writes samples of the test, on the main process, after the export; returns more figures
+        of the test."""
         return {}
 
     def export(self, folder):
@@ -141,13 +137,8 @@ class ModelBrain(BaseBrain):
     # ---- data and plan
 
     def know_corpus(self, **splits):
-        """Warns of splits that are too small, and keeps what the corpus is with the checkpoints.
-
-        Arguments
-        ---------
-        splits : DynamicItemDataset
-            By name: ``train``, ``valid``, ``test``.
-        """
+        """Warns of splits (by name: ``train``, ``valid``, ``test``) that are too small, and records
+        the corpus in the checkpoints."""
         facts = {name: split_facts(data, self.seconds_of) for name, data in splits.items()}
         for sentence in small_splits(facts):
             logger.warning(sentence)
@@ -155,8 +146,8 @@ class ModelBrain(BaseBrain):
             self.checkpointer.add_recoverable("corpus", CorpusRecord(facts), optional_load=True)
 
     def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **loader_kwargs):
-        """With the number of training batches, the schedule is planned. Evaluation is shared among
-        the processes."""
+        """Plans the schedule with the number of training batches. The processes share the
+        evaluation."""
         if stage != sb.Stage.TRAIN:
             self.entries = dataset.data
             return super().make_dataloader(
@@ -180,7 +171,7 @@ class ModelBrain(BaseBrain):
         schedule, epochs = self.hparams.schedule, self.hparams.epoch_counter
         schedule.apply(self.optimizer)
         if if_main_process():
-            # What follows the checkpoint will happen again.
+            # What follows the checkpoint is repeated.
             drop_later_epochs(self.hparams.train_log, epochs.current)
             if self.hparams.use_tensorboard:
                 from torch.utils.tensorboard import SummaryWriter
@@ -200,7 +191,7 @@ class ModelBrain(BaseBrain):
         self.last_line_at = time.monotonic()
 
     def _fit_train(self, train_set, epoch, enable):
-        """SpeechBrain's, which ends with the time too, and then shows minutes."""
+        """SpeechBrain's, with a time limit, of which the bar shows minutes."""
         schedule = self.hparams.schedule
         limited = schedule.max_minutes is not None
         until = Until(train_set, lambda: self._optimizer_step_limit_exceeded)
@@ -212,19 +203,19 @@ class ModelBrain(BaseBrain):
 
     @property
     def _optimizer_step_limit_exceeded(self):
-        """Besides the limit in steps, that in time."""
+        """The limits in steps and in time."""
         return self.hparams.schedule.time_share >= 1 or super()._optimizer_step_limit_exceeded
 
     # ---- a step
 
     def compute_forward(self, batch, stage):
-        """One call of the model; its average in evaluation, where there is one."""
+        """Calls the model, or its average in evaluation."""
         batch = batch.to(self.device)
         model = self.modules.model if stage == sb.Stage.TRAIN else self.evaluated
         return model(**self.model_inputs(batch, stage))
 
     def compute_objectives(self, predictions, batch, stage):
-        """The model's own loss; keeps what the epoch's report needs. May be extended."""
+        """The model's own loss; keeps its terms for the report. May be extended."""
         terms = {**predictions.terms, "loss": predictions.loss}
         weight = self.weight_of(batch, stage)
         if stage == sb.Stage.TRAIN:
@@ -235,8 +226,8 @@ class ModelBrain(BaseBrain):
         return predictions.loss
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """What follows an optimizer step: dead codes, the average, the learning rate. Nothing of
-        all this, where there was none."""
+        """Restarts dead codes and updates the average and the learning rate after an optimizer
+        step."""
         if not should_step:
             return
         restarted = self.model.after_optimizer_step(self.optimizer, self.step_taken)
@@ -259,8 +250,8 @@ class ModelBrain(BaseBrain):
         schedule.apply(self.optimizer)
         if schedule.cut_short_by_time and not risen:
             logger.info(
-                f"a tenth of the time is over after {schedule.steps:,} steps, with which the rise "
-                f"of the learning rate ends (warmup_steps: {schedule.warmup_steps:,})"
+                f"the warm-up ends after {schedule.steps:,} steps, a tenth of the time "
+                f"(warmup_steps: {schedule.warmup_steps:,})"
             )
         if schedule.time_share >= 1:
             logger.info(limit_line(schedule))
@@ -269,7 +260,7 @@ class ModelBrain(BaseBrain):
         self._show_progress(now)
 
     def _show_progress(self, now):
-        """Moves the bar of minutes, or writes a line a minute."""
+        """Moves the bar of minutes, or logs a line per minute."""
         schedule, loss = self.hparams.schedule, self.avg_train_loss
         known = self.step > 1  # before, the epoch has no mean
         if known and self.bar is not None:
@@ -279,7 +270,7 @@ class ModelBrain(BaseBrain):
             logger.info(progress_line(schedule, loss, seconds_left(schedule, *self.began_at)))
 
     def _skip_step(self):
-        """Counts; ends the run where it does not recover, on all processes alike."""
+        """Counts a skipped step; ends the run, on all processes alike, if it does not recover."""
         self.progress.drop()
         count = self.progress.skipped_steps
         if self.recovers_from(count):
@@ -289,21 +280,21 @@ class ModelBrain(BaseBrain):
             f"{name} {value:.4g}" for name, value in self.progress.means.summary().items()
         )
         raise UserError(
-            f"loss or gradient are not finite for the {count}th time in this epoch (means so far: "
-            f"{means}); run the same command again to go on from the last checkpoint with a lower "
-            "--learning_rate, a lower --max_grad_norm or --precision fp32"
+            f"the gradient is not finite in {count} steps of this epoch (means so far: {means}); "
+            "repeat the command to resume from the last checkpoint with a lower --learning_rate, a "
+            "lower --max_grad_norm or --precision fp32"
         )
 
     # ---- an epoch
 
     def on_stage_start(self, stage, epoch=None):
-        """Begins new means, or goes on with those of the epoch that was interrupted."""
+        """Begins new means, or resumes those of an interrupted epoch."""
         self.last_step_at = time.monotonic()
         if stage == sb.Stage.TRAIN:
             self.progress.begin(self.hparams.seed + 7919 * epoch + 104729 * self.rank)
             return
         self.means, self.evaluated_ids = EpochMeans(), []
-        # Through train(), so that nothing cached survives a change of the weights.
+        # Through train(), which drops what was cached for earlier weights.
         self.evaluated.train()
         self.evaluated.eval()
 
@@ -311,7 +302,7 @@ class ModelBrain(BaseBrain):
         """Reports; after validation, saves; after the test, writes results and the export."""
         if stage == sb.Stage.TRAIN:
             if self.step % self.grad_accumulation_factor:
-                # SpeechBrain drops an accumulation that the epoch's end cuts off; so do the codes.
+                # SpeechBrain drops an accumulation at the end of an epoch; so do the codes.
                 self.model.after_optimizer_step(self.optimizer, taken=False)
             progress, stats = self.progress, self.training_statistics()
             speed = progress.units * self.world / max(progress.seconds, 1e-9)
@@ -332,7 +323,7 @@ class ModelBrain(BaseBrain):
             self._end_of_test({**stats, **self._evaluated_amount()})
 
     def _evaluated_amount(self):
-        """How much was evaluated, by all processes."""
+        """How many clips and seconds all processes have evaluated."""
         seconds = sum(float(self.seconds_of(self.entries[key])) for key in self.evaluated_ids)
         parts = all_gather_object((len(self.evaluated_ids), seconds))
         clips, seconds = map(sum, zip(*parts, strict=True))
@@ -347,9 +338,9 @@ class ModelBrain(BaseBrain):
         }
         self.hparams.train_logger.log_stats(meta, self.train_stats, stats)
         if self.tensorboard is not None:
-            for name, value in {**meta, **_prefixed("train", self.train_stats)}.items():
-                self.tensorboard.add_scalar(name, value, schedule.steps)
-            for name, value in _prefixed("valid", stats).items():
+            figures = {f"train/{name}": value for name, value in self.train_stats.items()}
+            figures |= {f"valid/{name}": value for name, value in stats.items()}
+            for name, value in {**meta, **figures}.items():
                 self.tensorboard.add_scalar(name, value, schedule.steps)
         if if_main_process():
             folder = Path(self.hparams.output_folder) / "samples" / f"epoch_{epoch:04d}"
@@ -362,7 +353,7 @@ class ModelBrain(BaseBrain):
             importance_keys=[],
             ckpt_predicate=lambda checkpoint: checkpoint.meta["end-of-epoch"],
         )
-        # Those from inside of epochs have served.
+        # Those from within epochs are obsolete.
         self.checkpointer.delete_checkpoints(
             num_to_keep=0,
             ckpt_predicate=lambda checkpoint: not checkpoint.meta["end-of-epoch"],
@@ -372,7 +363,7 @@ class ModelBrain(BaseBrain):
     # ---- the test
 
     def on_evaluate_start(self, max_key=None, min_key=None):
-        """Loads the best checkpoint, and averages saved ones where that is asked for."""
+        """Loads the best checkpoint, or the average of the last."""
         if self.checkpointer.find_checkpoint(max_key=max_key, min_key=min_key) is None:
             raise UserError(
                 f"{self.checkpointer.checkpoints_dir} holds no checkpoint to evaluate; train first"
@@ -394,7 +385,3 @@ class ModelBrain(BaseBrain):
         self.hparams.train_logger.log_stats(
             {"epoch loaded": self.hparams.epoch_counter.current}, test_stats=stats
         )
-
-
-def _prefixed(prefix, stats):
-    return {f"{prefix}/{name}": value for name, value in stats.items()}

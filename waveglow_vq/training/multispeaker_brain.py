@@ -1,4 +1,4 @@
-"""What training on several speakers adds to the shared loop.
+"""The training loop for several speakers.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -15,16 +15,13 @@ from waveglow_vq.training.waveglow_brain import WaveGlowBrain
 import torch
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
-# Clips by which a speaker of the training data is known to the encoder of speakers.
+# Training clips per speaker, whose mean vector the encoder of speakers keeps.
 CLIPS_OF_A_CENTROID = 10
 
 
 class MultiSpeakerBrain(WaveGlowBrain):
-    """The shared loop, for a corpus of several speakers.
-
-    ``hparams["speakers"]`` says who they are, a :class:`~waveglow_vq.data.speakers.Speakers`.
-    Of ``hparams`` it uses the keys of the VCTK recipe's YAML files too.
-    """
+    """The loop for a corpus of several speakers, ``hparams["speakers"]``; it uses the keys of the
+    VCTK recipe too."""
 
     def __init__(self, modules, opt_class, hparams, run_opts=None, checkpointer=None):
         speakers, condition = hparams["speakers"], hparams["model"].speakers
@@ -34,11 +31,11 @@ class MultiSpeakerBrain(WaveGlowBrain):
         super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
 
     def on_evaluate_start(self, max_key=None, min_key=None):
-        """Besides loading: makes the known speakers known by name to an encoder of speakers."""
+        """Loads, and gives an encoder of speakers the vectors of the known ones."""
         super().on_evaluate_start(max_key=max_key, min_key=min_key)
         condition = self.evaluated.speakers
         if condition is not None and condition.source == "encoder":
-            # Where nothing was left to train, nobody has said so yet.
+            # Without any training left, it is in train mode.
             self.evaluated.eval()
             manifest = Path(self.hparams.manifest_folder) / "train.json"
             data = read_manifest(manifest, self.hparams.audio_folder).data

@@ -1,5 +1,5 @@
-"""What an epoch has gathered so far, and the state of chance: what a run needs beside weights and
-optimizer to go on, from the middle of an epoch too, as if it had never been interrupted.
+"""The state of an unfinished epoch and of the random numbers: what a run needs beside weights and
+optimizer to resume, also within an epoch, as if it had never been interrupted.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -23,9 +23,8 @@ logger = get_logger(__name__)
 class Progress:
     """Means, code statistics and counts of an epoch of training on this process.
 
-    A checkpoint holds one file of it for each process: the random states differ, and so do the
-    recent encoder outputs from which codes restart. A run that goes on with another number of
-    processes begins these anew.
+    A checkpoint holds one file per process: the random states differ, and so do the recent encoder
+    outputs from which codes restart. A run that resumes with more processes starts these anew.
 
     Arguments
     ---------
@@ -58,11 +57,11 @@ class Progress:
 
     @property
     def inside_of_epoch(self):
-        """Whether an epoch was loaded that is not over."""
+        """Whether an unfinished epoch was loaded."""
         return self._resumed
 
     def begin(self, seed):
-        """Begins an epoch, or goes on with the one that was loaded."""
+        """Begins an epoch, or resumes the one that was loaded."""
         if self._resumed:
             self._resumed = False
             _restore_random_state(self._random_state, torch.cuda.is_available())
@@ -71,7 +70,7 @@ class Progress:
         torch.manual_seed(seed)
 
     def report(self, terms, weight, statistics=None):
-        """Keeps what a batch has to say until it is known whether its step is taken."""
+        """Keeps the terms of a batch until it is known whether its step is taken."""
         self._reported.append((terms, weight, statistics))
 
     def take(self):
@@ -95,7 +94,7 @@ class Progress:
 
     @mark_as_saver
     def save(self, path):
-        """Writes the file of this process; all of them have to call it."""
+        """Writes the file of this process; every process has to call it."""
         state = {
             "sums": self.means.sums,
             "weight": torch.as_tensor(self.means.weight),
@@ -110,12 +109,12 @@ class Progress:
 
     @mark_as_loader
     def load(self, path, end_of_epoch):
-        """Reads it again; at the end of an epoch, what was gathered in it is past."""
+        """Reads it; at the end of an epoch, only what concerns the whole run."""
         file = _own_file(path)
         if not file.is_file():
             logger.warning(
-                f"{file} is missing: the run was saved by fewer processes; the random numbers of "
-                "the rest of this epoch are others"
+                f"{file} is missing: the run was saved by fewer processes; the rest of this epoch "
+                "draws other random numbers"
             )
             return
         device = next(self.model.parameters()).device
@@ -145,7 +144,7 @@ def _own_file(path):
 
 
 def _random_state():
-    """Of torch and, for what users may add, of Python and NumPy; in plain types."""
+    """Of torch and, for users' code, of Python and NumPy; in plain types."""
     version, numbers, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
     return {

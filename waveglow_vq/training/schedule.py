@@ -11,40 +11,39 @@ from waveglow_vq.errors import UserError
 import torch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 
-# The rate rises for no more than one of so many equal parts of a run.
+# The rate rises for at most 1 / PARTS of a run.
 PARTS = 10
 
 
 @register_checkpoint_hooks
 class WarmupHoldHalve:
-    """Rises linearly, stays, then is halved again and again, smoothly, until the end.
+    """Linear warm-up, constant rate, then smooth repeated halving until the end.
 
     For optimizer step n (from 0) of N planned ones, with progress p = n / N:
 
         rate = learning_rate * min(1, (n + 1) / warmup_steps)                       p <= halve_from
         rate = ... * 0.5 ** (halvings * (p - halve_from) / (1 - halve_from))        p >  halve_from
 
-    With a limit in time, progress is whichever is greater of steps / planned steps and training
-    seconds / allowed seconds, so that a run that has to end early still ends with a low rate.
-
-    The rate rises for no more than a tenth of the run: 10 (n + 1) / N, and 10 times the share of
-    the allowed seconds, take the place of (n + 1) / warmup_steps where they are greater.
+    With a time limit, progress is the greater of steps / planned steps and seconds / allowed
+    seconds, so that a run that ends early still ends with a low rate. The rate rises for at most a
+    tenth of the run: 10 (n + 1) / N, and 10 times the share of the allowed seconds, replace
+    (n + 1) / warmup_steps where they are greater.
 
     Steps and seconds are part of a checkpoint; the plan is not, so that a run that is resumed with
-    more epochs follows the longer plan from where it stands.
+    more epochs follows the longer plan.
 
     Arguments
     ---------
     learning_rate : float
         The highest rate.
     warmup_steps : int
-        Optimizer steps until it is reached; a tenth of the run at most.
+        Optimizer steps until it is reached; at most a tenth of the run.
     halve_from : float
-        Share of the plan after which halving begins, in [0, 1].
+        Share of the run after which halving begins, in [0, 1].
     halvings : float
-        How often the rate has been halved at the end; 0 for a constant rate.
+        How often the rate is halved by the end; 0 for a constant rate.
     max_minutes : float
-        The limit in minutes of training (validation not counted), or None.
+        Time limit of the training (validation not counted), or None.
 
     Example
     -------
@@ -72,7 +71,7 @@ class WarmupHoldHalve:
 
     @property
     def time_share(self):
-        """Share of the allowed time that has passed; 0 without a limit."""
+        """Elapsed share of the allowed time; 0 without a limit."""
         return 0.0 if self.max_minutes is None else self.seconds / (60 * self.max_minutes)
 
     def rate(self, step, time_share=0.0):
@@ -90,7 +89,7 @@ class WarmupHoldHalve:
         return rate
 
     def warning(self):
-        """A sentence if the plan leaves less than ``warmup_steps`` for the rise; else None.
+        """A sentence if the run is too short for ``warmup_steps``; else None.
 
         Example
         -------
@@ -109,12 +108,12 @@ class WarmupHoldHalve:
 
     @property
     def cut_short_by_time(self):
-        """Whether a limit in time has ended the rise before the steps did."""
+        """Whether the time limit has ended the rise before ``warmup_steps`` did."""
         rises_for = min(self.warmup_steps, (self.planned_steps or math.inf) / PARTS)
         return PARTS * self.time_share >= 1 and self.steps < rises_for
 
     def apply(self, optimizer):
-        """Sets the rate of the step that comes next."""
+        """Sets the rate of the next step."""
         rate = self.rate(self.steps, self.time_share)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -127,11 +126,11 @@ class WarmupHoldHalve:
 
     @mark_as_saver
     def save(self, path):
-        """Writes what a resumed run needs."""
+        """Writes steps and seconds."""
         torch.save({"steps": self.steps, "seconds": self.seconds}, path)
 
     @mark_as_loader
     def load(self, path, end_of_epoch=False):
-        """Reads it again."""
+        """Reads them."""
         state = torch.load(path, weights_only=True)
         self.steps, self.seconds = state["steps"], state["seconds"]

@@ -1,4 +1,4 @@
-"""The training loop that the recipes of vocoders, codecs and converters share.
+"""The training loop of vocoders, codecs and converters.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -10,7 +10,7 @@ from waveglow_vq.data.loaders import collate_utterances, training_loader
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
 from waveglow_vq.training.epoch_report import write_samples
-from waveglow_vq.training.model_brain import VALID_LOSS, ModelBrain
+from waveglow_vq.training.model_brain import ModelBrain
 from waveglow_vq.utils.distributed import all_gather_object
 from waveglow_vq.utils.masking import whole_lengths
 
@@ -19,18 +19,15 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 
-__all__ = ["VALID_LOSS", "WaveGlowBrain"]
-
 logger = get_logger(__name__)
 
 
 class WaveGlowBrain(ModelBrain):
-    """Trains a :class:`~waveglow_vq.lobes.model.WaveGlowVQ` on segments, evaluates it on whole
-    utterances, and leaves samples, figures and an export.
+    """Trains a :class:`~waveglow_vq.lobes.model.WaveGlowVQ` on segments and evaluates it on whole
+    utterances.
 
-    It expects ``modules: {model: ...}`` and, of ``hparams``, the keys of the LJSpeech recipe's
-    YAML files below "Training", "Evaluation" and "Objects", where each is described. With more
-    than one speaker, ``hparams["speakers"]`` says who they are, a
+    Besides the keys of its base, ``hparams`` holds those of ``hparams/segments.yaml``,
+    ``features``, ``sampling_sigma`` and, with several speakers, ``speakers``, a
     :class:`~waveglow_vq.data.speakers.Speakers`.
     """
 
@@ -44,7 +41,7 @@ class WaveGlowBrain(ModelBrain):
     # ---- data
 
     def training_loader(self, dataset, **loader_kwargs):
-        """Training data are drawn by duration."""
+        """Draws training data by duration."""
         return training_loader(
             dataset,
             segments_per_epoch=self.hparams.segments_per_epoch,
@@ -56,7 +53,7 @@ class WaveGlowBrain(ModelBrain):
         )
 
     def evaluation_options(self):
-        """Whole utterances, without those that cannot be read."""
+        """Whole utterances, without unreadable ones."""
         return {"batch_size": self.hparams.valid_batch_size, "collate_fn": collate_utterances}
 
     # ---- a step
@@ -75,7 +72,7 @@ class WaveGlowBrain(ModelBrain):
         return inputs
 
     def speaker_inputs(self, batch):
-        """Those of the arguments that say who speaks, where the model asks for it."""
+        """The arguments about the speaker, if the model has speakers."""
         if self.model.speakers is None or not hasattr(batch, "speaker"):
             return {}
         inputs = {"speaker": batch.speaker}
@@ -88,14 +85,14 @@ class WaveGlowBrain(ModelBrain):
         return inputs
 
     def weight_of(self, batch, stage):
-        """Segments count alike; of utterances, samples do."""
+        """Segments in training, samples in evaluation."""
         wav, wav_lens = batch.wav
         if stage == sb.Stage.TRAIN:
             return len(wav)
         return whole_lengths(wav_lens, wav.shape[1]).sum()
 
     def compute_objectives(self, predictions, batch, stage):
-        """The model's own loss; keeps what the reports need."""
+        """The model's own loss; keeps codes and utterances for the report."""
         loss = super().compute_objectives(predictions, batch, stage)
         if stage != sb.Stage.TRAIN:
             if predictions.statistics:
@@ -104,14 +101,14 @@ class WaveGlowBrain(ModelBrain):
         return loss
 
     def evaluate_batch(self, batch, stage):
-        """SpeechBrain's, for a batch of which something could be read."""
+        """SpeechBrain's, if anything of the batch could be read."""
         self._note_skipped_clips(batch.skipped)
         if not hasattr(batch, "wav"):
             return torch.zeros(())
         return super().evaluate_batch(batch, stage)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Besides what follows any step: notes clips that could not be read."""
+        """Notes unreadable clips before what follows any step."""
         for sentences in batch.skipped:
             self._note_skipped_clips(sentences)
         super().on_fit_batch_end(batch, outputs, loss, should_step)
@@ -124,26 +121,26 @@ class WaveGlowBrain(ModelBrain):
             if len(self.progress.skipped_clips) > limit:
                 raise UserError(
                     f"{sentence}; more than {limit} clips cannot be read (max_skipped_clips): "
-                    "repair the corpus or prepare it anew"
+                    "repair the corpus or prepare it again"
                 )
 
     # ---- an epoch
 
     def on_stage_start(self, stage, epoch=None):
-        """Besides the means, those of the codes; and no utterance is kept yet."""
+        """Begins the statistics of codes and the utterances for samples."""
         super().on_stage_start(stage, epoch)
         if stage != sb.Stage.TRAIN:
             self.codes, self.kept = CodeStatistics(), []
 
     def training_statistics(self):
-        """With the figures of the codes."""
+        """Adds the figures of the codes."""
         stats = {**super().training_statistics(), **self._code_figures(self.progress.codes)}
         if self.model.quantizer is not None:
             stats["restarted_codes"] = float(self.progress.restarted)
         return stats
 
     def evaluation_statistics(self, stage):
-        """With the figures of the codes."""
+        """Adds the figures of the codes."""
         return {**super().evaluation_statistics(stage), **self._code_figures(self.codes)}
 
     def _code_figures(self, codes):
@@ -162,42 +159,42 @@ class WaveGlowBrain(ModelBrain):
 
     @property
     def interface(self):
-        """A vocoder, a codec or a converter."""
+        """Vocoder, codec or converter."""
         from waveglow_vq.export.folder import interface_of
 
         return interface_of(self.model)
 
     @property
     def inference_options(self):
-        """Whose voice, and how to convert without codes."""
+        """The voice, and the mode without codes."""
         if self.model.speakers is None:
             return []
         mode = [] if self.model.quantizer is not None else ["--mode", "latent_swap"]
         return ["--speaker", str(self.speakers.labels[0]), *mode]
 
     def no_evaluation(self, stage):
-        """None of the clips of a split."""
+        """No clip of a split can be read."""
         return UserError(
             f"none of the clips of {stage.name.lower()}.json can be read; see the warnings, "
-            "repair the corpus or prepare it anew"
+            "repair the corpus or prepare it again"
         )
 
     def valid_loss(self, stats):
-        """Likelihood and predicted log-mel. The quantizer's own losses are relative to the state
-        of the codes, and no measure across epochs."""
+        """Likelihood and predicted log-mel. The quantizer's losses are relative to the codes, and
+        cannot be compared across epochs."""
         return stats["nll"] + self.model.mel_weight * stats.get("mel_l1", 0.0)
 
     # ---- the test
 
     def _end_of_test(self, stats):
-        skipped = self._everyones_skipped_clips()
+        skipped = self._gather_skipped_clips()
         super()._end_of_test(stats)
         if if_main_process():
             for sentence, count in skipped.items():
                 logger.warning(f"skipped {count} times in this run: {sentence}")
 
-    def _everyones_skipped_clips(self):
-        """Sentences about unreadable clips, and how often, over all processes."""
+    def _gather_skipped_clips(self):
+        """Sentences about unreadable clips and their counts, over all processes."""
         total = {}
         for clips in all_gather_object(self.progress.skipped_clips):
             for sentence, count in clips.items():
@@ -215,7 +212,7 @@ class WaveGlowBrain(ModelBrain):
     # ---- samples
 
     def _keep_utterances(self, batch, stage):
-        """Keeps the first utterances of a stage, as (id, wav, mel, who)."""
+        """Keeps the first utterances of a stage for samples: (id, wav, mel, who)."""
         wanted = self.hparams.samples_per_epoch
         if stage == sb.Stage.TEST:
             wanted = self.hparams.test_samples
