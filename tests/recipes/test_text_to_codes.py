@@ -297,7 +297,7 @@ def test_a_changed_codec_is_noticed(capsys, command, codec, tmp_path):
     assert "holds codes of the model" in error
     # Where they go elsewhere, the weights still belong to the first one.
     error = error_of(capsys, command(*options, tmp_path / "new_codes"))
-    assert "was trained with the codec with checksum" in error and "--output_folder" in error
+    assert "was trained with the codec of checksum" in error and "--output_folder" in error
 
 
 def test_another_tokenizer_is_refused(capsys, command, tmp_path):

@@ -143,7 +143,7 @@ def test_what_cannot_be_learnt_from_is_left_out_and_counted(corpus, caplog):
     with caplog.at_level(logging.INFO):
         assert len(dataset(corpus, "test", labels=["p226"])) == 3
     assert "2 of unknown speakers" in caplog.text
-    with pytest.raises(UserError, match="leaves no utterance to learn from .7 too long"):
+    with pytest.raises(UserError, match="leaves no utterance to train on .7 too long"):
         dataset(corpus, "valid", max_codes=1)
 
 

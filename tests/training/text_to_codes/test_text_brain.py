@@ -176,7 +176,7 @@ def test_weights_remember_codec_and_tokenizer(tmp_path):
     checkpointer("a" * 64, "b" * 64).save_checkpoint()
     assert checkpointer("a" * 64, "b" * 64).recover_if_possible() is not None
     for other, name in ((("c" * 64, "b" * 64), "codec"), (("a" * 64, "c" * 64), "tokenizer")):
-        with pytest.raises(UserError, match=f"with the {name} with checksum .*--output_folder"):
+        with pytest.raises(UserError, match=f"with the {name} of checksum .*--output_folder"):
             checkpointer(*other).recover_if_possible()
 
 

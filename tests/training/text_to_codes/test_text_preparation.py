@@ -99,7 +99,7 @@ def test_a_tokenizer_of_byte_pairs_is_told_by_its_size(options):
     assert filled(options)["preset"]["vocabulary_size"] == 17
     filled(options)
     for change in ({"vocabulary_size": 18}, {"tokenizer": "char"}):
-        with pytest.raises(UserError, match="is there already, of 17 tokens"):
+        with pytest.raises(UserError, match="is a tokenizer of 17 tokens"):
             filled({**options, **change})
 
 
@@ -115,7 +115,7 @@ def test_codecs_are_checked(tmp_path):
     assert read_codec(codec) == CodecFacts(22050, 256, [])
     voices = export_tiny(tmp_path / "voices", "mel_vq", labels=["a", "b"])[0]
     assert read_codec(voices, several=True).speakers == ["a", "b"]
-    with pytest.raises(UserError, match="has 2 voices, and this recipe one speaker"):
+    with pytest.raises(UserError, match="has 2 voices, but this recipe has one speaker"):
         read_codec(voices)
     with pytest.raises(UserError, match="no codes"):
         read_codec(export_tiny(tmp_path / "vocoder", "mel")[0])

@@ -4,9 +4,9 @@
     <codes_folder>/codes.jsonl          a line for each that is finished: of which recording it is
     <codes_folder>/codes.json           of which model they are, and whether all are there
 
-The description stands there before the first file does, and a line of the journal follows its file.
-So a run that is killed at any moment loses only what was in work, and the next one goes on from
-there; another model, a changed recording and a damaged file are noticed.
+The index is written before the first file, and a line of the journal follows its file. So a killed
+run loses only what was in work, and the next one resumes; another model, a changed recording and a
+damaged file are noticed.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -45,7 +45,7 @@ INDEX = "codes.json"
 
 
 class CodeCorpus(NamedTuple):
-    """What ``codes.json`` says of a folder of codes.
+    """The index of a folder of codes, ``codes.json``.
 
     Arguments
     ---------
@@ -56,17 +56,17 @@ class CodeCorpus(NamedTuple):
     sample_rate : int
         Of the model, in Hz.
     codebook_size : int
-        Number of different codes.
+        Number of codes.
     samples_per_code : int
         Samples of waveform for each code.
     pitch_levels : int
-        Values of the pitch beside unvoiced; 0 for models without pitch beside the codes.
+        Values of the pitch beside unvoiced; 0 without pitch.
     samples_per_pitch : int
         Samples of waveform for each value of the pitch in the files; 0 without pitch.
     utterances : int
-        How many files of codes there are.
+        Number of files.
     skipped : dict
-        Id of an utterance that could not be encoded: a sentence that says why.
+        Reasons by id of an utterance that could not be encoded.
     """
 
     codec: str
@@ -86,12 +86,12 @@ class CodeCorpus(NamedTuple):
 
 
 class CodedUtterance(NamedTuple):
-    """An utterance to learn from.
+    """A training utterance.
 
     Arguments
     ---------
     id, text : str
-        As the manifest has them.
+        From the manifest.
     codes : torch.Tensor
         int64 ``[T]``.
     pitch : torch.Tensor
@@ -99,7 +99,7 @@ class CodedUtterance(NamedTuple):
         :func:`~waveglow_vq.inference.codes.coding.resample_nearest`): 0 where unvoiced, else 1 to
         ``pitch_levels``; None for models without pitch.
     speaker : str
-        The label; None where the manifest has none.
+        The label, if the manifest has one.
     wav : str
         Path of the recording.
     samples : int
@@ -125,55 +125,54 @@ def extract_codes(
     max_skipped=10,
     overwrite=False,
 ):
-    """Encodes the utterances of prepared manifests with a trained model, those that are not there
-    yet. Where several processes train together, it is for the main one only.
+    """Encodes those utterances of prepared manifests that are not encoded yet, on the main process.
 
     Arguments
     ---------
     codec_folder : str or Path
         The export of a ``SpeechCodec``, or of a ``VoiceConverter`` with codes.
     manifests : dict
-        Name of the split: path of its manifest.
+        Paths by split.
     data_root : str or Path
         What ``{data_root}`` in the manifests stands for.
     codes_folder : str or Path
-        Where the codes go; made if missing. It belongs to them.
+        Where the codes go, and nothing else.
     num_workers : int or None
-        Processes on a CPU, each with a copy of the model; None for the number of processors, at
-        most 16. The codes are the same for any number. A GPU is used by one process.
+        Processes on a CPU, each with a copy of the model; None for the number of CPUs, at most 16.
+        The codes do not depend on it. A GPU is used by one process.
     device : str or None
         Such as ``cpu`` or ``cuda:1``; None for the GPU if there is one.
     max_skipped : int
-        Recordings that may turn out to be unusable; one more is an error.
+        Recordings that may be unusable; one more is an error.
     overwrite : bool
-        Whether codes of another model are removed first.
+        Whether to replace codes of another model.
 
     Returns
     -------
     report : dict
-        What ``codes.json`` holds, and how many utterances of these manifests were ``encoded`` now
-        and how many were ``kept``, and the ``seconds`` of sound that were encoded.
+        The index, how many utterances of these manifests were ``encoded`` and ``kept``, and the
+        encoded ``seconds``.
 
     Raises
     ------
     UserError
-        If the model does not encode, the folder holds the codes of another model, too many
-        recordings cannot be used, or nothing can be written; the sentence names it.
+        If the model does not encode, the folder holds codes of another model, too many recordings
+        are unusable, or nothing can be written.
     """
     if num_workers is not None and num_workers < 1:
-        raise UserError(f"num_workers is {num_workers}, but has to be at least 1")
+        raise UserError(f"num_workers is {num_workers}; it has to be at least 1")
     folder, data_root = user_path(codes_folder), user_path(data_root)
     entries = all_entries(manifests, data_root)
     codec = load_codec(codec_folder, {"device": device} if device else None)
     corpus = _describe(codec)
-    with _written(folder):
+    with _write_errors(folder):
         _check_folder(folder, corpus, overwrite)
         before, finished = read_json(folder / INDEX), Journal(folder / JOURNAL).entries
         keys = {key: recording_key(entry, data_root) for key, entry in entries.items()}
         pending = {
             key: entry["wav"]
             for key, entry in entries.items()
-            # Where the recording is gone, its codes are still its codes.
+            # Codes remain valid if the recording is gone.
             if key not in finished
             or (keys[key] is not None and [keys[key]] != finished[key])
             or not is_valid(code_path(folder, key), corpus.checksum)
@@ -197,7 +196,7 @@ def extract_codes(
 
 
 def read_index(codes_folder, checksum=None):
-    """Reads what a folder of codes is.
+    """Reads the index of a folder of codes.
 
     Arguments
     ---------
@@ -220,13 +219,13 @@ def read_index(codes_folder, checksum=None):
     complete = index.pop("complete", None)
     if index.pop("version", None) != VERSION or index.keys() != set(CodeCorpus._fields):
         raise UserError(
-            f"{path} is missing, damaged or of another version; waveglow-vq encode-corpus extracts"
-            " the codes"
+            f"{path} is missing, damaged or of another version; extract the codes with waveglow-vq"
+            " encode-corpus"
         )
     if not complete:
         raise UserError(
-            f"{codes_folder}: the extraction of the codes has not come to its end; the same"
-            " waveglow-vq encode-corpus goes on with it"
+            f"{codes_folder}: the extraction of the codes is unfinished; resume it with the same"
+            " waveglow-vq encode-corpus"
         )
     corpus = CodeCorpus(**index)
     if checksum is not None and corpus.checksum != checksum:
@@ -251,13 +250,12 @@ def read_code_corpus(codes_folder, manifest, data_root, checksum=None):
     Returns
     -------
     list of CodedUtterance
-        In the order of the manifest. How many are left out for want of a text or of codes is
-        logged.
+        In the order of the manifest. The log counts those without.
 
     Raises
     ------
     UserError
-        If nothing is left, or a file of codes is damaged or of another model.
+        If nothing is left, or a file is damaged or of another model.
     """
     corpus = read_index(codes_folder, checksum)
     utterances, without_text, without_codes = [], 0, 0
@@ -272,8 +270,8 @@ def read_code_corpus(codes_folder, manifest, data_root, checksum=None):
             found = read_code_file(path)
             if found.checksum != corpus.checksum:
                 raise UserError(
-                    f"{path} holds codes of another model ({found.model!r}); remove the file, and"
-                    " waveglow-vq encode-corpus makes it anew"
+                    f"{path} holds codes of another model ({found.model!r}); remove it and run"
+                    " waveglow-vq encode-corpus again"
                 )
             pitch = found.pitch
             if pitch is not None:
@@ -287,7 +285,7 @@ def read_code_corpus(codes_folder, manifest, data_root, checksum=None):
     counts = f"{without_text} without text and {without_codes} without codes"
     if not utterances:
         raise UserError(
-            f"{manifest} has no utterance to learn from ({counts} in {codes_folder}); give"
+            f"{manifest} has no utterance to train on ({counts} in {codes_folder}); give"
             " manifests with texts, and extract their codes"
         )
     logger.info("%s: %d utterances; left out: %s", manifest, len(utterances), counts)
@@ -312,31 +310,31 @@ def _describe(codec):
 
 
 @contextlib.contextmanager
-def _written(folder):
+def _write_errors(folder):
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{error.filename or folder} cannot be written ({error.strerror or error}); what is"
-            " encoded stays, and the same command goes on with the others"
+            f"{error.filename or folder} cannot be written ({error.strerror or error}); the same"
+            " command resumes after what is encoded"
         ) from None
 
 
 def _check_folder(folder, corpus, overwrite):
-    """A folder of codes is one model's."""
+    """Checks that a folder holds codes of no other model, or removes them."""
     index = read_json(folder / INDEX)
     files = list(folder.glob(f"*{SUFFIX}"))
     if index.get("checksum") == corpus.checksum or not (index or files):
         return
     if overwrite:
-        # What says that they are complete goes first.
+        # The index, which says that they are complete, first.
         for path in (folder / INDEX, folder / JOURNAL, *files):
             path.unlink(missing_ok=True)
         return
     if "checksum" not in index:
         raise UserError(
-            f"{folder} holds files of codes, and nothing says of which model they are; choose"
-            " another folder, or replace them with --force"
+            f"{folder} holds codes of an unknown model; choose another folder, or replace them with"
+            " --force"
         )
     known = CodeCorpus(**{name: index.get(name) for name in CodeCorpus._fields})
     raise UserError(_other_model(folder, known, corpus.checksum))
@@ -345,8 +343,8 @@ def _check_folder(folder, corpus, overwrite):
 def _other_model(folder, corpus, checksum):
     return (
         f"{folder} holds codes of the model {corpus.codec!r} with checksum"
-        f" {str(corpus.checksum)[:12]}..., not of the one with {checksum[:12]}...; extract them"
-        " to another folder, or replace them with waveglow-vq encode-corpus --force"
+        f" {str(corpus.checksum)[:12]}..., not {checksum[:12]}...; choose another folder, or"
+        " replace them with waveglow-vq encode-corpus --force"
     )
 
 

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 JOURNAL = "codes.jsonl"
 VERSION = 1  # of a folder of codes; those of another version are extracted anew
-# Fewer are not worth the seconds in which a process starts.
+# Fewer are not worth the start of a process.
 _CLIPS_PER_PROCESS = 256
 
 
@@ -35,18 +35,18 @@ def all_entries(manifests, data_root):
         for key, entry in load_manifest(manifest, data_root).items():
             if not key or key.startswith(".") or set("/\\\0") & set(key):
                 raise UserError(
-                    f"{manifest}: the id {key!r} cannot be the name of a file (no slashes, no dot"
-                    " at its begin); name the utterance otherwise and prepare the corpus anew"
+                    f"{manifest}: the id {key!r} cannot be a file name (no slashes, no leading"
+                    " dot); rename the utterance and prepare the corpus again"
                 )
             if entries.setdefault(key, entry)["wav"] != entry["wav"]:
                 raise UserError(f"{manifest}: {key} is another recording in another manifest")
     if not entries:
-        raise UserError(f"{', '.join(map(str, manifests.values()))}: there are no utterances")
+        raise UserError(f"{', '.join(map(str, manifests.values()))}: no utterances")
     return entries
 
 
 def recording_key(entry, data_root):
-    """Different when the recording is; None where there is no file."""
+    """Identifies a recording and its state; None if there is no file."""
     member = ShardMember.parse(entry["wav"])
     path, place = (entry["wav"], []) if member is None else (member.path, member[1:])
     try:
@@ -59,12 +59,12 @@ def recording_key(entry, data_root):
 
 
 def code_path(folder, key):
-    """The file of the codes of an utterance."""
+    """The file of codes of an utterance."""
     return Path(folder) / f"{key}{SUFFIX}"
 
 
 def is_valid(path, checksum):
-    """Whether there is a whole file of codes of the model."""
+    """Whether a file of codes is complete and of the model."""
     try:
         return read_code_file(path).checksum == checksum
     except UserError:
@@ -72,7 +72,7 @@ def is_valid(path, checksum):
 
 
 def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_skipped):
-    """Encodes recordings, and notes in the journal which are finished.
+    """Encodes recordings, and notes each in the journal.
 
     Arguments
     ---------
@@ -81,9 +81,9 @@ def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_s
     codec_folder : str or Path
         Where other processes load it from.
     recordings : dict
-        Id of the utterance: path of the recording, or what a manifest of shards names.
+        Paths, or members of shards, by id of the utterance.
     keys : dict
-        Id of the utterance: from :func:`recording_key`.
+        From :func:`recording_key`, by id.
     folder : Path
         Where the codes go.
     num_workers, max_skipped
@@ -92,9 +92,9 @@ def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_s
     Returns
     -------
     seconds : float
-        Of sound that was encoded.
+        Duration of what was encoded.
     skipped : dict
-        Id of an utterance that could not be encoded: a sentence that says why.
+        Reasons by id of an utterance that could not be encoded.
     """
     workers = 1
     if codec.device_type == "cpu":
@@ -111,7 +111,7 @@ def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_s
         prepare=None if alone else functools.partial(_prepare_worker, str(codec_folder)),
     )
     seconds, skipped = 0.0, {}
-    # Closed at once when anything goes wrong here: the processes would work on through the rest.
+    # Closed at once after an error: the processes would work through the rest.
     with (
         Journal(folder / JOURNAL) as journal,
         tqdm(desc="encoding", total=len(recordings), unit="clip", disable=None) as progress,
@@ -127,19 +127,19 @@ def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_s
                 if len(skipped) > max_skipped:
                     raise UserError(
                         f"{problem}; more than {max_skipped} recordings cannot be encoded"
-                        " (max_skipped): repair the corpus or prepare it anew"
+                        " (max_skipped): repair the corpus or prepare it again"
                     )
             progress.update()
     return seconds, skipped
 
 
 def _encode(codec, task):
-    """Encodes one recording: its seconds, and None or what is wrong with it."""
+    """Encodes one recording; returns its seconds, and None or the error."""
     recording, path = task
     try:
         code_file = codec.to_code_file(sound_source(recording))
-    except Exception as error:  # of whatever kind, it is a matter of this recording
-        path.unlink(missing_ok=True)  # codes of what was there before
+    except Exception as error:  # any error concerns this recording only
+        path.unlink(missing_ok=True)  # codes of an earlier recording
         known = isinstance(error, UserError)
         return 0.0, str(error) if known else f"{recording}: {type(error).__name__}: {error}"
     write_code_file(path, code_file)

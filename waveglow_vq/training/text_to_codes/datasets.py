@@ -21,24 +21,24 @@ from speechbrain.dataio.sampler import DistributedSamplerWrapper, DynamicBatchSa
 from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
-# SpeechBrain's sampler tells that it makes its batches, several times in an epoch.
+# SpeechBrain's sampler logs that it makes batches, several times in an epoch.
 logging.getLogger(DynamicBatchSampler.__module__).addFilter(
     lambda record: "Generating dynamic batches" not in record.getMessage()
 )
 
-# Utterances of a batch are of one of at most so many classes of length.
+# Most buckets of length from which batches are drawn, and the fewest batches of one: its last batch
+# is rarely full.
 MOST_BUCKETS = 16
-# So many batches of one class make it worth having: its last batch is rarely a full one.
 BATCHES_OF_A_BUCKET = 4
 
 
 class TextDataset(DynamicItemDataset):
-    """SpeechBrain's own. A process that is sent it imports this module first, and with it what lets
-    SpeechBrain be imported."""
+    """SpeechBrain's; but a spawned process that gets it imports this module, and so `waveglow_vq`
+    before SpeechBrain."""
 
 
 def make_text_datasets(hparams, data_root, tokenizer, labels=None, checksum=None):
-    """The three datasets of a recipe, as its YAML describes them; see :func:`text_dataset`.
+    """The three datasets of a recipe; see :func:`text_dataset`.
 
     Arguments
     ---------
@@ -50,9 +50,9 @@ def make_text_datasets(hparams, data_root, tokenizer, labels=None, checksum=None
     tokenizer : TextTokenizer
         Makes the tokens.
     labels : list of str
-        Of the speakers, in the order of their numbers; None where there is one speaker.
+        Of the speakers, in the order of their numbers; None for one speaker.
     checksum : str
-        That of the model that the codes have to be of; None for any.
+        Of the model that the codes have to be of; None for any.
 
     Returns
     -------
@@ -87,10 +87,9 @@ def text_dataset(
     max_utterances=None,
     checksum=None,
 ):
-    """Utterances as tokens and codes, all in memory.
-
-    Left out, and counted in the log, are those without text or without codes, with a text that the
-    tokenizer refuses, with too few or too many codes, or of a speaker without a number.
+    """Utterances as tokens and codes, all in memory. The log counts those left out: without text or
+    codes, with a text that the tokenizer refuses, with too few or too many codes, or of an unknown
+    speaker.
 
     Arguments
     ---------
@@ -99,11 +98,11 @@ def text_dataset(
     tokenizer : TextTokenizer
         ``encode(text)`` gives the tokens.
     labels : list of str
-        Of the speakers, in the order of their numbers; None where there is one speaker.
+        Of the speakers, in the order of their numbers; None for one speaker.
     min_codes, max_codes : int
-        Bounds of the number of codes; no upper one where None.
+        Bounds of the number of codes; None for no upper one.
     max_utterances : int
-        Take only the first so many of what is left; all where None.
+        Only the first so many of what is left; None for all.
 
     Returns
     -------
@@ -141,11 +140,11 @@ def text_dataset(
             "path": utterance.wav,
             "samples": utterance.samples,
             "speaker_label": utterance.speaker,
-            "stored_tokens": _stored(np.array(tokens)),
-            "stored_codes": _stored(utterance.codes.numpy()),
+            "stored_tokens": _pack(np.array(tokens)),
+            "stored_codes": _pack(utterance.codes.numpy()),
         }
         if utterance.pitch is not None:
-            entry["stored_pitch"] = _stored(utterance.pitch.numpy())
+            entry["stored_pitch"] = _pack(utterance.pitch.numpy())
         if labels is not None:
             entry["speaker"] = numbers[utterance.speaker]
         data[utterance.id] = entry
@@ -154,8 +153,8 @@ def text_dataset(
         logger.warning(f"{manifest}: a text cannot be used: {refused}")
     if not data:
         raise UserError(
-            f"{manifest} leaves no utterance to learn from ({counts}); change --min_codes or"
-            " --max_codes, or give a corpus that fits"
+            f"{manifest} leaves no utterance to train on ({counts}); change --min_codes or"
+            " --max_codes, or give another corpus"
         )
     if counts:
         logger.info(f"{manifest}: {len(data)} utterances are used; left out: {counts}")
@@ -168,38 +167,35 @@ def text_dataset(
 
 
 def text_loader(dataset, max_batch_codes, seed, rank=0, world=1, **loader_kwargs):
-    """The loader of training batches: utterances of about one length, drawn anew in every epoch;
-    its position within an epoch can be saved and recovered.
-
-    Several processes each get as many batches: where they cannot be dealt out evenly, the first
-    ones are taken twice.
+    """The loader of training batches of about one length, drawn again in every epoch; its position
+    within an epoch can be saved. All processes get as many batches: if they cannot be dealt out
+    evenly, the first are used twice.
 
     Arguments
     ---------
     dataset : TextDataset
         From :func:`text_dataset`.
     max_batch_codes : int
-        Codes of a batch of one process at most, padding included. A longer utterance is a batch of
-        its own.
+        Most codes of a batch, padding included. A longer utterance is a batch of its own.
     seed : int
-        Of the draws; each epoch has its own.
+        Of the draws, which differ between epochs.
     rank, world : int
-        Number of this process, and how many there are.
+        Number of this process, and of all.
     loader_kwargs
-        ``num_workers`` and whatever else torch's DataLoader takes beside a batch sampler.
+        ``num_workers`` and others of torch's DataLoader.
 
     Returns
     -------
     loader : SaveableDataLoader
-        Its length is the number of this process's batches in every epoch. A batch is a PaddedBatch:
-        ``tokens``, ``codes`` and ``pitch`` are padded with 0, ``speaker`` is ``[B]``.
+        Its length is the number of this process's batches. A batch is a PaddedBatch: ``tokens``,
+        ``codes`` and ``pitch`` are padded with 0, ``speaker`` is ``[B]``.
     sampler : object
-        ``set_epoch(epoch)`` is to be called before every epoch.
+        Call its ``set_epoch(epoch)`` before every epoch.
 
     Raises
     ------
     UserError
-        If the data make too few batches for so many processes.
+        If there are too few batches for the processes.
 
     Example
     -------
@@ -222,50 +218,39 @@ def text_loader(dataset, max_batch_codes, seed, rank=0, world=1, **loader_kwargs
     )
     if world > 1:
         if len(sampler) <= world:
-            # SpeechBrain cannot deal out a single batch to each, either.
+            # SpeechBrain cannot deal out a single batch to each either.
             raise UserError(
                 f"max_batch_codes: with {max_batch_codes}, {len(dataset)} utterances make"
                 f" {len(sampler)} batches, too few for {world} processes; lower it, or start fewer"
             )
-        # By name: the wrapper's own first argument takes the place of one.
+        # By name: the wrapper's first argument takes the place of one.
         parts = {"num_replicas": world, "rank": rank, "shuffle": False}
         sampler = DistributedSamplerWrapper(sampler, **parts)
-    # A generator of its own: nothing is taken from the global one when an iterator is made, so that
-    # a resumed epoch, which makes one more, finds it as it was.
+    # A generator of its own: a resumed epoch makes one more iterator, which would draw from the
+    # global one.
     own = torch.Generator().manual_seed(seed)
     loader_kwargs = {"collate_fn": PaddedBatch, "generator": own, **loader_kwargs}
     return make_dataloader(dataset, batch_sampler=sampler, **loader_kwargs), sampler
 
 
 def training_labels(manifest, data_root):
-    """Labels of the speakers who have a text in a manifest, sorted: those that a model of text can
-    learn.
-
-    Arguments
-    ---------
-    manifest, data_root
-        Of the training data.
-
-    Returns
-    -------
-    list of str
-    """
+    """Sorted labels of the speakers who have a text in a manifest."""
     entries = load_manifest(manifest, data_root, ("wav", "speaker")).values()
     return sorted({entry["speaker"] for entry in entries if str(entry.get("text") or "").strip()})
 
 
 def _boundaries(lengths, max_batch_codes):
-    """The greatest lengths of the buckets, which hold about equally many utterances.
-    SpeechBrain's own, of a log-normal distribution, know nothing of these lengths."""
+    """The greatest lengths of the buckets, which hold about equally many utterances. SpeechBrain's
+    own, of a log-normal distribution, do not fit these lengths."""
     count = sum(lengths) // (BATCHES_OF_A_BUCKET * max_batch_codes)
     count = min(max(count, 1), MOST_BUCKETS, len(lengths))
     ordered = sorted(lengths)
     return sorted({ordered[len(ordered) * (i + 1) // count - 1] for i in range(count)})
 
 
-def _stored(numbers):
-    """Whole numbers, in the memory that they need. Arrays, no tensors: sent to a process, every
-    tensor would take an open file."""
+def _pack(numbers):
+    """Integers in the smallest type. No tensors: each that is sent to a process would take an open
+    file."""
     return numbers.astype(np.int16 if numbers.max() < 2**15 else np.int32)
 
 

@@ -30,15 +30,14 @@ logger = get_logger(__name__)
 
 
 class TextToCodesBrain(ModelBrain):
-    """Trains a :class:`~waveglow_vq.lobes.text_to_codes.model.TextToCodes` on tokens and codes,
-    listens to what it says on its own, and leaves an export that speaks.
+    """Trains a :class:`~waveglow_vq.lobes.text_to_codes.model.TextToCodes` on tokens and codes, and
+    writes an export that speaks.
 
-    Of ``hparams`` it expects the keys of the LJSpeech recipe's ``text_to_codes.yaml``, and what
-    :func:`~waveglow_vq.training.text_to_codes.text_preparation.prepare_text` fills in;
-    ``data_root``, what ``{data_root}`` in the manifests stands for; and with several speakers
-    ``speakers``, their labels in the order of their numbers."""
+    ``hparams`` holds the keys of the LJSpeech recipe's ``text_to_codes.yaml`` with what
+    :func:`~waveglow_vq.training.text_to_codes.text_preparation.text_datasets` fills in, and with
+    several speakers ``speakers``, their labels in the order of their numbers."""
 
-    # The end of an utterance counts as one: it is chosen like a code.
+    # The end of an utterance counts as one.
     UNIT = "codes"
     interface = "TextToSpeech"
 
@@ -67,7 +66,7 @@ class TextToCodesBrain(ModelBrain):
         if len(loader) < self.grad_accumulation_factor:
             raise UserError(
                 f"max_batch_codes: with {self.hparams.max_batch_codes}, an epoch has {len(loader)} "
-                "batches, which are less than one optimizer step (grad_accumulation_factor "
+                "batches, less than one optimizer step (grad_accumulation_factor "
                 f"{self.grad_accumulation_factor}); lower one of the two"
             )
         return loader, sampler
@@ -104,17 +103,17 @@ class TextToCodesBrain(ModelBrain):
     # ---- an epoch
 
     def on_stage_start(self, stage, epoch=None):
-        """Besides the means: no utterance is kept yet."""
+        """Begins the utterances for samples too."""
         super().on_stage_start(stage, epoch)
         self.kept, self.spoken = [], []
 
     def training_statistics(self):
-        """With the perplexity."""
-        return _with_perplexity(super().training_statistics())
+        """Adds the perplexity."""
+        return _add_perplexity(super().training_statistics())
 
     def evaluation_statistics(self, stage):
-        """With the perplexity and, in validation, figures of what the model says on its own."""
-        stats = _with_perplexity(super().evaluation_statistics(stage))
+        """Adds the perplexity and, in validation, figures of free-running synthesis."""
+        stats = _add_perplexity(super().evaluation_statistics(stage))
         if stage == sb.Stage.VALID:
             stats.update(self._speak())
         return stats
@@ -125,23 +124,23 @@ class TextToCodesBrain(ModelBrain):
 
     @property
     def inference_options(self):
-        """Whose voice."""
+        """The voice."""
         return ["--speaker", str(self.labels[0])] if self.labels else []
 
     def no_evaluation(self, stage):
-        """Where a debugging run evaluates nothing."""
+        """A debugging run may evaluate nothing."""
         return UserError(
             f"no utterance of {stage.name.lower()}.json was evaluated; raise --debug_batches"
         )
 
     def valid_loss(self, stats):
-        """Likelihood of codes and pitch, without the terms that only teach where to look."""
+        """Likelihood of codes and pitch, without the terms that guide the attention."""
         return stats["nll"] + stats.get("pitch_nll", 0.0)
 
-    # ---- what the model says on its own
+    # ---- free-running synthesis
 
     def _keep_utterances(self, batch):
-        """Keeps the first utterances of this process, as (id, tokens, number of codes, speaker)."""
+        """Keeps the first utterances of this process: (id, tokens, number of codes, speaker)."""
         wanted = math.ceil(self.hparams.free_running_utterances / self.world)
         tokens, token_lens = batch.tokens
         codes, code_lens = batch.codes
@@ -153,7 +152,7 @@ class TextToCodesBrain(ModelBrain):
             self.kept.append((batch.id[row], own, code_counts[row], speaker))
 
     def _speak(self):
-        """Lets the model write codes for the texts that were kept; figures over all processes."""
+        """Synthesizes codes for the kept texts; returns figures over all processes."""
         means, size = EpochMeans(), self.hparams.valid_batch_size
         for begin in range(0, len(self.kept), size):
             names, tokens, counts, speakers = zip(*self.kept[begin : begin + size], strict=True)
@@ -178,7 +177,7 @@ class TextToCodesBrain(ModelBrain):
         if not chosen:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        # Not kept: between the epochs, a GPU has better use for its memory.
+        # Loaded each time, to save GPU memory between epochs.
         codec = load_codec(self.hparams.codec, {"device": str(self.device)})
         rate = codec.sample_rate / codec.mods.model.conditioner.samples_per_code
         for name, sentence, speaker in chosen:
@@ -207,7 +206,7 @@ class TextToCodesBrain(ModelBrain):
         )
 
     def write_test_samples(self, folder):
-        """Lets the export speak test texts, and judges it beside their recordings."""
+        """Synthesizes test texts with the export, and judges them against the recordings."""
         if not self.hparams.test_utterances:
             return {}
         from waveglow_vq.evaluation.text_to_speech.judgement import judge_text_to_speech
@@ -235,45 +234,38 @@ class TextToCodesBrain(ModelBrain):
 
 @register_checkpoint_hooks
 class Belongings:
-    """The codec and the tokenizer, by their checksums, that the weights of a checkpoint belong to.
-    Loading it where others are in use is an error.
-
-    Arguments
-    ---------
-    codec, tokenizer : str
-        Checksums.
-    """
+    """Part of a checkpoint: checksums of its codec and its tokenizer. Loading it with others in use
+    is an error."""
 
     def __init__(self, codec, tokenizer):
         self.checksums = {"codec": codec, "tokenizer": tokenizer}
 
     @mark_as_saver
     def save(self, path):
-        """Writes what a resumed run compares."""
+        """Writes the checksums."""
         torch.save(self.checksums, path)
 
     @mark_as_loader
     def load(self, path, end_of_epoch=False):
-        """Compares; a UserError where something else is in use now."""
+        """Compares them with those in use."""
         for name, checksum in torch.load(path, weights_only=True).items():
             if checksum != self.checksums[name]:
                 raise UserError(
-                    f"{Path(path).parent} was trained with the {name} with checksum "
-                    f"{checksum[:12]}..., not with the one with {self.checksums[name][:12]}...; "
-                    "give that one again, or another --output_folder"
+                    f"{Path(path).parent} was trained with the {name} of checksum "
+                    f"{checksum[:12]}..., not {self.checksums[name][:12]}...; give that {name}, or "
+                    "another --output_folder"
                 )
 
 
-def _with_perplexity(stats):
-    """Of the codes, after their likelihood."""
+def _add_perplexity(stats):
+    """Figures with the perplexity of the codes behind their likelihood."""
     if "nll" not in stats:
         return stats
     return {"nll": stats["nll"], "perplexity": math.exp(min(stats["nll"], 700.0)), **stats}
 
 
 def _figures(sentence, codes):
-    """What is said of a text that the model has written as codes on its own, beside the number of
-    codes of its recording."""
+    """Figures of a synthesized text, whose recording has so many codes."""
     figures = alignment_figures(sentence.attention, tolerance_for(sentence.pieces))
     values = {"length_ratio": len(sentence.codes) / codes, "stopped": sentence.stopped}
     values |= {name: figures[name] for name in ("diagonality", "diagonal", "truncated")}

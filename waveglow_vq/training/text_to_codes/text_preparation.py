@@ -1,5 +1,4 @@
-"""What the recipes of text to codes do before they train: codes, tokenizer, and a model of their
-sizes.
+"""What the recipes of text to codes do before they train: codes, tokenizer, sizes of the model.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -25,13 +24,13 @@ from speechbrain.utils.logger import get_logger, setup_logging
 logger = get_logger(__name__)
 
 SPLITS = ("train", "valid", "test")
-# Where this share of the training texts ends with a mark, a text without one is a strange thing.
+# If this share of the training texts ends with a mark, the export adds one to a text without.
 CLOSED = 0.9
 
 
 class CodecFacts(NamedTuple):
-    """What the preparation of a corpus has to know of a codec: the ``sample_rate`` in Hz, the
-    ``hop_length`` of its log-mels in samples, and the labels of its ``speakers``."""
+    """What the preparation needs of a codec: the ``sample_rate`` in Hz, the ``hop_length`` of its
+    log-mels in samples, and the labels of its ``speakers``."""
 
     sample_rate: int
     hop_length: int
@@ -39,15 +38,8 @@ class CodecFacts(NamedTuple):
 
 
 def begin_log(output_folder):
-    """Makes the folder of a run, and writes what is logged from now on to its log too. SpeechBrain
-    does so with the hyperparameters, which here are not all known before the corpus is prepared.
-    For the main process only.
-
-    Arguments
-    ---------
-    output_folder : str or Path
-        Of the run.
-    """
+    """Makes the folder of a run and begins its log, on the main process. SpeechBrain does so with
+    the hyperparameters, which are not all known before the corpus is prepared."""
     folder = Path(output_folder)
     folder.mkdir(parents=True, exist_ok=True)
     setup_logging(
@@ -56,14 +48,14 @@ def begin_log(output_folder):
 
 
 def read_codec(codec_folder, several=False):
-    """Checks, before anything is written, that there is a codec.
+    """Checks the codec before anything is written.
 
     Arguments
     ---------
     codec_folder : str or Path or None
         The export of a model with codes.
     several : bool
-        Whether a model of text is to tell several speakers apart.
+        Whether the codec may have several speakers.
 
     Returns
     -------
@@ -72,7 +64,7 @@ def read_codec(codec_folder, several=False):
     Raises
     ------
     UserError
-        If there is none, or not one for the corpus.
+        If there is none, or none for the corpus.
 
     Example
     -------
@@ -84,45 +76,45 @@ def read_codec(codec_folder, several=False):
     if codec_folder is None or not str(codec_folder).strip():
         raise UserError(
             "no codec was given: --codec names the folder 'export' that train.py hparams/vq.yaml "
-            "has left in its output folder"
+            "writes to its output folder"
         )
     codec = load_codec(codec_folder, {"device": "cpu"})
     if not several and len(codec.speakers) > 1:
         raise UserError(
-            f"{codec_folder} has {len(codec.speakers)} voices, and this recipe one speaker; give a "
-            "codec that was trained on one"
+            f"{codec_folder} has {len(codec.speakers)} voices, but this recipe has one speaker; "
+            "give a codec that was trained on one"
         )
     return CodecFacts(codec.sample_rate, codec.mods.features.hop_length, codec.speakers)
 
 
 def prepare_text(hparams, overrides, data_root, codec, device=None):
-    """Extracts the codes of a corpus and trains a tokenizer on its texts, where they are not there
-    yet. For the main process only.
+    """Extracts the codes of a corpus and trains a tokenizer on its texts, unless they exist, on the
+    main process.
 
     Arguments
     ---------
     hparams : dict
-        What the YAML of the recipe describes.
+        Of the recipe.
     overrides : str
-        What the command line replaces in it.
+        Of its YAML.
     data_root : str or Path
         What ``{data_root}`` in the manifests stands for.
     codec : CodecFacts
         From :func:`read_codec`.
     device : str or None
-        Where codes are extracted; None for the GPU if there is one.
+        For the extraction; None for a GPU if there is one.
 
     Returns
     -------
     overrides : str
-        The same, and what follows from corpus and codec: the sizes of the model, the checksum of
-        the codec, the longest text, and the labels of the speakers.
+        With what follows from corpus and codec: sizes of the model, checksum of the codec, longest
+        text, labels of the speakers.
 
     Raises
     ------
     UserError
-        If the folder of codes holds another codec's, the tokenizer that is there is another than
-        the options ask for, or nobody speaks.
+        If the codes there are of another codec, the tokenizer there does not fit the options, or
+        there are no texts or speakers.
     """
     manifests = {name: Path(hparams["manifest_folder"]) / f"{name}.json" for name in SPLITS}
     report = extract_codes(
@@ -137,7 +129,7 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
     entries = load_manifest(manifests["train"], data_root).values()
     texts = [text for entry in entries if (text := str(entry.get("text") or "").strip())]
     if not texts:
-        raise UserError(f"{manifests['train']} has no texts; give a corpus that has them")
+        raise UserError(f"{manifests['train']} has no texts; give a corpus with texts")
     tokenizer = _tokenizer(hparams, texts)
     sizes = {
         "vocabulary_size": tokenizer.vocabulary_size,
@@ -146,7 +138,7 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
     }
     filled = {"codec_checksum": report["checksum"]}
     if hparams["max_characters"] is None:
-        # What is longer than all that it was trained on, a model reads badly.
+        # A model reads longer texts than it was trained on badly.
         filled["max_characters"] = max(map(len, texts))
     if hparams["closing_mark"] is None:
         closed = sum(text.rstrip(" '\"”’")[-1:] in MARKS for text in texts)
@@ -154,11 +146,11 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
     if "speakers" in hparams:
         labels = training_labels(manifests["train"], data_root)
         if codec.speakers:
-            # In its order. Whoever it does not know cannot be spoken by it.
+            # In its order, and no others.
             labels = [label for label in codec.speakers if label in labels]
         if not labels:
             raise UserError(
-                f"{hparams['codec']} knows none of the speakers of {manifests['train']} who have a "
+                f"{hparams['codec']} knows none of the speakers of {manifests['train']} with a "
                 "text; give a codec that was trained on them"
             )
         filled["speakers"], sizes["max_speakers"] = labels, len(labels)
@@ -206,7 +198,7 @@ def text_datasets(experiment, data_root, codec):
 
 
 def _tokenizer(hparams, texts):
-    """The tokenizer of the run, trained if there is none."""
+    """Loads or trains the tokenizer of the run."""
     path, kind = Path(hparams["tokenizer_file"]), hparams["tokenizer"]
     size = hparams["vocabulary_size"]
     if not path.is_file():
@@ -217,7 +209,7 @@ def _tokenizer(hparams, texts):
     own = tokenizer.kind, tokenizer.vocabulary_size
     if own[0] != kind if kind == "char" else own[1] != size:
         raise UserError(
-            f"{path} is there already, of {own[1]} tokens (kind {own[0]}), and --tokenizer {kind} "
-            f"--vocabulary_size {size} asks for another; give another --output_folder"
+            f"{path} is a tokenizer of {own[1]} tokens (kind {own[0]}), which does not fit "
+            f"--tokenizer {kind} --vocabulary_size {size}; give another --output_folder"
         )
     return tokenizer
