@@ -1,4 +1,4 @@
-"""What the commands share: the model of a command, and how facts are printed.
+"""What the commands share: loading the model, printing facts, writing reports.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.utils.files import write_json
 
 # Lists longer than this are printed with their length.
 MANY = 5
@@ -107,3 +108,11 @@ def _in_words(value):
         count = f"{len(value)}: " if len(value) > MANY else ""
         return count + ", ".join(map(str, value)) if value else "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def write_report(path, content, option):
+    """Writes a JSON file that an option names, whole or not at all."""
+    try:
+        write_json(path, content)
+    except OSError as error:
+        raise UserError(f"{option}: {path} cannot be written: {error.strerror}") from error

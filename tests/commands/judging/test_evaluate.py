@@ -70,7 +70,7 @@ def test_undefined_measures_are_null_in_json(folders, tmp_path, run):
     [
         (["--max_shift", "-1"], "--max_shift must be at least 0, got -1"),
         (["--sample_rate", "0"], "--sample_rate must be at least 1, got 0"),
-        (["--json", "/dev/null/scores.json"], "--json /dev/null/scores.json cannot be written"),
+        (["--json", "/dev/null/scores.json"], "--json: /dev/null/scores.json cannot be written"),
     ],
 )
 def test_bad_options(folders, run, options, sentence):

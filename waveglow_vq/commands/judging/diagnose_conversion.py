@@ -6,6 +6,7 @@ Authors
 
 from waveglow_vq.commands.arguments import compute_arguments, path
 from waveglow_vq.commands.common import load_model
+from waveglow_vq.evaluation.conversion.diagnosis_options import REQUIRED, DiagnosisOptions
 
 EXAMPLES = """\
   waveglow-vq diagnose-conversion EXPORT_FOLDER --manifests manifests/ --data_root wavs/ \\
@@ -14,7 +15,7 @@ EXAMPLES = """\
 Writes diagnostics.json (all figures), diagnostics.txt (the table that is printed), a heat map of
 how similar conversions are to their targets, and some of the audio files.
 """
-_JUDGES = {"installed": True, "required": "required", "none": False}
+_JUDGES = {"installed": True, REQUIRED: REQUIRED, "none": False}
 
 
 def add_arguments(parser):
@@ -28,22 +29,25 @@ def add_arguments(parser):
     ):
         parser.add_argument(f"--{name}", type=path, required=True, metavar="DIR", help=words)
     parser.add_argument("--mode", choices=("codes", "latent_swap"), help="default: the model's")
-    parser.add_argument("--sigma", type=float, help="of the noise (default: the export's)")
-    for name, default, words in (
-        ("min_train_clips", 8, "training clips that a target needs"),
-        ("max_targets", 12, "target speakers"),
-        ("max_sources", None, "source speakers, of those trained on and of others each"),
-        ("max_utterances", 24, "utterances to convert, spread over speakers"),
-        ("max_likelihoods", 100, "test utterances whose likelihoods are compared"),
-        ("max_wrong", 20, "wrong speakers tried for each of these"),
-        ("max_probed", 1000, "utterances for probes, information and bitrates"),
-        ("word_targets", 3, "conversions of each source that are transcribed"),
-        ("samples", 3, "sources whose audio is saved"),
-        ("batch_size", None, "speakers in a batch"),
-        ("seed", 0, "random seed"),
+    parser.add_argument(
+        "--sigma", type=float, help="standard deviation of the noise (default: the export's)"
+    )
+    for name, words in (
+        ("min_train_clips", "training clips that a target needs"),
+        ("max_targets", "target speakers"),
+        ("max_sources", "source speakers, of those trained on and of others each"),
+        ("max_utterances", "utterances to convert, spread over speakers"),
+        ("max_likelihoods", "test utterances whose likelihoods are compared"),
+        ("max_wrong", "wrong speakers tried for each of these"),
+        ("max_probed", "utterances for probes, information and bitrates"),
+        ("word_targets", "conversions of each source that are transcribed"),
+        ("samples", "sources whose audio is saved"),
+        ("batch_size", "speakers in a batch"),
+        ("seed", "random seed"),
     ):
+        default = DiagnosisOptions._field_defaults[name]
         limit = name.startswith("max_") or name == "word_targets"
-        shown = ("all" if limit else "as the device") if default is None else default
+        shown = ("all" if limit else "by the device") if default is None else default
         words += f" (a number or all; default: {shown})" if limit else f" (default: {shown})"
         parser.add_argument(
             f"--{name}", type=_number if limit else int, default=default, metavar="N", help=words
@@ -65,7 +69,6 @@ def _number(word):
 def run(options):
     """Prints the table and says where everything is; returns the exit status."""
     from waveglow_vq.evaluation.conversion.diagnosis import diagnose_conversion
-    from waveglow_vq.evaluation.conversion.diagnosis_options import DiagnosisOptions
     from waveglow_vq.evaluation.conversion.report import format_report
     from waveglow_vq.evaluation.verdicts import print_report
 

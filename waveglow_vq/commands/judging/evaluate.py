@@ -8,9 +8,9 @@ import math
 import sys
 
 from waveglow_vq.commands.arguments import path
+from waveglow_vq.commands.common import write_report
 from waveglow_vq.commands.file_plan import check_outputs
 from waveglow_vq.errors import UserError, report_error, say
-from waveglow_vq.utils.files import write_json
 
 EXAMPLES = """\
   waveglow-vq evaluate recordings/ reconstructions/
@@ -74,10 +74,7 @@ def run(options):
     )
     print_report(format_table(results))
     if options.json is not None:
-        try:
-            write_json(options.json, _without_nan(results))
-        except OSError as error:
-            raise UserError(f"--json {options.json} cannot be written: {error.strerror}") from error
+        write_report(options.json, _without_nan(results), "--json")
     for sentence in results["left_out"]:
         say(sentence)
     for sentence in results["failed"].values():

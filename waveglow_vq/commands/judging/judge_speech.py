@@ -12,9 +12,8 @@ from waveglow_vq.commands.arguments import (
     search_arguments,
     search_changes,
 )
-from waveglow_vq.commands.common import load_model
+from waveglow_vq.commands.common import load_model, write_report
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.files import write_json
 
 EXAMPLES = """\
   waveglow-vq judge-speech EXPORT_FOLDER manifests/test.json --data_folder wavs/ \\
@@ -52,7 +51,9 @@ def add_arguments(parser):
         words += " (default: %(default)s)"
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=words)
     search_arguments(parser)
-    parser.add_argument("--sigma", type=float, help="of the noise (default: the codec's)")
+    parser.add_argument(
+        "--sigma", type=float, help="standard deviation of the noise (default: the codec's)"
+    )
     parser.add_argument("--no_words", action="store_true", help="skip the word error rate (faster)")
     parser.add_argument(
         "--bars", nargs="+", default=[], metavar="NAME=VALUE",
@@ -88,7 +89,7 @@ def run(options):
         options.pictures,
         options.samples,
     )
-    write_json(report, results)
+    write_report(report, results, "--output")
     print_report(format_report(results, bars))
     print(f"\n{report}, {report.with_suffix('')}: the report, pictures and audio files")
     return 0
