@@ -16,12 +16,7 @@ from waveglow_vq.evaluation.utterances import (
 import numpy as np
 import pytest
 
-from tests.evaluation.tiny_corpus import LABELS, SECONDS, write_corpus
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
+from tests.evaluation.tiny_corpus import LABELS, SECONDS
 
 
 def test_manifests_are_read(corpus):

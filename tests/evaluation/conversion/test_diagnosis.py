@@ -9,7 +9,7 @@ from waveglow_vq.evaluation.judges import ASRScorer, SpeakerScorer
 import pytest
 import torch
 
-from tests.evaluation.tiny_corpus import LABELS, tiny_model, write_corpus
+from tests.evaluation.tiny_corpus import LABELS, tiny_model
 
 pytest.importorskip("matplotlib", reason="needs pip install waveglow-vq[metrics]")
 
@@ -18,11 +18,6 @@ QUICK = {
     "use_judges": False,
 }  # fmt: skip
 QUIET = DiagnosisOptions(**QUICK), False
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def diagnose(corpus, output, kind="mel_vq", **options):

@@ -2,19 +2,17 @@ import zlib
 
 from waveglow_vq.data.segments import read_utterance
 from waveglow_vq.evaluation.conversion.likelihoods import speaker_likelihoods
-from waveglow_vq.evaluation.utterances import read_manifests
 from waveglow_vq.inference.conversion.whole_utterances import utterance_pitch
 
 import pytest
 import torch
 
-from tests.evaluation.tiny_corpus import LABELS, tiny_model, write_corpus
+from tests.evaluation.tiny_corpus import LABELS, tiny_model
 
 
-@pytest.fixture(scope="module")
-def test_set(tmp_path_factory):
-    audio, manifests = write_corpus(tmp_path_factory.mktemp("corpus"))
-    return read_manifests(manifests, audio, LABELS)["test"]
+@pytest.fixture
+def test_set(found):
+    return found["test"]
 
 
 @pytest.mark.parametrize("kind", ["mel_vq", "wav_vq", "mel"])

@@ -12,24 +12,12 @@ from waveglow_vq.evaluation.conversion.matrix import (
 )
 from waveglow_vq.evaluation.conversion.summary import summarize
 from waveglow_vq.evaluation.judges import ErrorCounts
-from waveglow_vq.evaluation.utterances import read_manifests
 
 import pytest
 import torch
 
 from tests.evaluation.signals import RATE, speech_like
-from tests.evaluation.tiny_corpus import LABELS, SECONDS, UNSEEN, VOICES, tiny_model, write_corpus
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture(scope="module")
-def found(corpus):
-    audio, manifests = corpus
-    return read_manifests(manifests, audio, LABELS)
+from tests.evaluation.tiny_corpus import LABELS, SECONDS, UNSEEN, VOICES, tiny_model
 
 
 class PitchJudge:
