@@ -226,6 +226,15 @@ def stft_magnitude(wav, n_fft, hop_length, win_length):
     return torch.stft(wav, n_fft, hop_length, win_length, window, return_complex=True).abs()
 
 
+def check_length(wav, name):
+    """Raises a UserError if a waveform is too short to be scored."""
+    if len(wav) < MIN_SAMPLES:
+        raise UserError(
+            f"{name} is too short to be scored: {len(wav)} samples where at least "
+            f"{MIN_SAMPLES} are needed"
+        )
+
+
 def _convergence(target, output):
     # A silent reference has no scale to relate the error to: the floor stands in for it.
     scale = target.norm().clamp_min(MAGNITUDE_FLOOR)
@@ -236,11 +245,7 @@ def _check(wav, name):
     wav = torch.as_tensor(wav).detach().cpu().float()
     if wav.ndim != 1:
         raise ValueError(f"{name} has to be samples [N], got {tuple(wav.shape)}")
-    if len(wav) < MIN_SAMPLES:
-        raise UserError(
-            f"{name} is too short to be scored: {len(wav)} samples where at least "
-            f"{MIN_SAMPLES} are needed"
-        )
+    check_length(wav, name)
     return wav
 
 

@@ -18,7 +18,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation import time_alignment
 from waveglow_vq.evaluation.f0_accuracy import compare_f0
 from waveglow_vq.evaluation.metrics import (
-    MIN_SAMPLES,
+    check_length,
     log_mel_l1,
     mel_cepstral_distortion,
     multi_resolution_stft_distance,
@@ -97,11 +97,7 @@ def score_pair(
     (0.0, 300, 2.0)
     """
     for name, wav in (("the reference", reference), ("the estimate", estimate)):
-        if len(wav) < MIN_SAMPLES:
-            raise UserError(
-                f"{name} is too short to be scored: {len(wav)} samples where at least "
-                f"{MIN_SAMPLES} are needed"
-            )
+        check_length(wav, name)
     features = LogMel(sample_rate=sample_rate) if features is None else features
     difference = len(estimate) - len(reference)
     delay, gain = 0, 1.0
@@ -336,11 +332,7 @@ def _read(path, sample_rate, allow_resampling):
                 "add --resample"
             )
         wav = resample(wav, rate, sample_rate)
-    if len(wav) < MIN_SAMPLES:
-        raise UserError(
-            f"{path} is too short to be scored: {len(wav)} samples where at least "
-            f"{MIN_SAMPLES} are needed"
-        )
+    check_length(wav, path)
     return wav
 
 

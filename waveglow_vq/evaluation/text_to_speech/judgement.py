@@ -11,16 +11,14 @@
   from the same manifest. Of speech that has nothing to do with its text, one in eleven is.
 - *duration*: seconds of the speech over seconds of the recording; its *deviation* is the distance
   of this from 1.
-- *truncated*, *diagonal*: see
-:func:`~waveglow_vq.evaluation.text_to_speech.attention.alignment_figures`, which
-  looks at the attention with which the codes were chosen. In a text of several sentences, none may
-  be truncated, and all have to be diagonal. Distances in the text are allowed for as many
-  characters as the tolerance has, however long the tokens are.
+- *truncated*, *diagonal*: figures of the attention with which the codes were chosen
+  (:func:`~waveglow_vq.evaluation.text_to_speech.attention.alignment_figures`). In a text of several
+  sentences, none may be truncated, and all have to be diagonal. Distances in the text are allowed
+  for as many characters as the tolerance has, however long the tokens are.
 - *looping*: what :func:`~waveglow_vq.evaluation.text_to_speech.attention.loop_signs` finds.
-Recorded speech
-  stands still and repeats itself too; too long is what is longer than ``LOOP_MARGIN`` times the
-  longest among the judged recordings: of their codes' repetitions, and of standing still while the
-  model reads along with the recordings.
+  Recorded speech stands still and repeats itself too; too long is what is longer than
+  ``LOOP_MARGIN`` times the longest among the judged recordings: of their codes' repetitions, and of
+  standing still while the model reads along with the recordings.
 - *teacher-forced*: where the model reads along with the recording, that is for each code is given
   all codes of the recording before: the share of codes (and ends) that it finds the most probable,
   their mean negative log-likelihood, the exponential of this (perplexity), and whether attention
