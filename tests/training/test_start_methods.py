@@ -19,7 +19,7 @@ from waveglow_vq.data.shards.writer import write_shards
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.inference.codes.code_file import CodeFile, write_code_file
 from waveglow_vq.training.text_to_codes.code_corpus import INDEX, CodeCorpus
-from waveglow_vq.training.text_to_codes.datasets import text_dataset
+from waveglow_vq.training.text_to_codes.text_datasets import text_dataset
 from waveglow_vq.utils import read_tracking
 from waveglow_vq.utils.files import write_json
 

@@ -17,7 +17,7 @@ from waveglow_vq.inference.speech.spoken_text import spoken_code_file, write_sen
 from waveglow_vq.text.tokenizer import TextTokenizer
 from waveglow_vq.training.epoch_report import EpochMeans
 from waveglow_vq.training.model_brain import ModelBrain
-from waveglow_vq.training.text_to_codes.datasets import text_loader
+from waveglow_vq.training.text_to_codes.text_datasets import text_loader
 from waveglow_vq.utils.files import file_checksum, write_json
 from waveglow_vq.utils.masking import whole_lengths
 

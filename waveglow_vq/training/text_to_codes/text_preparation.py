@@ -14,7 +14,7 @@ from waveglow_vq.text.normalization import MARKS
 from waveglow_vq.text.tokenizer import TextTokenizer, train_tokenizer
 from waveglow_vq.training.run.hyperparameters import load_hparams, merge_overrides
 from waveglow_vq.training.text_to_codes.code_corpus import extract_codes
-from waveglow_vq.training.text_to_codes.datasets import make_text_datasets, training_labels
+from waveglow_vq.training.text_to_codes.text_datasets import make_text_datasets, training_labels
 
 import torch
 from speechbrain.core import DEFAULT_LOG_CONFIG
@@ -174,7 +174,7 @@ def text_datasets(experiment, data_root, codec):
     Returns
     -------
     train, valid, test : TextDataset
-        From :func:`~waveglow_vq.training.text_to_codes.datasets.make_text_datasets`.
+        From :func:`~waveglow_vq.training.text_to_codes.text_datasets.make_text_datasets`.
     """
     device = experiment.run_opts["device"]
     arguments = [experiment.hparams, experiment.overrides, data_root, codec, device]

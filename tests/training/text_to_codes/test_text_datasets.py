@@ -5,7 +5,7 @@ from waveglow_vq.data.loaders import part_of
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.codes.code_file import CodeFile, write_code_file
 from waveglow_vq.training.text_to_codes.code_corpus import INDEX, CodeCorpus
-from waveglow_vq.training.text_to_codes.datasets import (
+from waveglow_vq.training.text_to_codes.text_datasets import (
     make_text_datasets,
     text_dataset,
     text_loader,
