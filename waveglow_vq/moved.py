@@ -20,7 +20,7 @@ MODULES = {
     "lobes.waveglow": "lobes.flows.waveglow",
     "options": "utils.options",
     "data.audio": "audio.io",
-    "evaluation.pitch": "audio.pitch",
+    "evaluation.pitch": "evaluation.f0_accuracy",
     "inference.onnx": "export.onnx",
     "inference.onnx_graph": "export.onnx_graph",
     "training.export": "export.folder",
