@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.distributed import world_size
+from waveglow_vq.utils.validation import require_integer
 
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
@@ -154,10 +155,7 @@ class SegmentSampler(Sampler):
     def __init__(self, dataset, segments_per_epoch, seed):
         world = world_size()
         least = 1 if world == 1 else world + 1  # SpeechBrain cannot deal out a single draw
-        if segments_per_epoch < least:
-            raise UserError(
-                f"segments_per_epoch: {segments_per_epoch}; it has to be at least {least}"
-            )
+        require_integer("segments_per_epoch", segments_per_epoch, least)
         self.dataset, self.segments_per_epoch = dataset, segments_per_epoch
         self.seed, self.epoch = seed, 0
 

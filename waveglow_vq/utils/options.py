@@ -4,7 +4,7 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-from waveglow_vq.errors import UserError
+from waveglow_vq.utils.validation import require_choice
 
 
 def choose(option, value, choices, override=None):
@@ -22,8 +22,7 @@ def choose(option, value, choices, override=None):
     ...
     waveglow_vq.errors.UserError: size: 'huge' is not one of tiny, base
     """
-    if value not in choices:
-        raise UserError(f"{option}: {value!r} is not one of {', '.join(map(str, choices))}")
+    require_choice(option, value, choices)
     return choices[value] if override is None else override
 
 

@@ -45,4 +45,4 @@ def require_number(name, value, least=None, above=None, below=None, most=None):
 def require_choice(name, value, choices):
     """Raises a UserError unless the value of an option is one of the choices."""
     if value not in choices:
-        raise UserError(f"{name}: {value!r} is not one of {', '.join(choices)}")
+        raise UserError(f"{name}: {value!r} is not one of {', '.join(map(str, choices))}")

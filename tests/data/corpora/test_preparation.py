@@ -157,7 +157,7 @@ def test_max_utterances_is_stable_and_nested(tmp_path):
         chosen.append({clip_id for name in SPLITS for clip_id in load(out, name)})
         assert len(chosen[-1]) == number
     assert chosen[0] < chosen[1]
-    with pytest.raises(UserError, match="max_utterances is 0"):
+    with pytest.raises(UserError, match="max_utterances: 0"):
         prepare_manifests(clips, tmp_path / "none", max_utterances=0)
 
 

@@ -155,7 +155,7 @@ def test_the_wished_microphone_or_the_other(tmp_path):
     assert chosen("mic1") == (["mic1", "mic2", "mic1", "mic1"], {"p225": 1})
     assert chosen("mic2") == (["mic2", "mic2", "mic1", "mic1"], {"p280": 2})
     assert scan_vctk(tmp_path, mic="mic2", speakers=["p225"]).counts["microphone_fallbacks"] == {}
-    with pytest.raises(UserError, match="mic is 'mic3', but has to be one of mic1, mic2"):
+    with pytest.raises(UserError, match="mic: 'mic3' is not one of mic1, mic2"):
         scan_vctk(tmp_path, mic="mic3")
 
 

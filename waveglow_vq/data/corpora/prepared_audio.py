@@ -26,6 +26,7 @@ from waveglow_vq.data.manifests import PITCH_SUFFIX
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.files import atomic_write, user_path
 from waveglow_vq.utils.journal import Journal, json_digest
+from waveglow_vq.utils.validation import require_integer, require_number
 from waveglow_vq.utils.workers import run_tasks, worker_count
 
 import numpy as np
@@ -111,7 +112,10 @@ def prepare_audio(utterances, audio_folder, preprocessing=None, num_workers=None
         If an audio file is missing or unusable; the sentence names it.
     """
     preprocessing = preprocessing or Preprocessing()
-    _check(preprocessing, num_workers)
+    require_number("sample_rate", preprocessing.sample_rate, above=0)
+    require_number("trim_threshold_db", preprocessing.trim_threshold_db, below=0)
+    if num_workers is not None:
+        require_integer("num_workers", num_workers, 1)
     audio_folder = user_path(audio_folder)
     keys = {u.id: _key_of(u, preprocessing) for u in utterances}
     journal = Journal(audio_folder / JOURNAL)
@@ -262,18 +266,6 @@ def _note_prepared(journal, utterance_id, key, prepared):
 
 def _prepare_task(task):
     return prepare_utterance(*task)
-
-
-def _check(preprocessing, num_workers):
-    if preprocessing.sample_rate < 1:
-        raise UserError(f"sample_rate is {preprocessing.sample_rate}, but has to be positive")
-    if not preprocessing.trim_threshold_db < 0:
-        raise UserError(
-            f"trim_threshold_db is {preprocessing.trim_threshold_db}, but is relative to the"
-            " loudest frame and has to be negative, such as -35"
-        )
-    if num_workers is not None and num_workers < 1:
-        raise UserError(f"num_workers is {num_workers}, but has to be at least 1")
 
 
 def _key_of(utterance, preprocessing):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from waveglow_vq.data.corpora.speaker_folders import normalize_sentence
 from waveglow_vq.errors import UserError
+from waveglow_vq.utils.validation import require_integer
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +84,7 @@ def choose_subset(clips, max_utterances, seed=0):
     """
     if max_utterances is None:
         return list(clips)
-    if max_utterances < 1:
-        raise UserError(f"max_utterances is {max_utterances}, but has to be at least 1")
+    require_integer("max_utterances", max_utterances, 1)
     return sorted(clips, key=lambda clip: hash_fraction(clip.id, seed, "subset"))[:max_utterances]
 
 

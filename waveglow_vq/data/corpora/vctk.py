@@ -25,6 +25,7 @@ from waveglow_vq.data.corpora.speaker_folders import (
 from waveglow_vq.data.corpora.splits import select_speakers
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.files import count_kinds, is_folder, lines_of, read_text, user_path
+from waveglow_vq.utils.validation import require_choice
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +115,7 @@ def scan_vctk(data_folder, mic="mic1", additional_folders=(), speakers=None):
         If there is no corpus, a text cannot be read, two recordings have the same id, or a wanted
         speaker is not there.
     """
-    if mic not in MICROPHONES:
-        raise UserError(f"mic is {mic!r}, but has to be one of {', '.join(MICROPHONES)}")
+    require_choice("mic", mic, MICROPHONES)
     root, layout = find_vctk(data_folder)
     root = Path(os.path.abspath(root))
     recordings, ignored = _recordings(root, layout)

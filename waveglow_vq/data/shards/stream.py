@@ -19,6 +19,7 @@ from waveglow_vq.data.shards.format import ShardMember, sound_source
 from waveglow_vq.data.shards.plan import make_plan, order_draws, share_segments
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.read_tracking import note_reading
+from waveglow_vq.utils.validation import require_integer
 
 import torch
 from speechbrain.dataio.batch import PaddedBatch
@@ -200,8 +201,7 @@ class ShardLoader(DataLoader):
         held=HELD_UTTERANCES,
         **loader_kwargs,
     ):
-        if segments_per_epoch < 1:
-            raise UserError(f"segments_per_epoch: {segments_per_epoch}; it has to be at least 1")
+        require_integer("segments_per_epoch", segments_per_epoch, 1)
         listed = [key for shard in shards for key in shard.ids]
         if sorted(listed) != sorted(dataset.data_ids):
             raise UserError(

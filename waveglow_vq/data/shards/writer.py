@@ -22,6 +22,7 @@ from waveglow_vq.data.speakers import SPEAKERS_FILE
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.files import atomic_write, read_json, user_path, write_json
 from waveglow_vq.utils.journal import Journal, json_digest
+from waveglow_vq.utils.validation import require_integer, require_number
 
 from tqdm import tqdm
 
@@ -75,11 +76,8 @@ def write_shards(
         the file.
     """
     _tar_writer()  # before anything is done
-    if utterances_per_shard < 1 or not shard_megabytes > 0:
-        raise UserError(
-            f"utterances_per_shard is {utterances_per_shard} and shard_megabytes is"
-            f" {shard_megabytes}, but both have to be positive"
-        )
+    require_integer("utterances_per_shard", utterances_per_shard, 1)
+    require_number("shard_megabytes", shard_megabytes, above=0)
     manifest_folder, folder = user_path(manifest_folder), user_path(shards_folder)
     if folder.resolve() == manifest_folder.resolve():
         raise UserError(f"shards_folder {folder} is the folder of the manifests; name another one")
