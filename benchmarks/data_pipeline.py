@@ -23,10 +23,10 @@ from pathlib import Path
 from waveglow_vq.data.corpora.filters import Filters
 from waveglow_vq.data.corpora.preparation import prepare_manifests
 from waveglow_vq.data.corpora.prepared_audio import prepare_audio
+from waveglow_vq.data.corpora.shard_writer import write_shards
 from waveglow_vq.data.corpora.speaker_folders import Recording
 from waveglow_vq.data.datasets import make_datasets
 from waveglow_vq.data.loaders import training_loader
-from waveglow_vq.data.shards.writer import write_shards
 from waveglow_vq.errors import UserError, cli_errors
 
 import numpy as np

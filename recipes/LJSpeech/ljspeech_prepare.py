@@ -23,8 +23,8 @@ from waveglow_vq.data.corpora.preparation import (
     prepare_manifests,
     true_or_false,
 )
+from waveglow_vq.data.corpora.shard_writer import UTTERANCES_PER_SHARD, write_shards
 from waveglow_vq.data.corpora.speaker_folders import Recording, list_folder
-from waveglow_vq.data.shards.writer import UTTERANCES_PER_SHARD, write_shards
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.utils.files import count_kinds, lines_of, read_text, user_path
 

@@ -26,6 +26,7 @@ from waveglow_vq.data.corpora.preparation import (
     write_manifests,
 )
 from waveglow_vq.data.corpora.prepared_audio import TRIM_THRESHOLD_DB, Preprocessing, prepare_audio
+from waveglow_vq.data.corpora.shard_writer import UTTERANCES_PER_SHARD, write_shards
 from waveglow_vq.data.corpora.splits import (
     SPLITS,
     UNSEEN,
@@ -34,7 +35,6 @@ from waveglow_vq.data.corpora.splits import (
     split_by_speaker,
 )
 from waveglow_vq.data.corpora.vctk import LAYOUTS, find_vctk, scan_vctk
-from waveglow_vq.data.shards.writer import UTTERANCES_PER_SHARD, write_shards
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.utils.files import user_path
 from waveglow_vq.utils.journal import json_digest

@@ -1,7 +1,8 @@
 from collections import Counter
 
-from waveglow_vq.data.sampling import REPLACEMENTS, Draw, SegmentDataset, SegmentSampler, seeded
+from waveglow_vq.data.sampling import REPLACEMENTS, SegmentDataset, SegmentSampler
 from waveglow_vq.errors import UserError
+from waveglow_vq.utils.seeding import Draw, seeded
 
 import pytest
 import torch

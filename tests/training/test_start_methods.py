@@ -9,19 +9,19 @@ from multiprocessing.reduction import ForkingPickler
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.data.corpora.prepared_audio import Preprocessing, _prepare_task, prepared_files
+from waveglow_vq.data.corpora.shard_writer import write_shards
 from waveglow_vq.data.corpora.speaker_folders import Recording
 from waveglow_vq.data.datasets import SpeakerItems, segment_dataset, utterance_dataset
-from waveglow_vq.data.sampling import Draw
 from waveglow_vq.data.shards.format import read_shards
 from waveglow_vq.data.shards.plan import make_plan
 from waveglow_vq.data.shards.stream import ShardStream
-from waveglow_vq.data.shards.writer import write_shards
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.inference.codes.code_file import CodeFile, write_code_file
 from waveglow_vq.training.text_to_codes.code_corpus import INDEX, CodeCorpus
 from waveglow_vq.training.text_to_codes.text_datasets import text_dataset
 from waveglow_vq.utils import read_tracking
 from waveglow_vq.utils.files import write_json
+from waveglow_vq.utils.seeding import Draw
 
 import numpy as np
 import pytest

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.data.manifests import load_manifest, read_pitch
-from waveglow_vq.data.sampling import SegmentDataset, seeded
+from waveglow_vq.data.sampling import SegmentDataset
 from waveglow_vq.data.segments import SegmentReader, read_utterance
 from waveglow_vq.data.shards.format import read_shards, sound_source
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.pitch_condition import normalize_pitch
+from waveglow_vq.utils.seeding import seeded
 
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset

@@ -6,11 +6,9 @@ Authors
  * The waveglow-vq developers, 2026
 """
 
-import zlib
-from typing import NamedTuple
-
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.distributed import world_size
+from waveglow_vq.utils.seeding import Draw, seeded
 from waveglow_vq.utils.validation import require_integer
 
 import torch
@@ -21,34 +19,6 @@ from torch.utils.data import Sampler
 REPLACEMENTS = 20
 
 
-class Draw(NamedTuple):
-    """One draw of an epoch.
-
-    Arguments
-    ---------
-    index : int
-        Of the utterance in its dataset.
-    seed : int
-        Of all random numbers that make the item.
-    """
-
-    index: int
-    seed: int
-
-
-def seeded(*parts):
-    """A generator of random numbers that follows from some numbers or names.
-
-    Example
-    -------
-    >>> draws = [torch.rand(2, generator=seeded(0, epoch)).tolist() for epoch in (1, 1, 2)]
-    >>> draws[0] == draws[1], draws[0] == draws[2]
-    (True, False)
-    """
-    # Of a generator's seed, torch uses 32 bits.
-    return torch.Generator().manual_seed(zlib.crc32(" ".join(map(str, parts)).encode()))
-
-
 class SegmentDataset(DynamicItemDataset):
     """Utterances of which segments are made, with a seed each; those that cannot be read are
     replaced.
@@ -57,8 +27,8 @@ class SegmentDataset(DynamicItemDataset):
     ``skipped`` besides its output keys: a sentence for each clip that could not be read and was
     replaced by another, drawn like the first.
 
-    It is indexed by a :class:`Draw`; by a plain number too, and then the random numbers are those
-    of torch's global state (``generator`` is None).
+    It is indexed by a :class:`~waveglow_vq.utils.seeding.Draw`; by a plain number too, and then the
+    random numbers are those of torch's global state (``generator`` is None).
 
     Arguments
     ---------

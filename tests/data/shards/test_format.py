@@ -8,8 +8,9 @@ import time
 import urllib.parse
 
 from waveglow_vq.audio.io import read_wav
+from waveglow_vq.data.corpora import shard_writer as writer
+from waveglow_vq.data.corpora.shard_writer import write_shards
 from waveglow_vq.data.manifests import load_manifest, read_pitch
-from waveglow_vq.data.shards import writer
 from waveglow_vq.data.shards.format import (
     INDEX,
     JOURNAL,
@@ -19,7 +20,6 @@ from waveglow_vq.data.shards.format import (
     shards_are_ready,
     sound_source,
 )
-from waveglow_vq.data.shards.writer import write_shards
 from waveglow_vq.errors import UserError
 
 import numpy as np

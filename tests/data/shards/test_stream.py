@@ -4,6 +4,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 from waveglow_vq.audio.features import LogMel
+from waveglow_vq.data.corpora.shard_writer import write_shards
 from waveglow_vq.data.datasets import (
     SpeakerItems,
     make_datasets,
@@ -13,7 +14,6 @@ from waveglow_vq.data.datasets import (
 from waveglow_vq.data.loaders import training_loader
 from waveglow_vq.data.shards.format import INDEX, Shard, ShardMember, read_shards
 from waveglow_vq.data.shards.plan import make_plan, order_draws, share_segments
-from waveglow_vq.data.shards.writer import write_shards
 from waveglow_vq.data.speakers import Speakers
 from waveglow_vq.errors import UserError
 

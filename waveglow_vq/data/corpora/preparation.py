@@ -28,9 +28,9 @@ from waveglow_vq.data.corpora.filters import (
     measure_sound,
     reason_to_drop,
 )
+from waveglow_vq.data.corpora.shard_writer import UTTERANCES_PER_SHARD
 from waveglow_vq.data.corpora.splits import choose_subset, split_by_id
 from waveglow_vq.data.manifests import PITCH_SUFFIX, REPORT
-from waveglow_vq.data.shards.writer import UTTERANCES_PER_SHARD
 from waveglow_vq.data.speakers import SPEAKERS_FILE
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.speaker_condition import MIN_LOG_F0_STD

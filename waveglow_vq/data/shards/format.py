@@ -11,7 +11,7 @@ A folder of shards is complete by itself; nobody needs the corpus any more:
 The clips of a shard are mixed, by a hash of their ids, and the same clips and options give the same
 bytes. A dot in an id is written as %2E in the name of a member, since what follows the first dot is
 the kind of the content for WebDataset; other odd characters likewise. They are written in
-waveglow_vq/data/shards/writer.py.
+waveglow_vq/data/corpora/shard_writer.py.
 """
 
 import json

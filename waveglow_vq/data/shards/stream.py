@@ -14,11 +14,11 @@ import logging
 import tarfile
 
 from waveglow_vq.audio.sound_files import SoundBytes
-from waveglow_vq.data.sampling import Draw, seeded
 from waveglow_vq.data.shards.format import ShardMember, sound_source
 from waveglow_vq.data.shards.plan import make_plan, order_draws, share_segments
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.read_tracking import note_reading
+from waveglow_vq.utils.seeding import Draw, seeded
 from waveglow_vq.utils.validation import require_integer
 
 import torch
