@@ -102,9 +102,17 @@ def prepare_ljspeech(
         check_manifests(save_folder, splits)
     else:
         recordings = find_recordings(read_metadata(data_root / "metadata.csv"), data_root)
-        options = {"seed": seed, "sample_rate": sample_rate, "max_utterances": max_utterances}
-        options.update(filters=Filters(**filters), num_workers=num_workers)
-        prepare_manifests(recordings, save_folder, splits, split_ratio, **options)
+        prepare_manifests(
+            recordings,
+            save_folder,
+            splits,
+            split_ratio,
+            seed,
+            Filters(**filters),
+            sample_rate,
+            num_workers,
+            max_utterances,
+        )
     if shards_folder is not None:
         write_shards(
             save_folder, data_root, shards_folder, sample_rate, splits, utterances_per_shard

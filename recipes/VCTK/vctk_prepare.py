@@ -90,7 +90,6 @@ def prepare_vctk(
         Where prepared audio and pitch are also written as shards, with manifests of their own.
     utterances_per_shard : int
         At most so many utterances make a shard.
-
     options
         Fields of `Preprocessing` (see waveglow_vq/data/corpora/prepared_audio.py), `Filters`
         (filters.py) and `SplitOptions` (splits.py), such as ``min_samples=30_000``.
@@ -131,16 +130,22 @@ def prepare_vctk(
             sounds = {key: audio.sound for key, audio in prepared.items()}
             kept, dropped = apply_filters(utterances, sounds, filters)
             parts, left_out = split_by_speaker(kept, splits)
-            rate = preprocessing.sample_rate
-            manifests, known = describe_speakers(parts, prepared, corpus.info, rate)
-            report = {"fingerprint": fingerprint, "options": options, "corpus": corpus.counts}
-            report["dropped"] = {**dropped, **left_out}
+            manifests, known = describe_speakers(
+                parts, prepared, corpus.info, preprocessing.sample_rate
+            )
+            report = {
+                "fingerprint": fingerprint,
+                "options": options,
+                "corpus": corpus.counts,
+                "dropped": {**dropped, **left_out},
+            }
             _log(corpus.counts)
             write_manifests(manifest_folder, manifests, report, known)
     if shards_folder is not None:
-        sizes = {"splits": MANIFESTS, "utterances_per_shard": utterances_per_shard}
-        sizes["sample_rate"] = preprocessing.sample_rate
-        write_shards(manifest_folder, audio_folder, shards_folder, **sizes)
+        rate = preprocessing.sample_rate
+        write_shards(
+            manifest_folder, audio_folder, shards_folder, rate, MANIFESTS, utterances_per_shard
+        )
     return audio_folder
 
 
