@@ -1,9 +1,9 @@
-"""A speech codec in minutes: generates a corpus, trains on it, reconstructs clips it has not seen.
+"""A speech codec in minutes: generates a corpus, trains on it, reconstructs unseen clips.
 
     python demo.py --output demo_output
 
 It runs the commands that a user would run, each in a process of its own: the generator, train.py
-with hparams/vq.yaml, and this file again (--only_report), which knows nothing but the export.
+with hparams/vq.yaml, and this file again (--only_report), which has only the export.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -13,7 +13,7 @@ import json
 import time
 from pathlib import Path
 
-from waveglow_vq.demo.run_demo import demo_options, print_places, run_demo
+from waveglow_vq.demo.run_demo import demo_options, print_places, run_demo, write_figures
 from waveglow_vq.errors import cli_errors
 
 # For four minutes of speech, a model and a batch with which three minutes go far.
@@ -39,9 +39,7 @@ def main(arguments=None):
         if options.only_report:
             report(Path(options.output).resolve(), options.device)
         else:
-            run_demo(
-                __file__, options, [], TRAINING, "reconstructing clips that were not trained on"
-            )
+            run_demo(__file__, options, [], TRAINING, "reconstructing unseen clips")
 
 
 def report(output, device):
@@ -88,10 +86,7 @@ def report(output, device):
     width = max(map(len, figures))
     table = "\n".join(f"{name:<{width}}  {value:10.3f}" for name, value in figures.items())
     text = f"{len(manifest)} test clips, {seconds:.0f} seconds\n\n{table}\n\n{format_table(scores)}"
-    (output / "figures.txt").write_text(text + "\n", "utf-8")
-    (output / "figures.json").write_text(
-        json.dumps({"figures": figures, "scores": scores}, indent=2) + "\n", "utf-8"
-    )
+    write_figures(output, text, {"figures": figures, "scores": scores})
     print_report(text)
     print_places(
         output,

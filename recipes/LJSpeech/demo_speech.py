@@ -1,11 +1,11 @@
 """Text to speech in minutes: generates a corpus, trains a codec and a model that writes its codes
-from text, and speaks sentences that neither has seen.
+from text, and speaks unseen sentences.
 
     python demo_speech.py --output demo_output/speech
 
 It runs the commands that a user would run, each in a process of its own: the generator, train.py
 with hparams/vq.yaml, train_text_to_codes.py with hparams/text_to_codes.yaml, and this file again
-(--only_report), which knows nothing but the export and the corpus.
+(--only_report), which has only the export and the corpus.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -23,14 +23,15 @@ from waveglow_vq.demo.run_demo import (
     print_time,
     report_again,
     train,
+    write_figures,
 )
 from waveglow_vq.errors import cli_errors
 
 # Sentences that are spoken and compared with their recordings in the report.
 JUDGED = 20
 SPLIT = "[98, 1, 1]"
-# The sound of one synthetic voice is learnt soon, the reading is not. At 43 codes per second there
-# is half as much to write as at 86.
+# The sound of one synthetic voice is learned soon, reading is not: 43 codes per second are half as
+# many to predict as 86.
 CODEC = {
     "size": "tiny",
     "preset": "{code_stride: 2, codebook_size: 256, mel_weight: 4.0}",
@@ -46,7 +47,7 @@ CODEC = {
 }
 TEXT = {
     "size": "tiny",
-    "preset": "{dropout: 0.0}",  # in minutes nothing is learned by heart
+    "preset": "{dropout: 0.0}",  # minutes are too short to overfit
     "split_ratio": SPLIT,
     "number_of_epochs": 1000,
     "max_batch_codes": 2500,
@@ -81,7 +82,7 @@ def main(arguments=None):
         script, chosen = recipe / "train_text_to_codes.py", {"codec": codec / "export", **TEXT}
         hparams, what = "text_to_codes.yaml", "reading"
         train(script, hparams, output, run, options, options.text_minutes, chosen, what)
-        report_again(__file__, output, options, "speaking sentences that were not trained on")
+        report_again(__file__, output, options, "speaking unseen sentences")
         print_time(begin)
 
 
@@ -93,7 +94,6 @@ def report(output, device):
     from waveglow_vq.evaluation.text_to_speech.report import format_report
     from waveglow_vq.evaluation.verdicts import print_report
     from waveglow_vq.inference import TextToSpeech
-    from waveglow_vq.utils.files import write_json
 
     run, corpus = output / "run", output / "corpus"
     tts = TextToSpeech.from_hparams(run / "export", run_opts={"device": device})
@@ -124,22 +124,21 @@ def report(output, device):
     spectrogram_comparison(output / "spectrograms.png", pictures, features, title=sentence)
     text = (
         f"{format_report(results)}\n\n"
-        f"Said, without having been trained on: {sentence}\n"
+        f"Spoken, not in the training data: {sentence}\n"
         f"real-time factor: {computing * tts.sample_rate / len(wav):.3f}"
     )
-    (output / "figures.txt").write_text(text + "\n", "utf-8")
-    write_json(output / "figures.json", results)
+    write_figures(output, text, results)
     print_report(text)
     print_places(
         output,
         [
-            ("speech.wav", "a sentence that was not in the training text, spoken"),
-            ("attention.png", "which letters each of its codes was chosen from"),
-            ("spectrograms.png", "it, and a recording of it"),
+            ("speech.wav", "a sentence that is not in the training data"),
+            ("attention.png", "its alignment of codes and letters"),
+            ("spectrograms.png", "it, and its recording"),
             ("spoken/", "more test sentences, spoken and recorded"),
             ("figures.txt, figures.json", "the table above"),
             ("run/export/", "the model, for waveglow-vq speak, or TextToSpeech.from_hparams"),
-            ("run/train_log.txt", "how it learned to read, epoch by epoch"),
+            ("run/train_log.txt", "its training, epoch by epoch"),
             ("codec/export/", "the codec alone"),
             ("corpus/", "the generated corpus"),
         ],

@@ -4,8 +4,8 @@
 
 It runs the commands that a user would run, each in a process of its own: the generator, train.py
 with hparams/vq.yaml, and this file again (--only_report), which converts with the export.
-All speakers of the generated corpus say the same sentences, and those of the test were not trained
-on in any voice: a conversion is compared with the target's own recording of its sentence.
+All speakers of the generated corpus say the same sentences, and those of the test are unseen in any
+voice: a conversion is compared with the target's own recording of its sentence.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -17,14 +17,14 @@ import math
 import time
 from pathlib import Path
 
-from waveglow_vq.demo.run_demo import demo_options, print_places, run_demo
+from waveglow_vq.demo.run_demo import demo_options, print_places, run_demo, write_figures
 from waveglow_vq.errors import UserError, cli_errors
 
 SPEAKERS = 4
 # Test sentences of each speaker that are converted to every other one.
 SENTENCES = 3
-# A conversion with fewer than this share of its recording's voiced frames whispers; and how near
-# the median F0 of the others has to come to the target's.
+# A conversion with less than this share of its recording's voiced frames whispers; and how near the
+# median F0 of the others has to come to the target's.
 VOICED = 0.5
 SEMITONES = 2
 # For a quarter of an hour of speech, a model and a batch with which three minutes go far.
@@ -56,7 +56,7 @@ def main(arguments=None):
         else:
             corpus_options = ["--layout", "vctk", "--speakers", SPEAKERS]
             training = {"audio_folder": output / "audio", **TRAINING}
-            reporting = "converting sentences that were not trained on"
+            reporting = "converting unseen sentences"
             run_demo(__file__, options, corpus_options, training, reporting)
 
 
@@ -105,10 +105,7 @@ def report(output, device):
         LogMel(sample_rate=rate),
     )
     text = format_report(rows, figures, sentences)
-    (output / "figures.txt").write_text(text + "\n", "utf-8")
-    (output / "figures.json").write_text(
-        json.dumps({"figures": figures, "pairs": rows}, indent=2) + "\n", "utf-8"
-    )
+    write_figures(output, text, {"figures": figures, "pairs": rows})
     print(text)
     print_places(
         output,

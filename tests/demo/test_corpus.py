@@ -193,7 +193,7 @@ def test_refuses_numbers_out_of_range(tmp_path, numbers):
 
 
 def test_refuses_an_unknown_layout(tmp_path):
-    with pytest.raises(UserError, match="--layout is 'timit', but has to be one of ljspeech, vctk"):
+    with pytest.raises(UserError, match="--layout is 'timit'; it has to be one of ljspeech, vctk"):
         generate_demo_corpus(tmp_path, 1, layout="timit")
 
 

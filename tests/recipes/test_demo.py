@@ -70,7 +70,7 @@ def test_the_codec_demo_leaves_speech_pictures_and_figures(tmp_path):
 def test_the_speech_demo_says_what_it_was_not_trained_on(tmp_path):
     demo = load_demo("LJSpeech", "demo_speech")
     printed = run_small(demo, tmp_path, 300, "--text_minutes", "0.05")
-    said = printed.split("Said, without having been trained on: ")[1].splitlines()[0]
+    said = printed.split("Spoken, not in the training data: ")[1].splitlines()[0]
     trained = json.loads((tmp_path / "run" / "manifests" / "train.json").read_text("utf-8"))
     assert said and said not in {entry["text"] for entry in trained.values()}
     assert (tmp_path / "speech.wav").stat().st_size > 1000
@@ -163,7 +163,7 @@ def test_a_demo_trains_with_options_that_its_recipe_has(demo, tmp_path):
 
 
 def test_a_step_that_is_killed_says_nothing_and_is_named():
-    with pytest.raises(UserError, match="^reading failed: it was ended by SIGKILL"):
+    with pytest.raises(UserError, match="^reading failed: stopped by SIGKILL"):
         call("reading", ["-c", "import os; os.kill(os.getpid(), 9)"])
     with pytest.raises(UserError, match="^reading failed; its message is above"):
         call("reading", ["-c", "raise SystemExit(3)"])

@@ -7,7 +7,7 @@ writes `demo_data/metadata.csv` (id|text|normalized text) and `demo_data/wavs/DM
 `--speakers 2` there is also DM002, and so on. With `--layout vctk` the same clips lie as in VCTK
 0.80: `wav48/DM001/DM001_001.wav`, `txt/DM001/DM001_001.txt` and `speaker-info.txt`. All speakers
 say the same sentences, under the same numbers, so that a converted clip can be compared with the
-target's own. The corpus shows that everything works; how good a model is, only recordings tell.
+target's own. The corpus shows that everything works; only recordings show how good a model is.
 """
 
 import json
@@ -25,7 +25,7 @@ import soundfile
 from tqdm import tqdm
 
 RECORD = "demo_corpus.json"
-VERSION = 1  # of the recipe below; a corpus of another version is generated anew
+VERSION = 1  # of this generator; a corpus of another version is generated again
 
 LAYOUTS = ("ljspeech", "vctk")
 
@@ -33,18 +33,18 @@ _OUR_FILES = re.compile(
     r"metadata\.csv|wavs/DM\d{3}-\d{4}\.wav|speaker-info\.txt"
     r"|wav48/(DM\d{3})/\1_\d{3,4}\.wav|txt/(DM\d{3})/\2_\d{3,4}\.txt"
 )
-# One of these in a folder without a record of ours: it is somebody else's corpus.
+# A folder with one of these, but without our record, holds another corpus.
 _OF_A_CORPUS = ("metadata.csv", "wav48", "speaker-info.txt")
 _LEVEL_DBFS = -22.0  # RMS of a clip, about that of LJSpeech
 _PEAK_LIMIT = 0.95
-_NOISE_DBFS = -60.0  # RMS of the room: digital silence would be unlike any recording
+_NOISE_DBFS = -60.0  # RMS of the room: no recording has digital silence
 _FADE_SECONDS = 0.01
 _PAUSE_SECONDS = 0.1  # of room noise before and after the speech
 
 
 class DemoSpeaker(NamedTuple):
-    """A synthetic speaker: espeak-ng voice, words per minute, pitch and its range (0 to 99); and
-    what VCTK's list of speakers says, as the voice suggests it."""
+    """A synthetic speaker: espeak-ng voice, words per minute, pitch and its range (0 to 99), and
+    gender and accent for VCTK's list of speakers."""
 
     voice: str
     rate: int
@@ -54,8 +54,8 @@ class DemoSpeaker(NamedTuple):
     accent: str
 
 
-# In an order in which the first few differ most: by at least 3 semitones in median pitch among
-# the first four (212, 95, 254 and 76 Hz), and two clear groups.
+# The first few differ most: the first four by at least 3 semitones in median pitch (212, 95, 254
+# and 76 Hz).
 DEMO_SPEAKERS = (
     DemoSpeaker("en-us+f3", 160, 50, 55, "F", "American"),
     DemoSpeaker("en-us+m3", 155, 40, 50, "M", "American"),
@@ -87,24 +87,19 @@ def speak_demo_texts(speaker, utterances, on_utterance=None):
     speaker : int
         Index into `DEMO_SPEAKERS`.
     utterances : int
-        How many texts. Clips do not depend on how many follow them.
+        Number of texts. Clips do not depend on it.
     on_utterance : callable
-        Called without arguments after each utterance, for a progress bar.
+        Called after each utterance, for a progress bar.
 
     Returns
     -------
     clips : list of numpy.ndarray
         Signals of 16 bit integers at 22050 Hz.
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If espeakng-loader is not installed.
     """
     identity = DEMO_SPEAKERS[speaker]
     requests = []
     for index, (text, normalized) in enumerate(demo_texts(utterances)):
-        # Nobody speaks every sentence alike: tempo and pitch vary a little, in a fixed pattern.
+        # Tempo and pitch vary a little, in a fixed pattern.
         requests.append(
             {
                 "text": normalized or text,
@@ -122,7 +117,7 @@ def speak_demo_texts(speaker, utterances, on_utterance=None):
 
 
 def _record(speech, seed):
-    """Gives clean synthetic speech the level, the edges and the background of a recording."""
+    """Gives synthetic speech the level, the edges and the background of a recording."""
     signal = speech.astype(np.float64) / 32768.0
     fade = np.linspace(0.0, 1.0, round(_FADE_SECONDS * SAMPLE_RATE))
     signal[: len(fade)] *= fade
@@ -136,18 +131,18 @@ def _record(speech, seed):
 
 
 def generate_demo_corpus(output_folder, utterances=64, speakers=1, layout="ljspeech"):
-    """Generates the corpus, or finds that the folder holds it already and leaves it as it is.
+    """Generates the corpus, unless the folder holds it already.
 
     Arguments
     ---------
     output_folder : str or Path
-        Where the clips, their texts and the record `demo_corpus.json` go.
+        For the clips, their texts and the record `demo_corpus.json`.
     utterances : int
-        Utterances per speaker, at most `MAX_TEXTS` of demo_sentences.py.
+        Per speaker, at most `MAX_TEXTS`.
     speakers : int
-        How many synthetic speakers, at most `len(DEMO_SPEAKERS)`.
+        Number of synthetic speakers, at most `len(DEMO_SPEAKERS)`.
     layout : str
-        "ljspeech" or "vctk" (0.80; the clips are at 22050 Hz there, too).
+        "ljspeech" or "vctk" (0.80, but at 22050 Hz).
 
     Returns
     -------
@@ -156,7 +151,7 @@ def generate_demo_corpus(output_folder, utterances=64, speakers=1, layout="ljspe
     Raises
     ------
     waveglow_vq.errors.UserError
-        If a number is out of range, if the folder holds another corpus, or if the synthesizer
+        If a number is out of range, the folder holds another corpus, or the synthesizer
         (espeakng-loader) is not installed.
 
     Example
@@ -164,16 +159,16 @@ def generate_demo_corpus(output_folder, utterances=64, speakers=1, layout="ljspe
     >>> generate_demo_corpus("demo_data", utterances=0)
     Traceback (most recent call last):
     ...
-    waveglow_vq.errors.UserError: --utterances is 0, but has to be from 1 to 9999
+    waveglow_vq.errors.UserError: --utterances is 0; it has to be from 1 to 9999
     """
     for option, value, most in (
         ("--utterances", utterances, MAX_TEXTS),
         ("--speakers", speakers, len(DEMO_SPEAKERS)),
     ):
         if not 1 <= value <= most:
-            raise UserError(f"{option} is {value}, but has to be from 1 to {most}")
+            raise UserError(f"{option} is {value}; it has to be from 1 to {most}")
     if layout not in LAYOUTS:
-        raise UserError(f"--layout is {layout!r}, but has to be one of {', '.join(LAYOUTS)}")
+        raise UserError(f"--layout is {layout!r}; it has to be one of {', '.join(LAYOUTS)}")
     output_folder = Path(output_folder)
     record_file = output_folder / RECORD
     request = {
@@ -188,7 +183,7 @@ def generate_demo_corpus(output_folder, utterances=64, speakers=1, layout="ljspe
 
     try:
         output_folder.mkdir(parents=True, exist_ok=True)
-        # Marks the folder as ours before anything else is in it, complete only at the end.
+        # Marks the folder as ours before anything else; complete only at the end.
         old_files = record.get("files", {})
         record_file.write_text(json.dumps({"files": old_files}), "utf-8")
         files = _write_corpus(output_folder, utterances, speakers, layout)
@@ -198,7 +193,7 @@ def generate_demo_corpus(output_folder, utterances=64, speakers=1, layout="ljspe
         record = {"request": request, "files": files}
         record_file.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     except OSError as error:
-        raise UserError(f"cannot write the demo corpus to {output_folder}: {error}") from error
+        raise UserError(f"{output_folder}: the demo corpus cannot be written: {error}") from error
     return output_folder
 
 
@@ -229,7 +224,7 @@ def _clip_name(speaker, index, layout):
 
 
 def _text_files(utterances, speakers, layout):
-    """Names and contents of everything that is not sound."""
+    """Names and contents of the text files."""
     texts = [(text, normalized or text) for text, normalized in demo_texts(utterances)]
     if layout == "ljspeech":
         rows = [
@@ -251,7 +246,7 @@ def _text_files(utterances, speakers, layout):
 
 
 def _remove_empty_folders(output_folder, old_files):
-    """What is left of another layout, or of speakers that are no longer asked for."""
+    """Removes folders of another layout, or of speakers that are no longer asked for."""
     folders = {parent for name in old_files for parent in Path(name).parents if parent.name}
     for folder in sorted(folders, reverse=True):  # the inner ones first
         folder = output_folder / folder
@@ -266,16 +261,16 @@ def _read_record(output_folder):
             if (output_folder / name).exists():
                 raise UserError(
                     f"{output_folder} holds another corpus (it has {name} and no {RECORD});"
-                    " choose another folder for the demo corpus"
+                    " choose another folder"
                 )
         return {}
     try:
         record = json.loads(record_file.read_text("utf-8"))
-        # The record decides which files may be replaced: only names that this module gives.
+        # Files in the record may be replaced, but only those that this module writes.
         ours = all(_OUR_FILES.fullmatch(name) for name in record["files"])
         return record if ours else {}
     except (ValueError, KeyError, TypeError):
-        return {}  # damaged: generate anew
+        return {}  # damaged: generate again
 
 
 def _is_intact(output_folder, record):

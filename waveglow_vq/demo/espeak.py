@@ -1,11 +1,10 @@
 """Speech from the espeak-ng synthesizer, the same bits every time.
 
-espeak-ng carries state from one utterance to the next, so the same call made twice in one process
-gives different samples, while the same sequence of calls in a fresh process gives the same ones,
-provided that its generator of breath noise has a fixed seed (without it, breathy voices differ).
-`synthesize` therefore runs this very file as a program in a process of its own, with nothing but
-the standard library. The synthesizer itself comes with the package espeakng-loader of the
-`[demo]` extra; it is licensed under GPL-3.0-or-later and is no part of this package.
+espeak-ng carries state from one utterance to the next: a repeated call gives other samples, but the
+same sequence of calls in a fresh process gives the same ones, if the breath noise has a fixed seed.
+So `synthesize` runs this file as a program in a process of its own, with only the standard library.
+The synthesizer comes with espeakng-loader of the `[demo]` extra, licensed under GPL-3.0-or-later,
+and is no part of this package.
 """
 
 import array
@@ -34,7 +33,7 @@ def synthesize(utterances, on_utterance=None):
         Each with "text"; "voice", such as "en-us+f3" (language + variant); "rate" in words per
         minute; "pitch" and "range" from 0 to 99 (50 is the voice's own).
     on_utterance : callable
-        Called without arguments after each utterance, for a progress bar.
+        Called after each utterance, for a progress bar.
 
     Returns
     -------
@@ -91,8 +90,7 @@ def synthesize(utterances, on_utterance=None):
 
 
 def _set_voice(library, data_folder, voice):
-    # espeak-ng reports an unknown language and keeps the voice that it had; an unknown variant it
-    # does not even report.
+    # espeak-ng reports an unknown language, but not an unknown variant.
     variant = voice.partition("+")[2]
     known = not variant or Path(data_folder, "voices", "!v", variant).is_file()
     if not known or library.espeak_SetVoiceByName(voice.encode()) != 0:

@@ -1,5 +1,5 @@
-"""What the recipes' demos share: their options, and how they run a corpus's generator, the recipe
-and their own report, each in a process of its own.
+"""What the recipes' demos share: their options, and running the generator of the corpus, the recipe
+and the report, each in a process of its own.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.utils.files import write_json
 
 
 def demo_options(description, output, arguments=None, utterances=64, more=None):
@@ -25,13 +26,13 @@ def demo_options(description, output, arguments=None, utterances=64, more=None):
     description : str
         What it does.
     output : str
-        The folder that is the default of ``--output``.
+        Default of ``--output``.
     arguments : list of str
         In place of those of the command line.
     utterances : int
-        The default of ``--utterances``.
+        Default of ``--utterances``.
     more : dict
-        Further options with a number: ``{name: (default, help)}``.
+        Further options, which are numbers: ``{name: (default, help)}``.
 
     Returns
     -------
@@ -64,7 +65,7 @@ def demo_options(description, output, arguments=None, utterances=64, more=None):
         metavar="KEY=VALUE",
         help="further options of train.py (of the codec, where there are two trainings)",
     )
-    parser.add_argument("--only_report", action="store_true", help="the run is there: report it")
+    parser.add_argument("--only_report", action="store_true", help="report an earlier run")
     return parser.parse_args(arguments)
 
 
@@ -74,9 +75,9 @@ def run_demo(script, options, corpus_options, training, reporting):
     Arguments
     ---------
     script : str or Path
-        The demo itself, beside train.py; it is run again with ``--only_report``.
+        The demo, beside train.py; it is run again with ``--only_report``.
     options : argparse.Namespace
-        As from :func:`demo_options`.
+        From :func:`demo_options`.
     corpus_options : list
         Further arguments of ``waveglow-vq demo-corpus``.
     training : dict
@@ -112,13 +113,13 @@ def train(script, hparams, output, run, options, minutes, chosen, what="training
     Arguments
     ---------
     script : Path
-        train.py, or another of a recipe.
+        Of a recipe, such as train.py.
     hparams : str
-        Name of a file in the folder ``hparams`` beside it.
+        Name of a file in ``hparams`` beside it.
     output, run : Path
-        The folder of the demo, and that of the run.
+        The folders of the demo and of the run.
     options : argparse.Namespace
-        As from :func:`demo_options`.
+        From :func:`demo_options`.
     minutes : float
         Of training.
     chosen : dict
@@ -137,13 +138,13 @@ def train(script, hparams, output, run, options, minutes, chosen, what="training
 
 
 def report_again(script, output, options, reporting):
-    """Runs a demo again for its report, in a process that knows nothing but what is on the disk."""
+    """Runs a demo again for its report, in a process that has only the files."""
     call(reporting, [script, "--output", output, "--device", options.device, "--only_report"])
 
 
 def print_time(begin):
-    """Says how long all of a demo took that began at ``time.monotonic() = begin``."""
-    print(f"All of it took {(time.monotonic() - begin) / 60:.1f} minutes.")
+    """Prints the time since ``time.monotonic()`` was ``begin``."""
+    print(f"Everything took {(time.monotonic() - begin) / 60:.1f} minutes.")
 
 
 def call(what, arguments):
@@ -154,13 +155,19 @@ def call(what, arguments):
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     status = subprocess.run(command, env=environment, check=False).returncode
     if status < 0:
-        raise UserError(f"{what} failed: it was ended by {signal.Signals(-status).name}")
+        raise UserError(f"{what} failed: stopped by {signal.Signals(-status).name}")
     if status:
         raise UserError(f"{what} failed; its message is above")
 
 
+def write_figures(output, text, figures):
+    """Writes a report for people, ``figures.txt``, and for programs, ``figures.json``."""
+    (output / "figures.txt").write_text(text + "\n", "utf-8")
+    write_json(output / "figures.json", figures)
+
+
 def print_places(output, places):
-    """Says where what is: ``places`` are pairs of a name below ``output`` and what it holds."""
+    """Lists what is where: ``places`` are pairs of a name below ``output`` and its contents."""
     print(f"\nIn {output}:")
     width = max(len(place) for place, _ in places) + 2
     for place, what in places:

@@ -1,4 +1,4 @@
-"""The sentences of the demo corpus, written for it: (text, normalised text or None if the same).
+"""The sentences of the demo corpus, written for it: (text, normalized text or None if the same).
 
 They are ordinary English sentences of two to seven seconds when spoken.
 """
