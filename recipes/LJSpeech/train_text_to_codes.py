@@ -22,8 +22,8 @@ from waveglow_vq.training.run.experiment import run
 from waveglow_vq.training.text_to_codes.text_brain import TextToCodesBrain
 from waveglow_vq.training.text_to_codes.text_preparation import (
     begin_log,
+    prepare_text_datasets,
     read_codec,
-    text_datasets,
 )
 
 from ljspeech_prepare import find_ljspeech, prepare_ljspeech
@@ -53,7 +53,7 @@ def prepare(experiment):
         **{name: hparams[name] for name in SAME},
     }
     run_on_main(prepare_ljspeech, kwargs=options)
-    return text_datasets(experiment, data_root, codec)
+    return prepare_text_datasets(experiment, data_root, codec)
 
 
 if __name__ == "__main__":

@@ -40,8 +40,6 @@ class WeightAverage(AveragedModel):
     """
 
     def __init__(self, model, decay=0.999):
-        if not 0 <= decay < 1:
-            raise UserError(f"averaging_decay: {decay}; it has to be at least 0 and below 1")
         super().__init__(model, multi_avg_fn=self._average)
         self.decay = decay
         for parameter in self.parameters():

@@ -6,8 +6,6 @@ Authors
 
 import math
 
-from waveglow_vq.errors import UserError
-
 import torch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 
@@ -54,12 +52,6 @@ class WarmupHoldHalve:
     """
 
     def __init__(self, learning_rate, warmup_steps=0, halve_from=0.5, halvings=4, max_minutes=None):
-        if learning_rate <= 0:
-            raise UserError(f"learning_rate: {learning_rate}; it has to be positive")
-        if not 0 <= halve_from <= 1:
-            raise UserError(f"halve_from: {halve_from}; it is a share of the run, from 0 to 1")
-        if max_minutes is not None and max_minutes <= 0:
-            raise UserError(f"max_minutes: {max_minutes}; it has to be positive, or null")
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.halve_from = halve_from

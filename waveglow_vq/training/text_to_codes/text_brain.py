@@ -33,9 +33,9 @@ class TextToCodesBrain(ModelBrain):
     """Trains a :class:`~waveglow_vq.lobes.text_to_codes.model.TextToCodes` on tokens and codes, and
     writes an export that speaks.
 
-    ``hparams`` holds the keys of the LJSpeech recipe's ``text_to_codes.yaml`` with what
-    :func:`~waveglow_vq.training.text_to_codes.text_preparation.text_datasets` fills in, and with
-    several speakers ``speakers``, their labels in the order of their numbers."""
+    ``hparams`` holds the keys of the LJSpeech recipe's ``text_to_codes.yaml``, those that
+    :mod:`~waveglow_vq.training.text_to_codes.text_preparation` fills in, and with several speakers
+    ``speakers``, their labels in the order of their numbers."""
 
     # The end of an utterance counts as one.
     UNIT = "codes"

@@ -206,8 +206,6 @@ def text_loader(dataset, max_batch_codes, seed, rank=0, world=1, **loader_kwargs
     >>> max(len(batch.id) * max(batch.codes) for batch in loader)
     tensor(48)
     """
-    if max_batch_codes < 1:
-        raise UserError(f"max_batch_codes: {max_batch_codes}; it has to be at least 1")
     lengths = [len(dataset.data[key]["stored_codes"]) for key in dataset.data_ids]
     sampler = DynamicBatchSampler(
         dataset,

@@ -157,7 +157,7 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
     return merge_overrides(overrides, filled, sizes)
 
 
-def text_datasets(experiment, data_root, codec):
+def prepare_text_datasets(experiment, data_root, codec):
     """Codes, tokenizer, and the sizes of the model that follow from them; begins the run; and the
     datasets, with the model's statistics read off the training data. Every process has to call it.
 
