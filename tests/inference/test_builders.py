@@ -28,7 +28,7 @@ def refusal(vocoder_folder, tmp_path):
 
 # What has arguments in the YAML, and what stands between its name and the first of them.
 PLACES = {
-    "waveglow_vq.lobes.flows.waveglow.WaveGlow": "\n      ",
+    "waveglow_vq.lobes.flows.WaveGlow": "\n      ",
     "waveglow_vq.audio.features.LogMel": "\n      ",
     "waveglow_vq.lobes.model.WaveGlowVQ": "\n    ",
     "speechbrain.utils.parameter_transfer.Pretrainer": "\n  ",

@@ -1,4 +1,4 @@
-"""What all interfaces of exports share: strict offline loading, speakers, writing of sound.
+"""Base class of the interfaces: strict offline loading, speakers, writing of audio.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -35,14 +35,15 @@ def find_interface(name):
 
 
 class ExportedInterface(Pretrained):
-    """What training exported, in use. The subclasses say what it does; exports name them.
+    """Base class of the interfaces to exported models. Subclasses are known by their names, which
+    exports hold.
 
     ``hparams`` may name the ``interface`` that the export is for, ``sampling_sigma`` and
     ``speakers``.
     """
 
     MODULES_NEEDED = ["model"]
-    # What is computed again where it is needed: copies do not take it with them.
+    # Caches, which copies do not take with them.
     CACHES = ("_known_checksum",)
 
     def __init_subclass__(cls, **kwargs):
@@ -103,7 +104,7 @@ class ExportedInterface(Pretrained):
 
     @classmethod
     def read_parts(cls, folder, header, run_opts):
-        """What the constructor takes beside what the YAML of an export says, a dict; overridden."""
+        """Further arguments of the constructor, a dict; overridden."""
         return {}
 
     def check_model(self):
@@ -132,23 +133,23 @@ class ExportedInterface(Pretrained):
         return [] if encoder is None else [encoder.ind2lab[i] for i in range(len(encoder))]
 
     def _collect(self, blocks, output_path=None):
-        """Blocks ``[n]`` as a whole ``[1, N]``, written to a file too where one is given."""
+        """Joins blocks ``[n]`` to ``[1, N]`` and writes them to a file, if one is given."""
         if output_path is None:
             return torch.cat(list(blocks))[None]
         output_path = as_path("output_path", output_path)
-        collected = []
+        parts = []
         with WavWriter(output_path, self.sample_rate) as writer:
             for block in blocks:
                 writer.write(block)
-                collected.append(block)
-        return torch.cat(collected)[None]
+                parts.append(block)
+        return torch.cat(parts)[None]
 
     def _sigma(self, sigma):
         return as_number("sigma", self.sampling_sigma if sigma is None else sigma)
 
     def _apply(self, fn, recurse=True):
-        """What ``to()``, ``cuda()``, ``half()`` and their like do to all tensors; weights may move
-        to another device, and stay in fp32."""
+        """Called by ``to()``, ``cuda()``, ``half()``: weights may move to another device, and stay
+        in fp32."""
         probe = torch.zeros(1, dtype=torch.float32, device=next(self.parameters()).device)
         try:
             probe = fn(probe)
@@ -165,7 +166,7 @@ class ExportedInterface(Pretrained):
         return self
 
     def _follow(self, device):
-        """Follows the weights to a device."""
+        """Adapts to the device of the weights."""
         self.device, self.device_type = str(device), device.type
         dtype = AMPConfig.from_name(self.precision).dtype
         self.inference_ctx = TorchAutocast(device_type=device.type, dtype=dtype)

@@ -23,7 +23,7 @@ _NEEDED = ("modules", "pretrainer")
 
 @contextlib.contextmanager
 def build_errors(path):
-    """Turns it into a sentence when the YAML of an export does not fit the classes of this version.
+    """Makes a UserError of what is raised where the YAML of an export does not fit this version.
 
     Arguments
     ---------

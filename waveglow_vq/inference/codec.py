@@ -115,7 +115,7 @@ class SpeechCodec(ExportedModel):
             return utterance_content(self.mods.model, self.mods.features, wavs, counts).codes
 
     def encode_file(self, path):
-        """The codes, int64 ``[T]``, of a sound file at any rate, mono or not, of any length, which
+        """The codes, int64 ``[T]``, of an audio file at any rate, mono or not, of any length, which
         is read and coded in windows. With instance normalization, whose statistics are of the
         whole utterance, its log-mel and the encoder's layers are held as a whole."""
         return torch.cat(list(self._code_blocks(self._read_blocks(path)[0])), dim=-1)[0]
@@ -126,12 +126,12 @@ class SpeechCodec(ExportedModel):
         return code_blocks(model.conditioner, features, wavs, self.inference_ctx)
 
     def to_code_file(self, path):
-        """Encodes a sound file at any rate, mono or not, of any length.
+        """Encodes an audio file at any rate, mono or not, of any length.
 
         Arguments
         ---------
         path : str or Path
-            The sound file.
+            The audio file.
 
         Returns
         -------
@@ -288,13 +288,13 @@ class SpeechCodec(ExportedModel):
             yield block
 
     def stream_file(self, path, sigma=None, generator=None, overlap_frames=None, chunk_frames=None):
-        """Codes and decodes a sound file of any length, in the memory of some seconds, block by
+        """Codes and decodes an audio file of any length, in the memory of some seconds, block by
         block; see the class for instance normalization.
 
         Arguments
         ---------
         path : str or Path
-            The sound file, at any rate, mono or not.
+            The audio file, at any rate, mono or not.
         sigma, generator, overlap_frames, chunk_frames
             As for :meth:`stream`.
 

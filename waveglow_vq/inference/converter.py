@@ -164,7 +164,7 @@ class VoiceConverter(ExportedModel):
         sigma=None,
         generator=None,
     ):
-        """Converts a sound file at any rate, mono or not, of any length, block by block.
+        """Converts an audio file at any rate, mono or not, of any length, block by block.
 
         Codes, pitch and speaker are those of the whole recording, which is read once before the
         first block; the blocks together are what :meth:`convert_batch` makes of it. What is kept
@@ -173,12 +173,12 @@ class VoiceConverter(ExportedModel):
         Arguments
         ---------
         path : str or Path
-            The sound file.
+            The audio file.
         speaker : str
             Label of the target. With neither it nor ``reference``, in the recording's own voice
             as far as the model knows it.
         reference : str or Path
-            Instead of ``speaker``: a sound file in which the target speaks; some seconds suffice.
+            Instead of ``speaker``: an audio file in which the target speaks; some seconds suffice.
         mode, source_speaker, pitch, sigma, generator
             As for :meth:`convert_batch`.
 
@@ -203,7 +203,7 @@ class VoiceConverter(ExportedModel):
         sigma=None,
         generator=None,
     ):
-        """Converts a sound file at any rate, mono or not, of any length.
+        """Converts an audio file at any rate, mono or not, of any length.
 
         Arguments
         ---------
@@ -224,12 +224,12 @@ class VoiceConverter(ExportedModel):
         return self._collect(blocks, output_path)
 
     def to_code_file(self, path):
-        """Encodes a sound file at any rate, mono or not, of any length.
+        """Encodes an audio file at any rate, mono or not, of any length.
 
         Arguments
         ---------
         path : str or Path
-            The sound file.
+            The audio file.
 
         Returns
         -------
@@ -313,8 +313,8 @@ class VoiceConverter(ExportedModel):
         return known_voice(self.mods.model, numbers)
 
     def _reader(self, path):
-        """What gives the blocks ``[n]`` of a sound file, from its begin on, whenever it is called:
-        what follows reads a recording a few times, and never holds it."""
+        """A callable that gives the blocks ``[n]`` of an audio file from its start: what follows
+        reads a recording a few times, and never holds it."""
         path = as_sound(path)
         return lambda: self._read_blocks(path)[0]
 

@@ -1,9 +1,8 @@
-"""The denoiser: takes the model's own tone out of what it says.
+"""Denoiser: subtracts the constant tone of a WaveGlow from its output.
 
-What flows make of no noise at all should be silence. A WaveGlow leaves a constant tone there, at
-multiples of the rate of its groups (an eighth of the sample rate), which is heard behind quiet
-speech. The remedy, as published with NVIDIA's WaveGlow, is to subtract a share of that tone's
-magnitude spectrum from every frame of the speech and to keep the phases.
+Without noise, the flows should give silence. They give a constant tone at multiples of the rate of
+their groups (an eighth of the sample rate), which is heard behind quiet speech. As published with
+NVIDIA's WaveGlow, a share of its magnitude spectrum is subtracted from every frame; phases stay.
 
 Authors
  * The waveglow-vq developers, 2026

@@ -1,4 +1,4 @@
-"""What the interfaces of exported WaveGlows share: checks, features, fast path, noise source.
+"""Base class of the interfaces to WaveGlow models: features, fast path, noise.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -24,7 +24,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class ExportedModel(ExportedInterface):
-    """A WaveGlow that training exported. The subclasses say what it does.
+    """Base class of the interfaces to exported WaveGlow models.
 
     ``modules`` are ``model`` (:class:`~waveglow_vq.lobes.model.WaveGlowVQ`) and ``features``
     (:class:`~waveglow_vq.audio.features.LogMel`); ``hparams`` may name the ``interface`` that the
@@ -50,9 +50,9 @@ class ExportedModel(ExportedInterface):
 
     def prepare_inference(self, dtype="fp32", compile=False):
         """Chooses the precision of the coupling networks and folds their weights for the fast path
-        (see :mod:`~waveglow_vq.lobes.flows.inference_cache`). Without it, this is done before the
-        first waveform is drawn, in the precision that the model was loaded with; and again,
-        whenever the weights have changed.
+        (see :mod:`~waveglow_vq.lobes.flows.inference_cache`). Otherwise that happens before the
+        first waveform is drawn, in the precision that the model was loaded with, and again whenever
+        the weights have changed.
 
         Arguments
         ---------
@@ -61,8 +61,8 @@ class ExportedModel(ExportedInterface):
             envelope's filter, stays at fp32 at least.
         compile : bool
             Whether the flows go through ``torch.compile`` and, on a GPU, into CUDA graphs. For
-            streams and for log-mels of few different lengths: each new length is compiled anew,
-            which takes minutes for large models. It has been run on CPU only.
+            streams and log-mels of few different lengths: each new length is compiled again, which
+            takes minutes for large models. Tested on CPU only.
 
         Returns
         -------
@@ -92,11 +92,11 @@ class ExportedModel(ExportedInterface):
         if dtype == "fp32" or (dtype, self.device_type) == ("bf16", "cpu"):
             return None
         if self.device_type not in ("cpu", "cuda"):
-            return f"on {self.device}, models compute in fp32; take fp32"
+            return f"on {self.device}, models compute in fp32; use fp32"
         if self.device_type == "cpu":
-            return f"fp16 needs a GPU, not {self.device}; take bf16 or fp32"
+            return f"fp16 needs a GPU, not {self.device}; use bf16 or fp32"
         if dtype == "bf16" and not torch.cuda.is_bf16_supported():
-            return f"{self.device} does not compute in bf16; take fp16 or fp32"
+            return f"{self.device} does not compute in bf16; use fp16 or fp32"
         return None
 
     def _follow(self, device):
@@ -112,18 +112,18 @@ class ExportedModel(ExportedInterface):
         return super().__getstate__()
 
     def _prepare(self):
-        """Itself, with the fast path prepared where that was dropped."""
+        """Itself, with the fast path prepared."""
         if not self.mods.model.training:
             self.mods.model.prepare_inference(DTYPES[self._dtype])
         return self
 
     def load_audio(self, path, savedir=None):
-        """Reads a sound file at any rate, mono or not, as the model wants it.
+        """Reads an audio file at any rate, mono or not, at the model's rate.
 
         Arguments
         ---------
         path : str, Path or binary file
-            The sound file, or one in memory such as ``io.BytesIO``.
+            The audio file, or one in memory such as ``io.BytesIO``.
         savedir : str
             Not used: files are local.
 
@@ -141,18 +141,18 @@ class ExportedModel(ExportedInterface):
         return wav.to(self.device)
 
     def stream_file(self, path, sigma=None, generator=None):
-        """Analyzes a sound file of any length and synthesizes it again, block by block; the
-        subclasses say how."""
+        """Analyzes an audio file of any length and synthesizes it again, block by block;
+        overridden."""
         raise NotImplementedError
 
     def reconstruct_file(self, path, output_path=None, sigma=None, generator=None, **options):
-        """Analyzes a sound file of any length and synthesizes it again. Beside the result, which is
-        returned as a whole, that takes the memory of some seconds.
+        """Analyzes an audio file of any length and synthesizes it again, in memory for the result
+        and some seconds.
 
         Arguments
         ---------
         path : str or Path
-            The sound file, at any rate, mono or not.
+            The audio file, at any rate, mono or not.
         output_path : str or Path
             Where to write the result (16-bit, at the model's rate); None: nowhere. An error leaves
             nothing half-written there.
@@ -168,8 +168,7 @@ class ExportedModel(ExportedInterface):
         return self._collect(blocks, output_path)
 
     def _read_blocks(self, path):
-        """A sound file of any length in blocks ``[n]`` on the model's device, and the samples that
-        they are together."""
+        """Blocks ``[n]`` of an audio file on the model's device, and their samples together."""
         path = as_sound(path)
         _, samples = audio_info_for_model(path, self.sample_rate, self.min_samples)
         blocks = read_blocks(path, self.sample_rate, self.min_samples)

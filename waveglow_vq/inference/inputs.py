@@ -148,13 +148,13 @@ def as_number(option, value):
 
 
 def as_sound(source, option="path"):
-    """A sound file as what reads it takes it.
+    """An audio file as what reads it takes it.
 
     Arguments
     ---------
     source : str, Path, SoundBytes or binary file
         A path, in which ``~`` is the user's folder, or an open file such as ``io.BytesIO``, which
-        is read from its begin to its end.
+        is read from beginning to end.
     option : str
         What messages call it.
 
@@ -197,7 +197,7 @@ def _file_name(option, file):
 
 
 def as_path(option, path):
-    """A path, with ``~`` as the user's folder; a UserError if it is none.
+    """A path, with ``~`` as the user's folder; a UserError for other types.
 
     Example
     -------
@@ -224,7 +224,7 @@ def as_generator(generator):
 
 
 def as_count(option, count, least):
-    """A whole number as an int; a UserError if it is none, or less than ``least``."""
+    """A whole number of at least ``least`` as an int; else a UserError."""
     if isinstance(count, bool) or not hasattr(count, "__index__") or int(count) < least:
         raise UserError(f"{option}: {count!r}; it has to be a whole number of at least {least}")
     return int(count)

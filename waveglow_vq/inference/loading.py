@@ -1,4 +1,4 @@
-"""Reading export folders: every way in which one can be wrong is a sentence that names the file.
+"""Reads export folders; whatever is wrong with one is an error that names the file.
 
 An export folder holds ``hyperparams.yaml`` (the model and how to load it), ``model.ckpt`` (its
 weights) and, for several speakers, ``speakers.ckpt`` (their labels, as text). One of text to speech

@@ -1,8 +1,8 @@
-"""Log-mels from elsewhere: files of them, and whether they are of the kind that models decode.
+"""Log-mels of other programs: reads files of them and recognizes the wrong kinds.
 
-The log-mel of a model is the natural logarithm of magnitudes, cut off at a floor: nothing of it is
-below ``ln(floor)``, and full scale bounds it from above. Programs differ in this, and their dB,
-log10 or linear mels have the same shape. What their range gives away is said.
+The log-mel of a model is the natural logarithm of magnitudes, clipped at a floor: it is never below
+``ln(floor)``, and full scale bounds it from above. The dB, log10 or linear mels of other programs
+have the same shape, but another range.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -85,16 +85,15 @@ def refuse_other_kinds(name, mel, features):
 
 
 def warn_of_other_kinds(name, mel, features):
-    """Says in the log what mels may be that have an unlikely range; arguments as for
-    :func:`refuse_other_kinds`.
+    """Warns in the log of mels with an unlikely range; arguments as for :func:`refuse_other_kinds`.
 
     It cannot tell power from magnitude (twice the logarithm), another filter bank or window, nor a
-    mel in log10 of which less than a second is given.
+    mel in log10 of less than a second.
 
     Returns
     -------
     bool
-        Whether there was something to say.
+        Whether it warned.
     """
     least, most = _range(mel)
     lowest = math.log10(features.floor)
@@ -169,7 +168,7 @@ def read_log_mel(path, n_mels=80):
         raise UserError(f"{path} does not exist or is not a file")
     mel = _only_one(path, _load(path))
     if not isinstance(mel, (np.ndarray, torch.Tensor)):
-        raise UserError(f"{path} holds a {type(mel).__name__}, where a log-mel array is wanted")
+        raise UserError(f"{path} holds a {type(mel).__name__}, not a log-mel array")
     mel = as_log_mels(path, mel, "cpu")
     shape = list(mel.shape)
     if mel.dim() == 3 and len(mel) == 1:
@@ -177,7 +176,7 @@ def read_log_mel(path, n_mels=80):
     if mel.dim() != 2 or len(mel) != n_mels or not mel.shape[1]:
         transposed = mel.dim() == 2 and mel.shape[1] == n_mels
         hint = "; it seems to be transposed" if transposed else ""
-        raise UserError(f"{path}: a log-mel [{n_mels}, frames] is wanted, not {shape}{hint}")
+        raise UserError(f"{path}: expected a log-mel [{n_mels}, frames], got {shape}{hint}")
     if not bool(mel.isfinite().all()):
         raise UserError(f"{path}: the log-mel holds NaN or infinity")
     return mel
@@ -206,7 +205,7 @@ def _only_one(path, content):
     names = ", ".join(map(repr, list(content)[:5])) + (", ..." if len(content) > 5 else "")
     if len(content) != 1:
         raise UserError(
-            f"{path} holds {len(content)} arrays ({names or 'none'}), where one log-mel is wanted; "
-            "save that one alone by numpy.save"
+            f"{path} holds {len(content)} arrays ({names or 'none'}), not one log-mel; save "
+            "it alone by numpy.save"
         )
     return next(iter(content.values()))

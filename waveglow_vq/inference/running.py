@@ -1,4 +1,4 @@
-"""Where and in what precision an interface runs, as SpeechBrain is told.
+"""Device and precision of an interface: SpeechBrain's run options.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -15,7 +15,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 
 def check_run_opts(run_opts):
-    """Run options that can be carried out.
+    """Checks run options.
 
     Arguments
     ---------
@@ -63,7 +63,7 @@ def check_run_opts(run_opts):
 
 @contextlib.contextmanager
 def default_dtype(dtype):
-    """Torch's default type for a while.
+    """Sets torch's default dtype within a ``with`` statement.
 
     Example
     -------

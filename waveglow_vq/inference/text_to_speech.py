@@ -42,14 +42,13 @@ SENTENCES_AT_ONCE = 16
 class TextToSpeech(ExportedInterface):
     """A text-to-codes model, its tokenizer, and the codec whose codes it writes.
 
-    A text is spoken sentence by sentence (those that are very long, in parts), with a pause
-    between them, so that memory does not grow with its length and speech can be heard before all
-    of it is there. The log warns of signs that are left out since they have no words, such as
-    emoji, and where a sentence did not end by itself and was cut off at the length that its text
-    can have at most.
+    A text is spoken sentence by sentence (very long ones in parts), with a pause between them, so
+    that memory does not grow with its length and the first sentence is heard early. The log warns
+    of signs without words, such as emoji, which are left out, and of sentences that did not end by
+    themselves and were cut off at the greatest length of such a text.
 
-    Chance comes from ``generator``: a seed, a ``torch.Generator``, or None for torch's global
-    source. A seed gives every sentence the speech that it has alone.
+    Random numbers come from ``generator``: a seed, a ``torch.Generator``, or None for torch's
+    global source. A seed gives every sentence the speech that it has alone.
 
     Arguments
     ---------
@@ -188,7 +187,7 @@ class TextToSpeech(ExportedInterface):
         speaker : str
             Who is to speak, one of :attr:`speakers`; None where there is one voice.
         generator : int or torch.Generator
-            A seed or a source of chance; None: torch's global one.
+            A seed or a source of random numbers; None: torch's global one.
         sigma : float
             Standard deviation of the codec's noise; None: the codec's own.
         search : SearchOptions or dict
@@ -274,7 +273,7 @@ class TextToSpeech(ExportedInterface):
         self, text_path, output_path, speaker=None, generator=None, sigma=None, search=None,
         pause=PAUSE,
     ):  # fmt: skip
-        """Speaks a text file of any length into one sound file, in the memory of a sentence.
+        """Speaks a text file of any length into one audio file, in the memory of a sentence.
 
         Arguments
         ---------

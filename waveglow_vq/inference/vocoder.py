@@ -68,7 +68,7 @@ class WaveGlowVocoder(ExportedModel):
                 "not with WaveGlowVocoder."
             )
 
-    # Of the denoiser, with the state of the weights that it is of.
+    # Spectrum that the denoiser subtracts, and the state of the weights that it belongs to.
     _bias = None
     CACHES = (*ExportedModel.CACHES, "_bias")
 
@@ -92,8 +92,8 @@ class WaveGlowVocoder(ExportedModel):
         Arguments
         ---------
         spectrogram : torch.Tensor
-            Log-mels ``[B, 80, T]``: natural logarithm of slaney-mel magnitudes. Those that are in
-            dB or linear are refused, and a range that is unlikely is said in the log.
+            Log-mels ``[B, 80, T]``: natural logarithm of slaney-mel magnitudes. Mels in dB or
+            linear mels are an error; an unlikely range is a warning in the log.
         mel_lens : torch.Tensor
             Frames of each item, ``[B]``, as Tacotron2 returns them, or relative lengths in (0, 1];
             None where nothing is padded.
@@ -154,7 +154,7 @@ class WaveGlowVocoder(ExportedModel):
         return AfterFlows(apply, denoiser.MARGIN, denoiser.HOP)
 
     def _bias_magnitude(self):
-        """What the denoiser subtracts; computed anew if a weight was moved or changed."""
+        """Spectrum that the denoiser subtracts; computed again if a weight was moved or changed."""
         model = self._prepare().mods.model
         state = [(x.data_ptr(), x._version) for x in model.parameters()]
         if self._bias is None or self._bias[0] != state:
@@ -186,12 +186,11 @@ class WaveGlowVocoder(ExportedModel):
             As for :meth:`decode_batch`.
         overlap_frames : int
             Frames that the flows see to either side of a chunk; None: as many as their layers
-            reach, which is exact. Fewer cost less, let the audio come earlier, and change the
-            waveform near the edges of the chunks: how much, benchmarks/streaming.py says of any
-            model.
+            reach, which is exact. Fewer are faster, give the audio earlier, and change the waveform
+            near the edges of the chunks (benchmarks/streaming.py measures how much).
         chunk_frames : int
-            Frames that are computed at once. They come as soon as they and what has to be seen
-            behind them are known. More at once cost less work altogether; None: 10 s.
+            Frames that are computed at once. They come as soon as they, and the frames that are
+            seen behind them, are known. More at once are less work in total; None: 10 s.
 
         Returns
         -------
@@ -240,13 +239,13 @@ class WaveGlowVocoder(ExportedModel):
         overlap_frames=None,
         chunk_frames=None,
     ):
-        """Copy synthesis of a sound file of any length, in the memory of some seconds: its log-mel,
-        and from that a waveform, block by block.
+        """Copy synthesis of an audio file of any length, block by block, in the memory of some
+        seconds: its log-mel, and from that a waveform.
 
         Arguments
         ---------
         path : str or Path
-            The sound file, at any rate, mono or not.
+            The audio file, at any rate, mono or not.
         sigma, generator, denoise, overlap_frames, chunk_frames
             As for :meth:`stream`.
 
@@ -297,7 +296,7 @@ class WaveGlowVocoder(ExportedModel):
         return batch_log_mels(self.mods.features, *self._wav_batch(wavs, wav_lens))
 
     def encode_file(self, path):
-        """The log-mel ``[80, T]`` of a sound file at any rate and of any length."""
+        """The log-mel ``[80, T]`` of an audio file at any rate and of any length."""
         blocks, _ = self._read_blocks(path)
         return torch.cat(list(log_mel_blocks(self.mods.features, blocks)), dim=-1)
 

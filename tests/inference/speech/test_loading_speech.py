@@ -122,8 +122,8 @@ def test_parts_that_do_not_belong_together(speeches):
         vocabulary_size, codebook_size, pitch_levels, max_speakers = 99, 64, 0, 0
 
     for arguments, words in (
-        ((Larger, tokenizer, codec, []), "its vocabulary_size is 99, and the tokenizer's is"),
-        ((model, tokenizer, pitch.codec, []), "its pitch_levels is 0, and the codec's is 31"),
+        ((Larger, tokenizer, codec, []), "its vocabulary_size is 99, not"),
+        ((model, tokenizer, pitch.codec, []), "its pitch_levels is 0, not 31"),
         ((model, tokenizer, codec, ["p225"]), "1 labels for a model with room for 0"),
         ((voices.mods.model, tokenizer, codec, []), "0 labels for a model with room for 3"),
         ((voices.mods.model, tokenizer, codec, LABELS + ["x"]), "4 labels for a model"),

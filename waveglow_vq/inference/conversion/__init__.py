@@ -1,1 +1,1 @@
-"""The same words in another voice."""
+"""Voice conversion behind its interface."""

@@ -55,7 +55,7 @@ def analyze(model, features, read, whole_hops=False, context=NO_CONTEXT):
     features : LogMel
         Its features.
     read : callable
-        Gives the blocks ``[n]`` of the recording, from its begin on, whenever it is called.
+        Gives the blocks ``[n]`` of the recording, from its beginning, whenever it is called.
     whole_hops : bool
         Whether the content is that of the recording with zeros behind its end, up to a whole hop;
         for models of waveforms it is always.
@@ -109,7 +109,7 @@ def recording_code_file(interface, read):
     interface : VoiceConverter
         A model with codes.
     read : callable
-        Gives the blocks ``[n]`` of the recording, from its begin on, whenever it is called.
+        Gives the blocks ``[n]`` of the recording, from its beginning, whenever it is called.
 
     Returns
     -------

@@ -88,7 +88,7 @@ def stream_swap(model, features, read, source, target, keep_pitch=True, context=
     model, features, keep_pitch, context
         As for :func:`stream_codes`.
     read : callable
-        Gives the blocks ``[n]`` of the recording, from its begin on, whenever it is called.
+        Gives the blocks ``[n]`` of the recording, from its beginning, whenever it is called.
     source, target : Voice
         Who speaks, and who is to speak; None: whoever speaks, as far as the model knows.
 

@@ -1,1 +1,1 @@
-"""What text to speech is made of."""
+"""Text to speech behind its interface."""

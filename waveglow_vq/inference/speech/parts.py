@@ -1,5 +1,5 @@
-"""What text to speech is made of beside its model: tokenizer, codec and options, and whether they
-belong together.
+"""Parts of text to speech beside its model: tokenizer, codec and options; checks that they belong
+together.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -34,7 +34,7 @@ def read_speech_parts(folder, header, run_opts=None):
     Raises
     ------
     UserError
-        If one is missing, damaged, or another one than training exported.
+        If one is missing, damaged, or not the one that training exported.
     """
     path = folder / TOKENIZER_FILE
     if not path.is_file():
@@ -71,8 +71,8 @@ def check_speech_parts(model, tokenizer, codec, labels):
     ):
         if of_model != of_other:
             raise UserError(
-                f"the model does not belong to the {other}: its {name} is {of_model}, and the "
-                f"{other}'s is {of_other}; train it with this {other}."
+                f"the model does not belong to the {other}: its {name} is {of_model}, not "
+                f"{of_other}; train it with this {other}."
             )
     if bool(model.max_speakers) != bool(labels) or len(labels) > model.max_speakers:
         raise UserError(
@@ -144,14 +144,14 @@ def find_voice(speaker, labels, codec):
 
 
 def change_search(search, changes=None):
-    """How codes are to be chosen.
+    """Changes search options.
 
     Arguments
     ---------
     search : SearchOptions
-        What is not to be changed.
+        Before.
     changes : SearchOptions or dict
-        Instead of it, or what is to differ; None: nothing.
+        In its place, or what is to differ; None: nothing.
 
     Returns
     -------

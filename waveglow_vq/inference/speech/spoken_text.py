@@ -1,4 +1,4 @@
-"""What a text-to-codes model says: codes, how they belong to the text, and what their codec needs.
+"""Texts in codes: written by a text-to-codes model, read by a codec.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -183,7 +183,7 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
 
 
 def warn_of_unspoken(texts):
-    """Says in one line of the log which signs of texts have no words, if there are any.
+    """Warns in one line of the log of signs that have no words.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""What streams are given: chunks of log-mels or of codes.
+"""Chunks of log-mels or codes that users pass to streams.
 
 Authors
  * The waveglow-vq developers, 2026
