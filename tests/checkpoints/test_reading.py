@@ -11,7 +11,7 @@ import zipfile
 
 from waveglow_vq.checkpoints import describe_checkpoint, import_checkpoint
 from waveglow_vq.checkpoints.pickles import read_pickle
-from waveglow_vq.checkpoints.records import Storage, stored, stored_tensor
+from waveglow_vq.checkpoints.records import Storage, stored_object, stored_tensor
 from waveglow_vq.errors import UserError
 
 import pytest
@@ -235,11 +235,11 @@ def test_storages_of_old_files_may_be_parts_of_others():
     from waveglow_vq.checkpoints.records import Global
 
     kind = Global("torch", "FloatStorage")
-    assert stored(("storage", kind, "7", "cpu", 8, ("8", 2, 5)), []) == Storage(
+    assert stored_object(("storage", kind, "7", "cpu", 8, ("8", 2, 5)), []) == Storage(
         "7", "float32", 5, start=2
     )
     with pytest.raises(ValueError):
-        stored(("storage", kind, "7", "cpu", 8, ("8", 4, 5)), [])
+        stored_object(("storage", kind, "7", "cpu", 8, ("8", 4, 5)), [])
 
 
 def test_storages_larger_than_the_file_are_refused(tmp_path):

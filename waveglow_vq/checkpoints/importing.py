@@ -1,6 +1,6 @@
-"""Published WaveGlow checkpoints as exports of this package.
+"""Imports published WaveGlow checkpoints.
 
-Read are checkpoints of NVIDIA/waveglow (of all its layouts but that of its ``glow_old.py``), of
+Supported are those of NVIDIA/waveglow (all layouts but that of its ``glow_old.py``), of
 NVIDIA/DeepLearningExamples and of NVIDIA/NeMo. Nothing in them is run; see pickles.py.
 
 Authors
@@ -28,7 +28,7 @@ from waveglow_vq.checkpoints.names import join_layers, our_names, plain_names
 from waveglow_vq.checkpoints.reading import (
     is_module,
     is_state_dict,
-    opened,
+    open_checkpoint,
     read_tensors,
     state_dict_of,
 )
@@ -150,7 +150,7 @@ def import_checkpoint(path, export_folder, sigma=None):
 
 
 def describe_checkpoint(path):
-    """Reads and checks a published WaveGlow checkpoint, and says what it is.
+    """Reads, checks and describes a published WaveGlow checkpoint.
 
     Arguments
     ---------
@@ -186,7 +186,7 @@ def read_checkpoint(path):
     -------
     Checkpoint
     """
-    with opened(path) as contents:
+    with open_checkpoint(path) as contents:
         source, found, stated = _weights(contents)
         found, left_out = plain_names(found)
         check_dtypes(found)

@@ -1,6 +1,6 @@
-"""The files that hold checkpoints, and the tensors in them; nothing in a file is run.
+"""Reads checkpoint files and the tensors in them; nothing in a file is run.
 
-Read are torch's zip files, torch's files from before version 1.6, NeMo's archives and safetensors.
+Supported are torch's zip files, its files from before version 1.6, NeMo's archives and safetensors.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -21,7 +21,7 @@ from waveglow_vq.checkpoints.records import (
     Instance,
     Storage,
     StoredTensor,
-    stored,
+    stored_object,
     stored_tensor,
 )
 from waveglow_vq.errors import UserError
@@ -65,8 +65,8 @@ class Contents(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(path):
-    """Opens a checkpoint; whatever is wrong with it is one sentence that names the file.
+def open_checkpoint(path):
+    """Opens a checkpoint; errors name the file.
 
     Arguments
     ---------
@@ -86,7 +86,7 @@ def opened(path):
     """
     path = user_path(path)
     if not path.is_file():
-        raise UserError(f"{path} does not exist or is no file; give a WaveGlow checkpoint.")
+        raise UserError(f"{path} does not exist or is not a file; give a WaveGlow checkpoint.")
     try:
         with open(path, "rb") as file, _contents(file) as contents:
             yield contents
@@ -128,7 +128,7 @@ def _contents(file):
 
 @contextlib.contextmanager
 def _torch_contents(file, size):
-    """What torch.save writes now, and what it wrote."""
+    """Both formats of torch.save."""
     if file.read(2) == b"PK":
         with zipfile.ZipFile(file) as archive:
             yield _zip_contents(archive, size)
@@ -156,7 +156,7 @@ def _zip_contents(archive, size):
     def read_storage(storage):
         return member(f"data/{storage.key}")
 
-    root = read_pickle(io.BytesIO(member("data.pkl")), lambda pid: stored(pid, sources))
+    root = read_pickle(io.BytesIO(member("data.pkl")), lambda pid: stored_object(pid, sources))
     return Contents("torch", root, read_storage, sources)
 
 
@@ -170,7 +170,7 @@ def _legacy_contents(file, size):
     sources, widths = [], {}
 
     def persistent(identity):
-        result = stored(identity, sources)
+        result = stored_object(identity, sources)
         if isinstance(result, Storage):
             widths[result.key] = _dtype(result).itemsize
         return result

@@ -1,4 +1,4 @@
-"""What the reader of pickles makes of names, objects, storages and tensors: records of data.
+"""Records of what a pickle holds: names, objects, storages and tensors.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -74,8 +74,8 @@ class Global(NamedTuple):
 
 
 class Instance:
-    """What would have been an object: its class (or the function that makes it), the arguments,
-    and what the pickle puts into it."""
+    """In place of an object: its class (or the function that makes it), the arguments, and what the
+    pickle puts into it."""
 
     __slots__ = ("args", "entries", "items", "kind", "state")
 
@@ -151,8 +151,8 @@ def stored_tensor(storage, offset, shape, stride):
     return StoredTensor(storage, offset, tuple(shape), tuple(stride))
 
 
-def stored(identity, sources):
-    """What torch's persistent ids stand for.
+def stored_object(identity, sources):
+    """The object that a persistent id of torch stands for.
 
     Arguments
     ---------

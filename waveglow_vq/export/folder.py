@@ -1,5 +1,4 @@
-"""Export of a trained model: a folder that ``from_hparams`` loads anywhere, without a network and
-without the recipe.
+"""Exports trained models to folders that ``from_hparams`` loads offline, without the recipe.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -31,18 +30,17 @@ from torch.optim.swa_utils import AveragedModel
 
 
 def export_model(hparams_text, model, export_folder, interface, labels=None, sampling_sigma=None):
-    """Writes an export folder and loads it once, so that what it leaves is known to work.
+    """Writes an export folder and loads it once as a test.
 
-    The folder appears as a whole or not at all: it is written beside its place and then renamed.
-    An earlier export there is replaced only after that; files that others put into it stay.
+    The folder appears complete or not at all: it is written under another name and then renamed.
+    An earlier export there is replaced, but other files in its folder stay.
 
     Arguments
     ---------
     hparams_text : str
         The hyperparameters of the run, flattened, as SpeechBrain writes them to
-        ``<output_folder>/hyperparams.yaml``. Kept are ``model``, the ``preset`` that it is part
-        of, and ``features`` (or ``preset[contract][features]``); paths and everything else of the
-        training is left out.
+        ``<output_folder>/hyperparams.yaml``. The export keeps ``model``, the ``preset`` that it is
+        part of, and ``features`` (or ``preset[contract][features]``).
     model : torch.nn.Module
         The trained model; wrapped by DistributedDataParallel or AveragedModel or not.
     export_folder : str or Path
@@ -81,17 +79,16 @@ def export_text_to_speech(
     labels=None,
     codec_checksum=None,
 ):
-    """Writes an export folder that speaks text: the model that writes codes, its tokenizer, and a
-    copy of the codec whose codes they are. As with :func:`export_model`, it appears as a whole or
-    not at all, and is loaded once.
+    """Writes an export folder of text to speech: the text-to-codes model, its tokenizer, and a copy
+    of the codec; otherwise as :func:`export_model`.
 
     Arguments
     ---------
     hparams_text : str
-        The hyperparameters of the run, flattened. Kept are ``model``, the ``preset`` that it is
-        part of and, where they are, ``search``, the
-        :class:`~waveglow_vq.lobes.text_to_codes.search.SearchOptions` that the export uses by
-        default, and ``max_characters``, the longest text that it speaks at once.
+        The hyperparameters of the run, flattened. The export keeps ``model``, its ``preset`` and,
+        if there are any, ``search`` (its default
+        :class:`~waveglow_vq.lobes.text_to_codes.search.SearchOptions`), ``closing_mark`` and
+        ``max_characters``, the longest text that it speaks at once.
     model : torch.nn.Module
         The trained :class:`~waveglow_vq.lobes.text_to_codes.model.TextToCodes`; wrapped by
         DistributedDataParallel or AveragedModel or not.
@@ -134,7 +131,7 @@ def export_text_to_speech(
 
 
 def _write_export(export_folder, interface, text, model, labels, add_parts=None):
-    """Writes a folder beside its place, loads it, and renames it; ``add_parts(folder)`` adds what
+    """Writes a folder under another name, loads it, and renames it; ``add_parts(folder)`` adds what
     an interface has beside weights and labels."""
     if isinstance(model, (DistributedDataParallel, AveragedModel)):
         model = model.module
@@ -162,7 +159,7 @@ def _write_export(export_folder, interface, text, model, labels, add_parts=None)
 
 
 def interface_of(model):
-    """What a trained model is for.
+    """The interface of a trained model.
 
     Arguments
     ---------

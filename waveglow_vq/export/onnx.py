@@ -22,7 +22,7 @@ from waveglow_vq.utils.files import partial_folder, user_path
 
 import torch
 
-# The lowest that torch writes as it is: the more runtimes can read it.
+# The lowest version that torch writes without conversion: most runtimes read it.
 OPSET = 18
 # A file holds at most 2 GiB; where the weights come near, they lie in a file beside it.
 WEIGHTS_INSIDE = 2**31 - 2**26
@@ -140,7 +140,7 @@ def _to_onnx(program, opset):
 
 @contextlib.contextmanager
 def _quiet():
-    """Keeps what torch and onnxscript say of their own workings from the user."""
+    """Silences the logs and warnings of torch and onnxscript."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -214,7 +214,7 @@ def _check(path, model):
             f"the ONNX file is not written: onnxruntime {onnxruntime.__version__} cannot load it "
             f"({reason}); try a lower opset, or a newer onnxruntime"
         ) from error
-    # As it is defined, without what it may have prepared in another precision.
+    # Without an inference cache, which may be of another precision.
     model = copy.deepcopy(model).cpu().float().eval()
     example = VocoderGraph(model).example
     largest = 0.0

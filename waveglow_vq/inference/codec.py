@@ -1,4 +1,4 @@
-"""From waveforms to discrete codes and back.
+"""Codec: waveforms to discrete codes and back.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -151,12 +151,12 @@ class SpeechCodec(ExportedModel):
     def decode_stream(
         self, code_file, sigma=None, generator=None, overlap_frames=None, chunk_frames=None
     ):
-        """Codes of a recording to the recording, block by block: what :meth:`stream_file` gives.
+        """Decodes a recording block by block, to what :meth:`stream_file` gives.
 
         Arguments
         ---------
         code_file : CodeFile
-            What :meth:`to_code_file` gave, or
+            From :meth:`to_code_file`, or
             :func:`~waveglow_vq.inference.codes.code_file.read_code_file`.
         sigma, generator, overlap_frames, chunk_frames
             As for :meth:`stream`.

@@ -224,37 +224,20 @@ class VoiceConverter(ExportedModel):
         return self._collect(blocks, output_path)
 
     def to_code_file(self, path):
-        """Encodes an audio file at any rate, mono or not, of any length.
-
-        Arguments
-        ---------
-        path : str or Path
-            The audio file.
-
-        Returns
-        -------
-        CodeFile
-            Codes, quantized pitch and what else decoding needs, for
-            :func:`~waveglow_vq.inference.codes.code_file.write_code_file`.
-
-        Raises
-        ------
-        UserError
-            If the model has no codes, or the file is missing, damaged, too short, or holds NaN.
-        """
+        """Encodes an audio file to codes, pitch and what else decoding needs, as
+        :meth:`SpeechCodec.to_code_file <waveglow_vq.inference.codec.SpeechCodec.to_code_file>`."""
         check_mode(self.mods.model, "codes")
         return recording_code_file(self, self._reader(path))
 
     def decode_stream(
         self, code_file, speaker=None, reference=None, pitch=True, sigma=None, generator=None
     ):
-        """Codes of a recording to the recording, or to another voice: block by block, what
-        :meth:`stream_file` gives.
+        """Decodes a recording as it was, or in another voice, block by block.
 
         Arguments
         ---------
         code_file : CodeFile
-            What :meth:`to_code_file` gave, or
+            From :meth:`to_code_file`, or
             :func:`~waveglow_vq.inference.codes.code_file.read_code_file`.
         speaker, reference, pitch, sigma, generator
             As for :meth:`stream_file`.
@@ -263,11 +246,6 @@ class VoiceConverter(ExportedModel):
         ------
         torch.Tensor
             ``[n]`` at the model's rate; ``code_file.samples`` together.
-
-        Raises
-        ------
-        UserError
-            If the codes are another model's, and as :meth:`stream_file`.
         """
         call = self._file_call(speaker, reference, "codes", None, pitch, sigma, generator)
         check_code_file(self, code_file)

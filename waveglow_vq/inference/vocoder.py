@@ -1,4 +1,4 @@
-"""From log-mels to waveforms.
+"""Vocoder: log-mels to waveforms.
 
 Authors
  * The waveglow-vq developers, 2026
