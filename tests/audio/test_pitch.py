@@ -1,12 +1,13 @@
 import math
 
 from waveglow_vq.audio.io import read_wav
-from waveglow_vq.audio.pitch import track_f0
+from waveglow_vq.audio.pitch import track_f0, track_log_f0
 
 import pytest
 import torch
 
 from tests.evaluation.signals import RATE, noise_like, pulse_train, speech_like
+from tests.inference.exports import voiced_speech_like
 
 
 @pytest.mark.parametrize("f0_hz", [70, 100, 150, 220, 310, 450])
@@ -76,3 +77,17 @@ def test_pitch_of_a_real_speaker(real_ljspeech):
     f0 = torch.cat([track_f0(read_wav(clip)).f0 for clip in clips])
     assert 170 < float(f0[f0 > 0].mean()) < 260
     assert 0.35 < float((f0 > 0).float().mean()) < 0.85
+
+
+@pytest.mark.parametrize("seconds", [0.1, 5.0, 60.5, 61.5, 125.0])
+def test_pitch_of_long_recordings_is_that_of_the_whole(seconds):
+    wav = voiced_speech_like(round(seconds * 22050))
+    track = track_log_f0(wav, 22050, 256)
+    whole = track_f0(wav).f0
+    assert track.shape == whole.shape == (1 + len(wav) // 256,)
+    assert ((track > 0) == (whole > 0)).float().mean() > 0.995
+    both = (track > 0) & (whole > 0)
+    if seconds <= 60:
+        assert both.any() and torch.equal(track[both], whole[both].log())
+    assert both.float().mean() > 0.2
+    assert (track[both] - whole[both].log()).abs().max() < 0.01

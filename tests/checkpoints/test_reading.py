@@ -305,5 +305,5 @@ def test_other_files_are_refused(tmp_path):
     assert "neither" in refused(path)
     path.unlink()
     for missing in (path, tmp_path):
-        with pytest.raises(UserError, match="does not exist or is no file"):
+        with pytest.raises(UserError, match="does not exist or is not a file"):
             describe_checkpoint(missing)

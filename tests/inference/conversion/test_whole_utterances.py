@@ -1,6 +1,5 @@
 import copy
 
-from waveglow_vq.audio.pitch import track_f0, track_log_f0
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.conversion.voices import (
     known_voice,
@@ -187,20 +186,6 @@ def test_statistics_of_the_least_that_can_be_voiced(voiced):
     found = own_f0_statistics(log_f0, torch.tensor([5.0, 0.2])).tolist()
     expected = [4.5, MIN_LOG_F0_STD] if voiced == 1 else [5.0, 0.5]
     assert found == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("seconds", [0.1, 5.0, 60.5, 61.5, 125.0])
-def test_pitch_of_long_recordings_is_that_of_the_whole(seconds):
-    wav = voiced_speech_like(round(seconds * 22050))
-    track = track_log_f0(wav, 22050, 256)
-    whole = track_f0(wav).f0
-    assert track.shape == whole.shape == (1 + len(wav) // 256,)
-    assert ((track > 0) == (whole > 0)).float().mean() > 0.995
-    both = (track > 0) & (whole > 0)
-    if seconds <= 60:
-        assert both.any() and torch.equal(track[both], whole[both].log())
-    assert both.float().mean() > 0.2
-    assert (track[both] - whole[both].log()).abs().max() < 0.01
 
 
 def test_wrong_modes(converters, wavs):
