@@ -165,10 +165,9 @@ class Conditioner(nn.Module):
 
     def lacks(self):
         """Names of what this conditioner has to define and does not."""
-        needed = [
-            "receptive_field",
-            *(["encoder", "decoder"] if self.quantizer is not None else []),
-        ]
+        needed = ["receptive_field"]
+        if self.quantizer is not None:
+            needed += ["encoder", "decoder"]
         lacking = [name for name in needed if not hasattr(self, name)]
         if self.quantizer is None and type(self).forward is Conditioner.forward:
             lacking.append("forward")
