@@ -18,7 +18,7 @@ from torch import nn
 
 
 class ModelOutput(NamedTuple):
-    """What a training step needs.
+    """Output of a training step.
 
     Arguments
     ---------
@@ -120,12 +120,12 @@ class WaveGlowVQ(nn.Module):
         return self.conditioner.quantizer
 
     def prepare_inference(self, dtype=None):
-        """Folds weights for inference, with coupling networks of the given precision (None: of the
-        weights'); see :mod:`~waveglow_vq.lobes.flows.inference_cache` for when that is dropped."""
+        """Folds weights for inference, with coupling networks in the given precision (None: that of
+        the weights); see :mod:`~waveglow_vq.lobes.flows.inference_cache`."""
         prepare_inference(self, dtype)
 
     def after_optimizer_step(self, optimizer=None, taken=True):
-        """What follows every step of the optimizer, on all processes together.
+        """Updates counts and restarts codes after every step of the optimizer, on all processes.
 
         Arguments
         ---------
@@ -146,14 +146,14 @@ class WaveGlowVQ(nn.Module):
         return self.quantizer.after_optimizer_step(optimizer, taken)
 
     def training_state(self):
-        """What ``state_dict`` lacks for a training that goes on exactly, of this process: tensors,
+        """State of this process that ``state_dict`` lacks and exact resuming needs: tensors,
         numbers, lists and dicts."""
         parts = {"quantizer": self.quantizer, "conditioner": self.conditioner}
         states = {name: part.training_state() for name, part in parts.items() if part is not None}
         return {name: state for name, state in states.items() if state}
 
     def load_training_state(self, state):
-        """Takes what :meth:`training_state` gave, after ``load_state_dict``, which clears it."""
+        """Loads what :meth:`training_state` gave, after ``load_state_dict``, which clears it."""
         for name, part in state.items():
             getattr(self, name).load_training_state(part)
 
@@ -237,7 +237,7 @@ class WaveGlowVQ(nn.Module):
         return ModelOutput(loss, {k: v.detach() for k, v in terms.items()}, statistics)
 
     def global_condition(self, speaker, reference=None, reference_lens=None, f0_statistics=None):
-        """Vectors of the speakers and what is known of their pitch; both None without speakers.
+        """Speaker vectors and F0 statistics; both None without speakers.
 
         Arguments
         ---------
@@ -262,7 +262,7 @@ class WaveGlowVQ(nn.Module):
         return local * kept
 
     def condition(self, features, lengths=None, speaker=None, pitch=None, f0_statistics=None):
-        """What the flows are conditioned on, from what the conditioner takes.
+        """Computes the condition of the flows from the features that the conditioner reads.
 
         Arguments
         ---------
@@ -289,8 +289,8 @@ class WaveGlowVQ(nn.Module):
     def decode(
         self, indices, frames=None, lengths=None, speaker=None, pitch=None, f0_statistics=None
     ):
-        """What the flows are conditioned on, from codes: as the conditioner's ``decode``, with the
-        speaker, pitch and statistics of :meth:`condition`."""
+        """Computes the condition of the flows from codes; see the conditioner's ``decode``, and
+        :meth:`condition` for speaker, pitch and statistics."""
         return self.conditioner.decode(indices, frames, lengths, speaker, pitch, f0_statistics)
 
     @property
@@ -309,7 +309,7 @@ class WaveGlowVQ(nn.Module):
         mel_lens=None,
         speaker=None,
     ):
-        """Sends waveforms through the flows.
+        """Maps waveforms to noise.
 
         Arguments
         ---------
@@ -348,7 +348,7 @@ class WaveGlowVQ(nn.Module):
         generator=None,
         after_flows=None,
     ):
-        """Draws waveforms.
+        """Samples waveforms.
 
         Arguments
         ---------

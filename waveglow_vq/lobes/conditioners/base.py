@@ -25,7 +25,7 @@ LOG_MEL_SCALE = 2.0
 
 
 class Condition(NamedTuple):
-    """What a conditioner returns.
+    """Output of a conditioner.
 
     Arguments
     ---------
@@ -164,7 +164,7 @@ class Conditioner(nn.Module):
         self.quantizer = self.pitch = None
 
     def lacks(self):
-        """Names of what this conditioner has to define and does not."""
+        """Names of required attributes and methods that this conditioner does not define."""
         needed = ["receptive_field"]
         if self.quantizer is not None:
             needed += ["encoder", "decoder"]

@@ -34,8 +34,7 @@ ANY_DILATION = (1, 2)
 
 
 class FoldedWaveNet:
-    """What :class:`~waveglow_vq.lobes.flows.wavenet.WaveNet` prepares for inference; called as it
-    is.
+    """A :class:`~waveglow_vq.lobes.flows.wavenet.WaveNet` prepared for inference; called alike.
 
     Arguments
     ---------

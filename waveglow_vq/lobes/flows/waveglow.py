@@ -173,12 +173,12 @@ class WaveGlow(nn.Module):
 
     @property
     def receptive_field(self):
-        """Samples that a sample depends on to either side, the envelope's memory left out."""
+        """Samples to either side that a sample depends on, without the envelope's memory."""
         return self.group_size * self.steps.receptive_field
 
     @property
     def overlap_frames(self):
-        """The same in whole frames: what a slice has to be longer by on either side."""
+        """The receptive field in whole frames: the overlap that a slice needs on either side."""
         return math.ceil(self.receptive_field / self.hop)
 
     @property

@@ -1,4 +1,4 @@
-"""What the quantizers share: frames, distances, losses, statistics and the estimators."""
+"""The base class of quantizers: frames, distances, losses, statistics and gradient estimators."""
 
 import math
 from typing import NamedTuple
@@ -17,7 +17,7 @@ ENCODE_CHUNK_FRAMES = 16384
 
 
 class QuantizerOutput(NamedTuple):
-    """What a quantizer returns.
+    """Output of a quantizer.
 
     Arguments
     ---------
@@ -41,7 +41,7 @@ class QuantizerOutput(NamedTuple):
 
 
 class Quantizer(CodebookRestarts):
-    """What both quantizers share.
+    """Base class of quantizers.
 
     A subclass holds `codebook` [K, D] and defines how it learns: `_codebook_with_gradient` returns
     the codebook for this forward's graph, `_summands` what it needs to know of the frames of all
@@ -141,7 +141,7 @@ class Quantizer(CodebookRestarts):
         return QuantizerOutput(output.view(x.shape), indices.view(batch, time), losses, statistics)
 
     def _totals(self, own, summands):
-        """What this forward says of the frames of all processes: sums and what follows from them.
+        """Sums over the frames of all processes, and what follows from them.
 
         `frames`, `counts`, `squared_error`, `squared_deviation` from the common mean, and the
         summands; `deviation`, the mean squared one; `share`, by which a sum of this process's
@@ -207,7 +207,7 @@ class Quantizer(CodebookRestarts):
         self._before = None
 
     def usage(self):
-        """What the codes did over about the last hundred training steps.
+        """Usage of the codes over about the last hundred training steps.
 
         Returns
         -------

@@ -70,7 +70,7 @@ def choose_spread_frames(frames, count, codes=None, trials=8, generator=None):
 
 
 def move_idle_codes(frames, codes, limit, margin=2.0, generator=None):
-    """Finds codes that would do more good elsewhere (after LBG-U).
+    """Finds codes that lower the error more if they are moved (after LBG-U).
 
     Two codes may share one group of frames while another group has none; both are used, so
     neither is dead. A code is moved to a frame if the squared error that its removal adds, times

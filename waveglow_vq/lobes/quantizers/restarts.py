@@ -106,13 +106,13 @@ class CodebookRestarts(nn.Module):
         return count
 
     def training_state(self):
-        """What `state_dict` lacks for a training that goes on exactly: this process's recent
+        """State that `state_dict` lacks and exact resuming needs: this process's recent
         frames, and what a step that is not taken would put back. Tensors, numbers, lists and dicts.
         """
         return {"recent": self._recent, "before": self._before}
 
     def load_training_state(self, state):
-        """Takes what `training_state` gave, after `load_state_dict`."""
+        """Loads what `training_state` gave; call it after `load_state_dict`."""
         device = self.codebook.device
         self._recent = _move(state["recent"], device)
         self._before = _move(state["before"], device)
@@ -130,7 +130,7 @@ class CodebookRestarts(nn.Module):
 
     @torch.no_grad()
     def _begin(self):
-        """Before a training forward: keeps what it may change, for a step that is not taken."""
+        """Before a training forward: saves what it may change, for rollback."""
         if not self._synchronized:
             # Once, since nobody does it later; a parameter is DistributedDataParallel's to send.
             for buffer in self.buffers():

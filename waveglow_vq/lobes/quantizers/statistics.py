@@ -1,4 +1,4 @@
-"""What the quantizers measure, and the small tools with which they measure it.
+"""Statistics of codes, and the functions that measure them.
 
 Usage and perplexity alone can be fooled: a codebook whose codes have all merged into one point
 still shares the frames evenly among them. Hence every summary here also holds the normalized
@@ -173,7 +173,7 @@ def perplexity(counts):
 
 
 class CodeStatistics:
-    """Collects what a quantizer reports at each forward, and sums it up over an epoch.
+    """Accumulates a quantizer's statistics over an epoch.
 
     Example
     -------
@@ -202,7 +202,7 @@ class CodeStatistics:
         self.totals = new if self.totals is None else _add_totals(self.totals, new)
 
     def summary(self, codebook, frames_per_second):
-        """Sums up over all processes; every process has to call it.
+        """Summarizes over all processes; every process has to call it.
 
         Arguments
         ---------

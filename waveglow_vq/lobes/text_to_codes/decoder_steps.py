@@ -22,7 +22,7 @@ LOOK_BACK = 4
 
 
 class _Progress:
-    """How far the texts have been read, and so which of their tokens are hidden."""
+    """Tracks how far the texts have been read, and masks the tokens that are too far away."""
 
     def __init__(self, padding, look_ahead):
         self.padding, self.look_ahead = padding, look_ahead
@@ -37,7 +37,7 @@ class _Progress:
         return self.padding | (ahead < -LOOK_BACK) | (ahead > self.look_ahead)
 
     def move(self, attention):
-        """Goes on to the token that is attended to most, if it is further than all before."""
+        """Advances to the token with the most attention, if it is further than all before."""
         self.furthest = torch.maximum(self.furthest, attention.argmax(1))
 
     def select(self, rows):
@@ -45,7 +45,7 @@ class _Progress:
 
 
 class PlainSteps:
-    """Runs the decoder anew over all codes at every step: what training computes.
+    """Runs the decoder over all codes at every step, as training does.
 
     Arguments
     ---------

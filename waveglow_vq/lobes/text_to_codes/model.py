@@ -41,7 +41,7 @@ RATE_MARGIN = 1.25
 
 
 class TextToCodesOutput(NamedTuple):
-    """What a training step needs.
+    """Output of a training step.
 
     Arguments
     ---------
@@ -189,7 +189,7 @@ class TextToCodes(nn.Module):
         self.longest_runs.copy_(longest + 1)
 
     def limits(self, token_counts):
-        """How many codes so many tokens may have.
+        """Limits on the number of codes for texts of so many tokens.
 
         Arguments
         ---------
@@ -209,7 +209,7 @@ class TextToCodes(nn.Module):
     # ---- training
 
     def forward(self, tokens, token_lens, codes, code_lens, speaker=None, pitch=None):
-        """All of a training step.
+        """Computes the loss of a training step.
 
         Arguments
         ---------
@@ -276,7 +276,7 @@ class TextToCodes(nn.Module):
     # ---- the network
 
     def encode_text(self, tokens, token_lens=None, speaker=None):
-        """Tokens to what the decoder attends to.
+        """Encodes tokens to the memory that the decoder attends to.
 
         Arguments
         ---------
@@ -304,9 +304,8 @@ class TextToCodes(nn.Module):
         return x + self._speaker(speaker), padding
 
     def decoder_inputs(self, codes, pitch=None, speaker=None, first=0):
-        """What the decoder reads after each of these codes, the first of which is number ``first``:
-        ``[B, T, channels]``. Codes and pitch are those of the model, or -1 where there is none, as
-        before the first code."""
+        """Decoder inputs ``[B, T, channels]`` for these codes, the first of which is number
+        ``first``. Codes and pitch are -1 where there is none, as before the first code."""
         x = self.codes(torch.where(codes < 0, self.codebook_size, codes))
         if self.pitch_levels:
             x = x + self.pitches(torch.where(pitch < 0, self.pitch_levels + 1, pitch))
@@ -361,7 +360,7 @@ class TextToCodes(nn.Module):
     def generate(
         self, tokens, token_lens=None, speaker=None, search=None, generator=None, use_cache=True
     ):
-        """Writes codes for texts. An item's codes are those it would have alone.
+        """Generates codes for texts. An item's codes do not depend on its batch.
 
         Arguments
         ---------
@@ -389,11 +388,11 @@ class TextToCodes(nn.Module):
     # ---- what the shared training loop asks of a model
 
     def after_optimizer_step(self, optimizer=None, taken=True):
-        """Nothing is to be done after a step; returns 0."""
+        """Does nothing; returns 0."""
         return 0
 
     def training_state(self):
-        """Nothing beside the weights."""
+        """Empty: there is no state beside the weights."""
         return {}
 
     def load_training_state(self, state):

@@ -1,4 +1,4 @@
-"""How codes are chosen, one after the other, from what a decoder says comes next.
+"""Search for codes, one after the other: greedy, sampling and beam search.
 
 Authors
  * The waveglow-vq developers, 2026
@@ -16,7 +16,7 @@ METHODS = ("greedy", "sample", "beam")
 
 
 class SearchOptions(NamedTuple):
-    """How codes are chosen.
+    """Options of the search.
 
     Arguments
     ---------
@@ -58,7 +58,7 @@ class SearchOptions(NamedTuple):
     look_ahead: int = 6
 
     def checked(self):
-        """Itself; a UserError for what cannot be."""
+        """Returns itself; raises a UserError for an option that is out of range."""
         require_choice("method", self.method, METHODS)
         require_number("temperature", self.temperature, above=0)
         require_integer("top_k", self.top_k, 0)
@@ -79,7 +79,7 @@ class Limits(NamedTuple):
 
 
 class Generated(NamedTuple):
-    """Codes for texts.
+    """Generated codes.
 
     Arguments
     ---------
