@@ -1,6 +1,3 @@
-import functools
-import math
-
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.audio.sound_files import SoundBytes
 from waveglow_vq.data import segments
@@ -12,17 +9,7 @@ import pytest
 import soundfile
 import torch
 
-RATE, HOP = 22050, 256
-
-
-def speech_like(samples, seed=0):
-    """Noise that changes from hop to hop, so that no two places look alike."""
-    generator = np.random.default_rng(seed)
-    loudness = generator.uniform(0.02, 0.3, samples // HOP + 1).repeat(HOP)[:samples]
-    return (loudness * generator.standard_normal(samples)).clip(-1, 1)
-
-
-unshifted = functools.partial(SegmentReader, random_shift=False)
+from tests.data.noise import HOP, RATE, speech_like, unshifted
 
 
 @pytest.fixture
@@ -148,86 +135,6 @@ def test_reads_flac(tmp_path, utterance):
     soundfile.write(tmp_path / "a.flac", soundfile.read(utterance)[0], RATE, subtype="PCM_16")
     item = unshifted(LogMel(), 4, 20)(tmp_path / "a.flac")
     assert place(item, utterance)[1] < 1e-5
-
-
-def write_short(path):
-    soundfile.write(path, speech_like(15 * HOP), RATE)
-
-
-def write_stereo(path):
-    soundfile.write(path, np.stack([speech_like(40 * HOP)] * 2, axis=1), RATE)
-
-
-def write_wrong_rate(path):
-    soundfile.write(path, speech_like(40 * HOP), 16000)
-
-
-def write_truncated(path):
-    soundfile.write(path, speech_like(400 * HOP), RATE)
-    path.write_bytes(path.read_bytes()[:50000])
-
-
-def write_truncated_flac(path):
-    soundfile.write(path, speech_like(400 * HOP), RATE, format="FLAC")
-    path.write_bytes(path.read_bytes()[:20000])
-
-
-def write_nan(path):
-    wav = speech_like(40 * HOP)
-    wav[::100] = math.nan
-    soundfile.write(path, wav, RATE, subtype="FLOAT")
-
-
-def write_no_sound(path):
-    path.write_text("this is no sound file")
-
-
-def write_empty(path):
-    path.write_bytes(b"")
-
-
-def write_no_samples(path):
-    soundfile.write(path, np.zeros(0), RATE)
-
-
-def write_nothing(path):
-    pass
-
-
-@pytest.mark.parametrize(
-    "write,message",
-    [
-        (write_short, "3840 samples are fewer than the 4096"),
-        (write_stereo, "2 channels"),
-        (write_wrong_rate, "16000 Hz"),
-        (write_truncated, "truncated"),
-        (write_truncated_flac, "truncated"),
-        (write_nan, "not finite"),
-        (write_no_sound, "cannot be read"),
-        (write_empty, "empty"),
-        (write_no_samples, "no samples"),
-        (write_nothing, "does not exist"),
-    ],
-)
-def test_bad_files_are_named(tmp_path, write, message):
-    path = tmp_path / "bad.wav"
-    write(path)
-    torch.manual_seed(0)
-    reader = unshifted(LogMel(), 16, 20, min_loudness_dbfs=-200.0)
-    with pytest.raises(UserError, match=rf"bad\.wav.*{message}"):
-        for _ in range(20):  # a segment reads only a part of its file
-            reader(path)
-    if write is not write_short:
-        with pytest.raises(UserError, match=rf"bad\.wav.*{message}"):
-            read_utterance(path, LogMel())
-
-
-def test_a_file_too_short_for_a_frame_of_the_mel_is_named(tmp_path):
-    soundfile.write(tmp_path / "bad.wav", speech_like(2 * HOP), RATE)
-    with pytest.raises(UserError, match="bad.wav.*512 samples are fewer than the 513"):
-        unshifted(LogMel(), 1, 2)(tmp_path / "bad.wav")
-    with pytest.raises(UserError, match="bad.wav.*512 samples are too short"):
-        read_utterance(tmp_path / "bad.wav", LogMel())
 
 
 def test_context_has_to_hold_the_frame_behind_the_segment():
@@ -396,24 +303,3 @@ def test_bytes_are_cut_as_their_file_is(utterance, tmp_path, suffix):
     assert_same(
         read_utterance(path, LogMel(), noise[0]), read_utterance(source, LogMel(), noise[1])
     )
-
-
-@pytest.mark.parametrize(
-    ("write", "message"),
-    [
-        (write_short, "3840 samples are fewer than the 4096"),
-        (write_stereo, "has 2 channels"),
-        (write_wrong_rate, "is at 16000 Hz"),
-        (write_truncated, "is truncated"),
-        (write_truncated_flac, "truncated"),
-        (write_nan, "holds values that are not finite"),
-    ],
-)
-def test_bad_bytes_are_named(tmp_path, write, message):
-    write(tmp_path / "bad.wav")
-    source = SoundBytes("shard.tar: a", (tmp_path / "bad.wav").read_bytes())
-    torch.manual_seed(0)
-    reader = unshifted(LogMel(), 16, 20, min_loudness_dbfs=-200.0)
-    with pytest.raises(UserError, match=f"shard.tar: a.*{message}"):
-        for _ in range(20):
-            reader(source)

@@ -13,24 +13,9 @@ from waveglow_vq.training.checkpointing import KillSafeCheckpointer
 
 import pytest
 import torch
-from speechbrain.utils.checkpoints import (
-    Checkpointer,
-    mark_as_loader,
-    mark_as_saver,
-    register_checkpoint_hooks,
-)
+from speechbrain.utils.checkpoints import Checkpointer
 
-from tests.training.forks import fork, kill_at_event, together, wait
-
-
-@pytest.fixture
-def model():
-    return torch.nn.Linear(1, 1, bias=False)
-
-
-def set_to(model, value):
-    torch.nn.init.constant_(model.weight, value)
-
+from tests.training.forks import fork, kill_at_event, wait
 
 # ---- killed
 
@@ -42,7 +27,7 @@ def layers(size):
 def save(checkpointer, number):
     """A checkpoint whose weights all are its number; the less, the better."""
     for layer in checkpointer.recoverables.values():
-        set_to(layer, float(number))
+        torch.nn.init.constant_(layer.weight, float(number))
     checkpointer.save_and_keep_only(
         meta={"loss": float(number)}, num_to_keep=2, min_keys=["loss"], importance_keys=[]
     )
@@ -131,16 +116,16 @@ def test_a_checkpoint_of_the_same_name_is_replaced_without_a_gap(tmp_path, model
     for moment in range(1, 200):
         folder = tmp_path / str(moment)
         checkpointer = KillSafeCheckpointer(folder, {"model": model})
-        set_to(model, 1.0)
+        torch.nn.init.constant_(model.weight, 1.0)
         checkpointer.save_checkpoint(name="best")
 
         def work(checkpointer=checkpointer, moment=moment):
             kill_at_event(moment)
-            set_to(model, 2.0)
+            torch.nn.init.constant_(model.weight, 2.0)
             checkpointer.save_checkpoint(name="best")
 
         status = wait(fork(work))
-        set_to(model, 0.0)
+        torch.nn.init.constant_(model.weight, 0.0)
         assert checkpointer.recover_if_possible() is not None
         assert model.weight.item() in ((2.0,) if status == 0 else (1.0, 2.0))
         if status == 0:
@@ -206,22 +191,17 @@ def test_refuses_a_description_that_could_not_be_read_again(tmp_path, model):
 # ---- the disk is full
 
 
-def out_of_space(obj, path):
-    path.write_bytes(b"some")
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-
 @pytest.mark.parametrize("which", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path, model, which):
     checkpointer = KillSafeCheckpointer(tmp_path, {"model": model, "other": model})
-    set_to(model, 1.0)
+    torch.nn.init.constant_(model.weight, 1.0)
     checkpointer.save_checkpoint()
 
     def fail(obj, path):
         path.write_bytes(b"some")
         raise OSError(which, os.strerror(which))
 
-    set_to(model, 2.0)
+    torch.nn.init.constant_(model.weight, 2.0)
     checkpointer.custom_save_hooks["other"] = fail
     with pytest.raises(UserError, match=f"{os.strerror(which)}.* MiB free.*the last") as caught:
         checkpointer.save_and_keep_only()
@@ -257,9 +237,9 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_really_full(small_disk):
     recoverables = layers(500)  # A megabyte each.
     checkpointer = KillSafeCheckpointer(small_disk, recoverables)
-    set_to(recoverables["model"], 1.0)
+    torch.nn.init.constant_(recoverables["model"].weight, 1.0)
     checkpointer.save_checkpoint()
-    set_to(recoverables["model"], 2.0)
+    torch.nn.init.constant_(recoverables["model"].weight, 2.0)
     with pytest.raises(UserError, match="0 MiB free"):
         checkpointer.save_checkpoint()
     (checkpoint,) = checkpointer.list_checkpoints()
@@ -278,7 +258,7 @@ def truncate(path):
 @pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(b"")])
 def test_names_the_damaged_file_and_what_to_do(tmp_path, model, damage):
     checkpointer = KillSafeCheckpointer(tmp_path, {"model": model})
-    set_to(model, 1.0)
+    torch.nn.init.constant_(model.weight, 1.0)
     first, second = (checkpointer.save_checkpoint() for _ in range(2))
     damage(second.paramfiles["model"])
     with pytest.raises(UserError) as caught:
@@ -286,7 +266,7 @@ def test_names_the_damaged_file_and_what_to_do(tmp_path, model, damage):
     message = str(caught.value)
     assert f"{second.path}/model.ckpt is damaged" in message
     assert f"remove the folder {second.path} to resume from {first.path.name}" in message
-    set_to(model, 0.0)
+    torch.nn.init.constant_(model.weight, 0.0)
     shutil.rmtree(second.path)
     checkpointer.recover_if_possible()
     assert model.weight.item() == 1.0
@@ -353,91 +333,3 @@ def test_executes_nothing_that_a_file_says(tmp_path, model, monkeypatch):
                 KillSafeCheckpointer(tmp_path / "save", {name: recoverable}).recover_if_possible()
         saved.paramfiles[name].write_bytes(whole)
     assert not (tmp_path / "executed").exists()
-
-
-# ---- several processes
-
-
-def register_own_files():
-    @register_checkpoint_hooks
-    class OwnOfMain:
-        @mark_as_saver
-        def save(self, path):
-            path.write_text("main")
-
-        @mark_as_loader
-        def load(self, path, end_of_epoch):
-            assert path.read_text() == "main"
-
-    def save(obj, path):
-        # The last process is late: the checkpoint has to wait for it.
-        rank = int(os.environ["RANK"])
-        time.sleep(0.2 * rank)
-        path.with_name(path.name if rank == 0 else f"own.rank{rank}.ckpt").write_text(str(rank))
-
-    def load(obj, path, end_of_epoch):
-        rank = int(os.environ["RANK"])
-        name = path.name if rank == 0 else f"own.rank{rank}.ckpt"
-        assert path.with_name(name).read_text() == str(rank)
-
-    return OwnOfMain(), save, load
-
-
-def test_several_processes_write_one_checkpoint(tmp_path, model):
-    main, save, load = register_own_files()
-
-    def work(rank):
-        checkpointer = KillSafeCheckpointer(tmp_path / "save", {"model": model, "main": main})
-        checkpointer.add_recoverable("own", object(), load, save)
-        for number in range(3):
-            set_to(model, float(number))
-            checkpointer.save_and_keep_only(meta={"number": number})
-            (found,) = checkpointer.list_checkpoints()
-            names = sorted(path.name for path in found.path.iterdir())
-            assert names == ["CKPT.yaml", "main.ckpt", "model.ckpt", "own.ckpt", "own.rank1.ckpt"]
-            torch.distributed.barrier()
-        assert checkpointer.recover_if_possible().meta["number"] == 2
-
-    assert together(2, tmp_path, work) == [0, 0]
-
-
-@pytest.mark.parametrize("failing", [0, 1])
-def test_what_fails_in_one_process_is_raised_in_all(tmp_path, model, failing):
-    main, save, load = register_own_files()
-
-    def fail(obj, path):
-        if int(os.environ["RANK"]) == failing:
-            out_of_space(obj, path)
-
-    def work(rank):
-        checkpointer = KillSafeCheckpointer(tmp_path / "save", {"model": model, "main": main})
-        checkpointer.add_recoverable("own", object(), load, save)
-        checkpointer.save_checkpoint(name="first")
-        checkpointer.custom_save_hooks["own"] = fail
-        with pytest.raises(UserError, match="No space left on device.*the last complete"):
-            checkpointer.save_checkpoint(name="second")
-        # Nobody is out of step: the next one works.
-        checkpointer.custom_save_hooks["own"] = save
-        checkpointer.save_checkpoint(name="third")
-
-    assert together(2, tmp_path, work) == [0, 0]
-    names = sorted(path.name for path in (tmp_path / "save").iterdir())
-    assert names == ["CKPT+first", "CKPT+third"]
-
-
-class Unsaveable(torch.nn.Linear):
-    def state_dict(self, *args, **kwargs):
-        raise KeyError("a defect")
-
-
-def test_a_defect_in_the_main_process_stops_the_others_too(tmp_path, model):
-    """Also where the others would wait for what SpeechBrain's savers return."""
-
-    def work(rank):
-        checkpointer = KillSafeCheckpointer(tmp_path / "save", {"own": Unsaveable(1, 1)})
-        checkpointer.add_recoverable("model", model)
-        with pytest.raises(KeyError if rank == 0 else RuntimeError, match="a defect"):
-            checkpointer.save_checkpoint()
-
-    assert together(2, tmp_path, work) == [0, 0]
-    assert list((tmp_path / "save").iterdir()) == []
