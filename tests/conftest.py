@@ -12,7 +12,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "recipes" / "LJSpeech"))
+# What both have is LJSpeech's.
+sys.path[:0] = [str(ROOT / "recipes" / recipe) for recipe in ("LJSpeech", "VCTK")]
 
 # Whatever Python's own choice: it is quick. Processes started in other ways, which import all
 # anew, have a test of their own, training/test_start_methods.py.

@@ -1,10 +1,11 @@
-"""Runs of the LJSpeech recipe that take a second or two."""
+"""Runs of the LJSpeech recipe that take a second or two, and a codec."""
 
 import logging
 
 import pytest
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler
 
+from tests.inference.exports import export_tiny
 from tests.recipes.ljspeech_runs import SMALL, quick_command
 
 
@@ -36,3 +37,8 @@ def command(demo_corpus, manifests, tmp_path):
         return quick_command(demo_corpus, manifests, output, yaml, *options, preset=preset)
 
     return build
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory):
+    return export_tiny(tmp_path_factory.mktemp("codec"), "mel_vq")[0]

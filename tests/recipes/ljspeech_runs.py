@@ -1,6 +1,9 @@
 """What the tests of the LJSpeech recipe share."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
@@ -44,8 +47,21 @@ def run(arguments):
     return experiment.run(train.LJSpeechBrain, train.prepare, arguments)
 
 
-def log_lines(brain):
-    return Path(brain.hparams.train_log).read_text("utf-8").splitlines()
+def torchrun(arguments, processes):
+    """Runs the recipe in so many processes of one thread."""
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        + ["--nproc_per_node", str(processes)]
+        + [str(RECIPE / "train.py"), *arguments, "--distributed_backend", "gloo"],
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=600,
+    )
+
+
+def logged(folder, name):
+    log = (folder / "train_log.txt").read_text("utf-8")
+    return [float(value) for value in re.findall(rf"\b{name}: ([-+.e\d]+)", log)]
 
 
 def weights(brain):

@@ -1,6 +1,5 @@
 """The demos from the generated corpus to their tables, with models too small to learn anything."""
 
-import importlib.util
 import json
 import math
 import subprocess
@@ -14,27 +13,19 @@ from waveglow_vq.errors import UserError
 import pytest
 import torch
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+from tests.recipes.command_line import load_script
+
 SMALL = "{flow: {flows: 2, layers: 2, channels: 8, envelope: {order: 16}}, codebook_size: 16}"
-
-
-def load_demo(recipe, name="demo"):
-    """The module, under a name of its own: two are called demo.py."""
-    path = RECIPES / recipe / f"{name}.py"
-    specification = importlib.util.spec_from_file_location(f"{recipe}_{name}", path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(params=["LJSpeech", "VCTK"])
 def demo(request):
-    return load_demo(request.param)
+    return load_script(request.param, "demo")
 
 
 @pytest.fixture(params=[("LJSpeech", "demo"), ("VCTK", "demo"), ("LJSpeech", "demo_speech")])
 def any_demo(request):
-    return load_demo(*request.param)
+    return load_script(*request.param)
 
 
 def run_small(demo, output, utterances, *options):
@@ -56,7 +47,7 @@ def run_small(demo, output, utterances, *options):
 
 @pytest.mark.slow
 def test_the_codec_demo_leaves_speech_pictures_and_figures(tmp_path):
-    run_small(load_demo("LJSpeech"), tmp_path, 12)
+    run_small(load_script("LJSpeech", "demo"), tmp_path, 12)
     clips = json.loads((tmp_path / "run" / "manifests" / "test.json").read_text("utf-8"))
     for name in clips:
         assert (tmp_path / "recordings" / f"{name}.wav").is_file()
@@ -68,7 +59,7 @@ def test_the_codec_demo_leaves_speech_pictures_and_figures(tmp_path):
 
 @pytest.mark.slow
 def test_the_speech_demo_says_what_it_was_not_trained_on(tmp_path):
-    demo = load_demo("LJSpeech", "demo_speech")
+    demo = load_script("LJSpeech", "demo_speech")
     printed = run_small(demo, tmp_path, 300, "--text_minutes", "0.05")
     said = printed.split("Spoken, not in the training data: ")[1].splitlines()[0]
     trained = json.loads((tmp_path / "run" / "manifests" / "train.json").read_text("utf-8"))
@@ -82,7 +73,7 @@ def test_the_speech_demo_says_what_it_was_not_trained_on(tmp_path):
 def test_the_speech_demo_trains_with_options_that_its_recipes_have(tmp_path):
     from waveglow_vq.training.run.hyperparameters import load_hparams
 
-    demo = load_demo("LJSpeech", "demo_speech")
+    demo = load_script("LJSpeech", "demo_speech")
     for name, options in (("vq", demo.CODEC), ("text_to_codes", demo.TEXT)):
         yaml = "\n".join(f"{option}: {value}" for option, value in options.items())
         file = Path(demo.__file__).parent / "hparams" / f"{name}.yaml"
@@ -92,7 +83,7 @@ def test_the_speech_demo_trains_with_options_that_its_recipes_have(tmp_path):
 
 @pytest.mark.slow
 def test_the_conversion_demo_converts_every_voice_to_every_other(tmp_path):
-    run_small(load_demo("VCTK"), tmp_path, 12)
+    run_small(load_script("VCTK", "demo"), tmp_path, 12)
     labels = ["DM001", "DM002", "DM003", "DM004"]
     report = json.loads((tmp_path / "figures.json").read_text("utf-8"))
     pairs = [(row["source"], row["target"]) for row in report["pairs"]]
@@ -117,7 +108,7 @@ def tone(hertz, samples=8192):
 
 
 def test_the_figures_of_a_conversion_tell_success_from_failure():
-    demo = load_demo("VCTK")
+    demo = load_script("VCTK", "demo")
     recordings = {("A", "1"): tone(100), ("B", "1"): tone(200)}
     noise = torch.randn(8192, generator=torch.Generator().manual_seed(0))
     conversions = {
@@ -170,7 +161,7 @@ def test_a_step_that_is_killed_says_nothing_and_is_named():
 
 
 def test_too_few_sentences_for_a_test_are_an_error(tmp_path):
-    demo = load_demo("VCTK")
+    demo = load_script("VCTK", "demo")
     folder = tmp_path / "run" / "manifests"
     folder.mkdir(parents=True)
     entries = {"DM001_001": {"wav": "{data_root}/a.wav"}, "DM002_002": {"wav": "{data_root}/b.wav"}}
@@ -189,7 +180,7 @@ def test_too_few_sentences_for_a_test_are_an_error(tmp_path):
 
 
 def test_the_pitch_of_a_whisper_does_not_count():
-    demo = load_demo("VCTK")
+    demo = load_script("VCTK", "demo")
     row = {"source": "A", "target": "B", "mcd_to_target": 1.0, "mcd_to_source": 2.0}
     row |= {"source_f0": 200.0, "target_f0": 100.0, "f0_moved": 1.0, "mcd_between": 3.0}
     spoken = row | {"converted_f0": 101.0, "voiced": 0.9}

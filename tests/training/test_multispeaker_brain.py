@@ -1,4 +1,4 @@
-"""What training on several speakers adds; whole runs are in tests/recipes/test_vctk_train.py."""
+"""What training on several speakers adds; whole runs are in tests/recipes/VCTK/test_train.py."""
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.data.segments import read_utterance

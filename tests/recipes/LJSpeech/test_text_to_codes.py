@@ -1,14 +1,12 @@
-"""The recipes of text to codes from the command line to the export, with models that are too small
+"""The recipe of text to codes from the command line to the export, with models that are too small
 to learn anything, and codecs that have learnt nothing."""
 
-import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.inference import TextToSpeech
@@ -20,34 +18,12 @@ import pytest
 import torch
 import train_text_to_codes
 
-from tests.data.corpora.vctk_tree import write_small
 from tests.inference.exports import export_tiny
-from tests.recipes.command_line import command_line
+from tests.recipes.command_line import RECIPES, command_line, error_of, folder_of, log_lines
 from tests.recipes.ljspeech_runs import assert_same_runs, final_state
+from tests.recipes.text_runs import QUICK, SMALL
 
-RECIPES = Path(train_text_to_codes.__file__).parents[1]
-SMALL = "channels: 16, heads: 2, encoder_layers: 1, decoder_layers: 1, feedforward_channels: 32"
 EVERY_STEP = ["--ckpt_interval_minutes", 0, "--ckpt_interval_steps", 1]
-
-
-def load_vctk():
-    """Its module under a name of its own: train_text_to_codes is that of the LJSpeech recipe."""
-    folder = RECIPES / "VCTK"
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    file = folder / "train_text_to_codes.py"
-    specification = importlib.util.spec_from_file_location("vctk_train_text_to_codes", file)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-vctk = load_vctk()
-
-
-@pytest.fixture(scope="module")
-def codec(tmp_path_factory):
-    return export_tiny(tmp_path_factory.mktemp("codec"), "mel_vq")[0]
 
 
 @pytest.fixture(scope="module")
@@ -74,23 +50,17 @@ def command(demo_corpus, codec, prepared, tmp_path):
     """Builds a command line that takes a second or two."""
 
     def build(*options, preset=SMALL, output=tmp_path / "run"):
-        quick = {
+        quick = QUICK | {
             "data_folder": demo_corpus,
             "codec": codec,
             "output_folder": output,
             "manifest_folder": prepared / "manifests",
             "codes_folder": prepared / "codes",
-            "skip_prep": True,
-            "code_workers": 1,
-            "size": "tiny",
             "number_of_epochs": 2,
             "max_batch_codes": 500,
-            "warmup_steps": 2,
             "valid_batch_size": 2,
             "free_running_utterances": 1,
             "samples_per_epoch": 0,
-            "test_utterances": 0,
-            "use_judges": False,
             "preset": f"{{{preset}}}",
         }
         return command_line(RECIPES / "LJSpeech", "text_to_codes", quick, options)
@@ -101,27 +71,6 @@ def command(demo_corpus, codec, prepared, tmp_path):
 def run(arguments):
     Brain, prepare = train_text_to_codes.LJSpeechTextBrain, train_text_to_codes.prepare
     return experiment.run(Brain, prepare, arguments)
-
-
-def run_vctk(arguments):
-    return experiment.run(vctk.VCTKTextBrain, vctk.prepare, arguments)
-
-
-def folder_of(brain):
-    return Path(brain.hparams.output_folder)
-
-
-def lines_of(brain):
-    return (folder_of(brain) / "train_log.txt").read_text("utf-8").splitlines()
-
-
-def error_of(capsys, arguments, run=run):
-    with pytest.raises(SystemExit) as exit_info:
-        run(arguments)
-    assert exit_info.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[-1].startswith("error: ")
-    return lines[-1]
 
 
 # ---- a whole run
@@ -151,7 +100,7 @@ def test_from_the_corpus_to_speech(command, demo_corpus, codec, tmp_path):
     assert log.count("Beginning experiment!") == 1 and "Generating dynamic batches" not in log
     # Also of what was done before.
     assert "tokenizer.model: " in log
-    line, test = lines_of(brain)
+    line, test = log_lines(brain)
     for name in ("nll", "perplexity", "accuracy", "reading", "attention", "loss"):
         assert f"train {name}: " in line and f"valid {name}: " in line and f"test {name}: " in test
     for name in ("length_ratio", "stopped", "diagonality", "diagonal", "truncated"):
@@ -177,7 +126,7 @@ def test_the_model_knows_the_training_data(command):
 
 def test_training_lowers_the_loss(command):
     brain = run(command("--number_of_epochs", 6, "--learning_rate", 0.01))
-    found = re.findall(r"train nll: ([.e+\d]+)", "\n".join(lines_of(brain)))
+    found = re.findall(r"train nll: ([.e+\d]+)", "\n".join(log_lines(brain)))
     assert float(found[-1]) < float(found[0]) - 0.1
 
 
@@ -196,7 +145,7 @@ def test_byte_pairs(command):
 
 
 def test_too_many_byte_pairs_say_how_many_there_can_be(capsys, command):
-    error = error_of(capsys, command("--tokenizer", "bpe", "--vocabulary_size", 9000))
+    error = error_of(capsys, run, command("--tokenizer", "bpe", "--vocabulary_size", 9000))
     assert re.search(r"vocabulary_size is 9000, but .* at most \d+ tokens", error)
 
 
@@ -268,7 +217,7 @@ def test_a_finished_run_is_only_evaluated_again(command, tmp_path):
     before = final_state(tmp_path / "run")
     tokenizer = (tmp_path / "run" / "tokenizer.model").stat().st_mtime_ns
     again = run(command())
-    assert len(lines_of(again)) == len(lines_of(first)) == 4
+    assert len(log_lines(again)) == len(log_lines(first)) == 4
     after = final_state(tmp_path / "run")
     assert all(torch.equal(before[name], after[name]) for name in before if "model" in name)
     assert (tmp_path / "run" / "tokenizer.model").stat().st_mtime_ns == tokenizer
@@ -276,11 +225,11 @@ def test_a_finished_run_is_only_evaluated_again(command, tmp_path):
 
 def test_codes_of_another_codec_are_refused(capsys, command, other_codec, tmp_path):
     run(command("--number_of_epochs", 1))
-    error = error_of(capsys, command("--codec", other_codec))
+    error = error_of(capsys, run, command("--codec", other_codec))
     assert "holds codes of the model" in error
     # Elsewhere they may go, but the weights do not fit.
     options = ["--codec", other_codec, "--codes_folder", tmp_path / "codes"]
-    assert "another --output_folder" in error_of(capsys, command(*options))
+    assert "another --output_folder" in error_of(capsys, run, command(*options))
 
 
 def test_a_changed_codec_is_noticed(capsys, command, codec, tmp_path):
@@ -293,17 +242,17 @@ def test_a_changed_codec_is_noticed(capsys, command, codec, tmp_path):
     name = next(name for name, value in weights.items() if value.is_floating_point())
     weights[name] += 0.5
     torch.save(weights, own / "model.ckpt")
-    error = error_of(capsys, command(*options, tmp_path / "codes"))
+    error = error_of(capsys, run, command(*options, tmp_path / "codes"))
     assert "holds codes of the model" in error
     # Where they go elsewhere, the weights still belong to the first one.
-    error = error_of(capsys, command(*options, tmp_path / "new_codes"))
+    error = error_of(capsys, run, command(*options, tmp_path / "new_codes"))
     assert "was trained with the codec of checksum" in error and "--output_folder" in error
 
 
 def test_another_tokenizer_is_refused(capsys, command, tmp_path):
     run(command("--number_of_epochs", 1))
     options = ["--tokenizer", "bpe", "--vocabulary_size", 60]
-    assert "give another --output_folder" in error_of(capsys, command(*options))
+    assert "give another --output_folder" in error_of(capsys, run, command(*options))
 
 
 # ---- mistakes
@@ -323,91 +272,18 @@ def test_another_tokenizer_is_refused(capsys, command, tmp_path):
 )
 def test_mistakes_are_answered_in_one_sentence(capsys, command, options, named):
     # With the sizes of the preset as they are, so that --size matters.
-    assert named in error_of(capsys, command(*options, preset=""))
+    assert named in error_of(capsys, run, command(*options, preset=""))
 
 
 def test_a_codec_that_is_none_is_refused(capsys, command, tmp_path, demo_corpus):
     vocoder = export_tiny(tmp_path / "vocoder", "mel")[0]
-    error = error_of(capsys, command("--codec", vocoder))
+    error = error_of(capsys, run, command("--codec", vocoder))
     assert "WaveGlowVocoder" in error and "no codes" in error
-    error = error_of(capsys, command("--codec", demo_corpus))
+    error = error_of(capsys, run, command("--codec", demo_corpus))
     assert "not an export folder" in error
     converter = export_tiny(tmp_path / "converter", "mel_vq", labels=["a", "b"])[0]
-    assert "2 voices" in error_of(capsys, command("--codec", converter))
+    assert "2 voices" in error_of(capsys, run, command("--codec", converter))
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").rglob("*.txt"))
-
-
-# ---- several speakers
-
-KNOWN, UNKNOWN = ["p225", "p226"], "p227"
-
-
-@pytest.fixture(scope="module")
-def voices(tmp_path_factory):
-    """A corpus of three speakers, prepared, and a converter with pitch that knows two of them."""
-    folder = tmp_path_factory.mktemp("voices")
-    corpus = write_small(folder / "VCTK-Corpus", "0.80", dict.fromkeys([*KNOWN, UNKNOWN], 4), 1.1)
-    vctk.prepare_vctk(
-        corpus, folder / "audio", folder / "manifests", split_ratio=(50, 25, 25), num_workers=1
-    )
-    export_tiny(folder, "mel_vq", "codec", labels=KNOWN, use_pitch=True)
-    return folder
-
-
-@pytest.fixture
-def vctk_command(voices, tmp_path):
-    def build(*options):
-        quick = {
-            "data_folder": voices / "VCTK-Corpus",
-            "audio_folder": voices / "audio",
-            "manifest_folder": voices / "manifests",
-            "codec": voices / "codec",
-            "codes_folder": voices / "codes",
-            "output_folder": tmp_path / "run",
-            "skip_prep": True,
-            "code_workers": 1,
-            "size": "tiny",
-            "number_of_epochs": 1,
-            "max_batch_codes": 100,
-            "warmup_steps": 2,
-            "samples_per_epoch": 1,
-            "test_utterances": 0,
-            "use_judges": False,
-            "preset": f"{{{SMALL}}}",
-        }
-        return command_line(RECIPES / "VCTK", "text_to_codes", quick, options)
-
-    return build
-
-
-def test_speakers_are_chosen(vctk_command, capsys):
-    brain = run_vctk(vctk_command())
-    assert brain.labels == KNOWN and brain.model.max_speakers == 2
-    for name, parameter in brain.model.named_parameters():
-        assert brain.optimizer.state.get(parameter), f"{name} is never trained"
-    log = (folder_of(brain) / "log.txt").read_text("utf-8")
-    assert "of unknown speakers" in log
-    assert "valid pitch_nll: " in lines_of(brain)[0]
-    assert list((folder_of(brain) / "samples" / "epoch_0001").glob("*.wav"))
-    tts = TextToSpeech.from_hparams(folder_of(brain) / "export", run_opts={"device": "cpu"})
-    assert tts.speakers == KNOWN
-    spoken = [tts.encode_text("Text of.", label, generator=0) for label in KNOWN]
-    assert spoken[0].pitch is not None
-    assert not torch.equal(spoken[0].attention, spoken[1].attention)
-    # A codec that knows none of them.
-    tiny = export_tiny(folder_of(brain) / "stranger", "mel_vq", labels=["x", "y"])[0]
-    options = ["--codec", tiny, "--codes_folder", folder_of(brain) / "codes"]
-    assert "knows none of the speakers" in error_of(capsys, vctk_command(*options), run_vctk)
-
-
-@pytest.mark.slow
-def test_a_codec_without_speakers_serves_all(vctk_command, codec, tmp_path):
-    """The codes hold who speaks, and the text model chooses."""
-    options = ["--codec", codec, "--codes_folder", tmp_path / "codes", "--test_utterances", 1]
-    brain = run_vctk(vctk_command(*options))
-    assert brain.labels == [*KNOWN, UNKNOWN]
-    tts = TextToSpeech.from_hparams(folder_of(brain) / "export", run_opts={"device": "cpu"})
-    assert tts.synthesize("Text of.", UNKNOWN, generator=0).shape[1] > 512
 
 
 # ---- several processes

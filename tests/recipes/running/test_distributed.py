@@ -1,7 +1,6 @@
 """Several processes, by torchrun and gloo, against one."""
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -13,24 +12,19 @@ import waveglow_vq  # noqa: F401  (before speechbrain)
 import pytest
 import torch
 
-from tests.recipes.ljspeech_runs import RECIPE, SMALL, SMALL_CODES, final_state
+from tests.recipes.ljspeech_runs import (
+    RECIPE,
+    SMALL,
+    SMALL_CODES,
+    final_state,
+    logged,
+    torchrun,
+)
 
 # 20 steps of 8 segments in all, with codes that restart. No averaging of what is drawn in the
 # model itself (jitter, dropout of the condition): each process draws its own.
 TWENTY_STEPS = ["--segments_per_epoch", 80, "--number_of_epochs", 2, "--averaging_decay", 0.9]
 RESTARTING = SMALL_CODES + ", codebook_size: 32, restart_after: 3"
-
-
-def torchrun(arguments, processes):
-    """Runs the recipe in so many processes of one thread."""
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        + ["--nproc_per_node", str(processes)]
-        + [str(RECIPE / "train.py"), *arguments, "--distributed_backend", "gloo"],
-        check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=600,
-    )
 
 
 def relative_difference(value, reference):
@@ -45,11 +39,6 @@ def differences(folder, reference):
     assert ours.keys() == theirs.keys()
     floating = {name for name, v in theirs.items() if torch.is_tensor(v) and v.is_floating_point()}
     return max((relative_difference(ours[name], theirs[name]), name) for name in floating)
-
-
-def logged(folder, name):
-    log = (folder / "train_log.txt").read_text("utf-8")
-    return [float(value) for value in re.findall(rf"\b{name}: ([-+.e\d]+)", log)]
 
 
 CASES = [

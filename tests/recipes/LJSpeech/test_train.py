@@ -16,13 +16,13 @@ import pytest
 import torch
 import train
 
+from tests.recipes.command_line import error_of, log_lines
 from tests.recipes.ljspeech_runs import (
     RECIPE,
     SMALL,
     SMALL_CODES,
     SMALL_VQ,
     assert_same_weights,
-    log_lines,
     note_steps,
     run,
     weights,
@@ -262,18 +262,9 @@ def test_best_checkpoint_is_chosen_by_what_can_be_compared_across_epochs(command
 # ---- mistakes
 
 
-def error_of(capsys, arguments):
-    with pytest.raises(SystemExit) as exit_info:
-        run(arguments)
-    assert exit_info.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[-1].startswith("error: ")
-    return lines[-1]
-
-
 def test_without_data_it_names_the_three_ways_on(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    error = error_of(capsys, [str(RECIPE / "hparams" / "vq.yaml"), "--size", "tiny"])
+    error = error_of(capsys, run, [str(RECIPE / "hparams" / "vq.yaml"), "--size", "tiny"])
     for way in ("--data_folder", "--download true", "make demo"):
         assert way in error
     assert not list(tmp_path.iterdir())
@@ -292,7 +283,7 @@ def test_without_data_it_names_the_three_ways_on(capsys, monkeypatch, tmp_path):
     ],
 )
 def test_mistakes_are_answered_in_one_sentence(capsys, command, options, named):
-    assert named in error_of(capsys, command("mel", *options))
+    assert named in error_of(capsys, run, command("mel", *options))
 
 
 def test_damaged_files_are_named(capsys, command, demo_corpus, tmp_path):
@@ -301,7 +292,7 @@ def test_damaged_files_are_named(capsys, command, demo_corpus, tmp_path):
     for file in (copy / "wavs").iterdir():
         file.write_bytes(file.read_bytes()[:3000])
     arguments = command("mel", "--data_folder", copy, "--num_workers", 1)
-    error = error_of(capsys, arguments)
+    error = error_of(capsys, run, arguments)
     assert str(copy / "wavs") in error and "Traceback" not in error
 
 
@@ -312,7 +303,7 @@ def test_a_loss_that_stays_infinite_ends_with_advice(capsys, command, monkeypatc
         "compute_objectives",
         lambda self, *rest: objectives(self, *rest) * float("nan"),
     )
-    error = error_of(capsys, command("mel", "--segments_per_epoch", 40))
+    error = error_of(capsys, run, command("mel", "--segments_per_epoch", 40))
     assert "not finite" in error and "--learning_rate" in error
 
 
@@ -350,7 +341,7 @@ def test_a_clip_that_cannot_be_read_is_left_out_and_reported(command, damaged):
 def test_too_many_clips_that_cannot_be_read_end_the_run(capsys, command, damaged):
     corpus, clips = damaged
     options = ["--data_folder", corpus, "--segments_per_epoch", 40, "--max_skipped_clips", 0]
-    error = error_of(capsys, command("mel", *options))
+    error = error_of(capsys, run, command("mel", *options))
     assert clips[0] in error and "max_skipped_clips" in error
 
 
@@ -358,5 +349,5 @@ def test_a_stage_without_a_clip_that_can_be_read_ends_the_run(capsys, command, d
     corpus, _ = damaged
     (clip,) = json.loads((manifests / "valid.json").read_text())
     (corpus / "wavs" / f"{clip}.wav").unlink()
-    error = error_of(capsys, command("mel", "--data_folder", corpus))
+    error = error_of(capsys, run, command("mel", "--data_folder", corpus))
     assert "none of the clips of valid.json can be read" in error

@@ -10,7 +10,8 @@ import pytest
 import torch
 import train
 
-from tests.recipes.ljspeech_runs import SMALL, SMALL_CODES, log_lines, run
+from tests.recipes.command_line import log_lines
+from tests.recipes.ljspeech_runs import SMALL, SMALL_CODES, run
 
 RESTARTING = SMALL_CODES + ", codebook_size: 32, restart_after: 2"
 

@@ -2,25 +2,21 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 
 import pytest
-import torch
 
-from tests.recipes import test_vctk_train as vctk
 from tests.recipes.ljspeech_runs import (
     SMALL,
     SMALL_VQ,
     assert_same_runs,
+    logged,
     note_steps,
     run,
     run_interrupted,
+    torchrun,
 )
-from tests.recipes.test_distributed import logged, torchrun
-
-corpus, prepared, vctk_command = vctk.corpus, vctk.prepared, vctk.command
 
 
 @pytest.fixture(scope="module")
@@ -73,22 +69,6 @@ def test_processes_share_the_shards(command, shards, tmp_path):
     torchrun(command("vq", *options, preset=SMALL_VQ), 2)
     assert logged(tmp_path / "run", "steps")[0] >= 5
     assert (tmp_path / "run" / "export" / "model.ckpt").is_file()
-
-
-@pytest.mark.parametrize("source", ["table", "encoder"])
-def test_several_speakers_with_pitch(prepared, vctk_command, tmp_path, source):
-    folder = tmp_path / "shards"
-    vctk.train.prepare_vctk(
-        None, prepared / "audio", prepared / "manifests", skip_prep=True, shards_folder=folder
-    )
-    # Neither audio nor manifests but those of the shards.
-    options = ["--shards_folder", folder, "--manifest_folder", "/nowhere"]
-    options += ["--audio_folder", "/nowhere", "--speaker_source", source]
-    options += ["--diagnose", True, "--diagnose_min_clips", 1]
-    brain = vctk.run(vctk_command("vq", *options))
-    assert all(torch.isfinite(value).all() for value in brain.model.parameters())
-    assert (tmp_path / "run" / "diagnostics").is_dir()
-    assert Path(tmp_path / "run" / "export" / "model.ckpt").is_file()
 
 
 def test_what_is_wrong_with_shards_is_one_sentence(command, shards, tmp_path, capsys):
