@@ -17,8 +17,8 @@ import pytest
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
+from tests.export.tiny_vocoders import KINDS, tiny_vocoder
 from tests.inference.exports import PRESETS
-from tests.inference.tiny_vocoders import KINDS, tiny_vocoder
 
 onnx = pytest.importorskip("onnx")
 onnx_ir = pytest.importorskip("onnx_ir")

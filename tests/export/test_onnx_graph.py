@@ -18,7 +18,7 @@ from waveglow_vq.lobes.flows.waveglow import draw_noise
 import pytest
 import torch
 
-from tests.inference.tiny_vocoders import KINDS, tiny_vocoder
+from tests.export.tiny_vocoders import KINDS, tiny_vocoder
 
 
 def stable_predictors(batch, blocks, order, seed=0):

@@ -6,8 +6,8 @@ from waveglow_vq.lobes.flows.envelope import EnvelopeContext, EnvelopeFlow, MelP
 import pytest
 import torch
 
-from tests.fake_mps import FakeMps, OnMps
 from tests.inference.exports import voiced_speech_like
+from tests.inference.precision.fake_mps import FakeMps, OnMps
 from tests.lobes.flows.transform_base import tiny_features
 
 MPS = {"device": "mps:0"}
