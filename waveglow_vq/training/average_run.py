@@ -67,10 +67,10 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
         raise UserError(f"{run_folder} is not the output folder of a run: it has no {HPARAMS_FILE}")
     text = path.read_text("utf-8")
     try:
-        settings = _plain_settings(text)
+        settings = _read_settings(text)
     except yaml.YAMLError:
         raise UserError(f"{path} is damaged: it is not valid YAML") from None
-    save_folder = _first_found(run_folder / "save", settings.get("save_folder"))
+    save_folder = _find_first(run_folder / "save", settings.get("save_folder"))
     if save_folder is None:
         raise UserError(f"{run_folder} holds no checkpoints: there is no folder {run_folder}/save")
     key = VALID_LOSS if best else None
@@ -105,9 +105,9 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
 
 def _export_text(text, model, run_folder, settings, export_folder):
     """Exports a model of text to codes with what the run was trained with."""
-    tokenizer = _first_found(run_folder / TOKENIZER_FILE, settings.get("tokenizer_file"))
+    tokenizer = _find_first(run_folder / TOKENIZER_FILE, settings.get("tokenizer_file"))
     # The run's own export has a copy.
-    codec = _first_found(settings.get("codec"), run_folder / "export" / CODEC_FOLDER)
+    codec = _find_first(settings.get("codec"), run_folder / "export" / CODEC_FOLDER)
     for found, what in ((tokenizer, TOKENIZER_FILE), (codec, "the export of the codec")):
         if found is None:
             raise UserError(
@@ -122,7 +122,7 @@ def _export_text(text, model, run_folder, settings, export_folder):
     export_text_to_speech(text, model, tokenizer, codec, export_folder, labels, checksum)
 
 
-def _plain_settings(text):
+def _read_settings(text):
     """The plain values at the top of the run's YAML, as text; nothing is built."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
@@ -134,7 +134,7 @@ def _plain_settings(text):
     }
 
 
-def _first_found(*paths, holding="."):
+def _find_first(*paths, holding="."):
     """The first path that exists: a run may have been moved since its YAML was written."""
     paths = (Path(path) for path in paths if path)
     return next((path for path in paths if (path / holding).exists()), None)
@@ -142,7 +142,7 @@ def _first_found(*paths, holding="."):
 
 def _manifest_folder(run_folder, settings, holding):
     folders = settings.get("shards_folder"), run_folder / "manifests"
-    return _first_found(*folders, settings.get("manifest_folder"), holding=holding)
+    return _find_first(*folders, settings.get("manifest_folder"), holding=holding)
 
 
 def _speaker_labels(run_folder, settings):

@@ -320,9 +320,9 @@ class ModelBrain(BaseBrain):
             self._end_of_epoch(epoch, stats)
             self.stop_if_asked(saved=True)
         else:
-            self._end_of_test({**stats, **self._evaluated_amount()})
+            self._end_of_test({**stats, **self._count_evaluated()})
 
-    def _evaluated_amount(self):
+    def _count_evaluated(self):
         """How many clips and seconds all processes have evaluated."""
         seconds = sum(float(self.seconds_of(self.entries[key])) for key in self.evaluated_ids)
         parts = all_gather_object((len(self.evaluated_ids), seconds))
