@@ -200,6 +200,18 @@ def test_codes_restart_during_training(command):
     assert len(restarted) == 3 and max(map(float, restarted)) > 0
 
 
+def test_what_a_run_saves_repeats_it(command, tmp_path):
+    options = ["--number_of_epochs", 2, "--learning_rate", 0.003]
+    first = run(command("vq", *options, preset=SMALL_VQ))
+    folder = Path(first.hparams.output_folder)
+    assert (folder / "train.py").is_file() and not (folder / "experiment.py").exists()
+    saved = shutil.copy(folder / "hyperparams.yaml", tmp_path / "saved.yaml")
+    shutil.rmtree(folder)
+    repeated = run([str(saved), "--device", "cpu", "--noprogressbar"])
+    assert repeated.hparams.learning_rate == 0.003 and Path(folder / "export").is_dir()
+    assert_same_weights(weights(first), weights(repeated))
+
+
 # ---- given again, and ending
 
 
