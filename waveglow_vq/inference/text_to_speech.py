@@ -222,9 +222,9 @@ class TextToSpeech(ExportedInterface):
             ``[n]``, a sentence and the pause behind it; together, what :meth:`synthesize` gives.
         """
         generator = as_generator(generator)
-        sentences, spoken = self._speak(text, speaker, generator, search)
-        call = self.voice_of(speaker), sigma, generator, pause
-        return self._decode(spoken, len(sentences), *call)
+        number, label = self.voice_of(speaker)
+        sentences, spoken = self._speak(text, number, generator, search)
+        return self._decode(spoken, len(sentences), label, sigma, generator, pause)
 
     def synthesize_batch(
         self, texts, speakers=None, generator=None, sigma=None, search=None, pause=PAUSE
@@ -256,15 +256,15 @@ class TextToSpeech(ExportedInterface):
         voices = [self.voice_of(one) for one in (speakers if several else [speakers] * len(texts))]
         sentences = [self.sentences(text) for text in texts]
         warn_of_unspoken(texts)
-        flat = [(own, voices[item]) for item, text in enumerate(sentences) for own in text]
+        flat = [(own, voices[item][0]) for item, text in enumerate(sentences) for own in text]
         spoken = []
         for begin in range(0, len(flat), SENTENCES_AT_ONCE):
             group = zip(*flat[begin : begin + SENTENCES_AT_ONCE], strict=True)
             spoken += self._write(*group, search, generator)
         spoken = iter(spoken)
         wavs = [
-            torch.cat(list(self._decode(spoken, len(own), voice, sigma, generator, pause)))
-            for own, voice in zip(sentences, voices, strict=True)
+            torch.cat(list(self._decode(spoken, len(own), label, sigma, generator, pause)))
+            for own, (_, label) in zip(sentences, voices, strict=True)
         ]
         padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
         return padded[:, None], torch.tensor([len(wav) for wav in wavs])
@@ -314,15 +314,15 @@ class TextToSpeech(ExportedInterface):
             For :meth:`decode_text`, which together with this gives what :meth:`synthesize` gives,
             if ``generator`` is a seed.
         """
-        _, spoken = self._speak(text, speaker, as_generator(generator), search)
+        generator, (number, _) = as_generator(generator), self.voice_of(speaker)
+        _, spoken = self._speak(text, number, generator, search)
         return SpokenText(list(spoken))
 
-    def _speak(self, text, speaker, generator, search):
+    def _speak(self, text, number, generator, search):
         """The sentences of a text, and an iterator of them in codes; checks the options at once."""
-        voice, sentences = self.voice_of(speaker), self.sentences(text)
-        search = change_search(self.search, search)
+        sentences, search = self.sentences(text), change_search(self.search, search)
         warn_of_unspoken([text])
-        return sentences, (self._write([s], [voice], search, generator)[0] for s in sentences)
+        return sentences, (self._write([s], [number], search, generator)[0] for s in sentences)
 
     def decode_text(self, spoken, speaker=None, generator=None, sigma=None, pause=PAUSE):
         """Codes of a text to speech.
@@ -339,7 +339,8 @@ class TextToSpeech(ExportedInterface):
         torch.Tensor
             ``[1, N]``.
         """
-        call = self.voice_of(speaker), sigma, as_generator(generator), pause
+        _, label = self.voice_of(speaker)
+        call = label, sigma, as_generator(generator), pause
         blocks = self._decode(iter(spoken.sentences), len(spoken.sentences), *call)
         return torch.cat(list(blocks))[None]
 
@@ -348,9 +349,8 @@ class TextToSpeech(ExportedInterface):
         :func:`~waveglow_vq.inference.speech.parts.find_voice`."""
         return find_voice(speaker, super().speakers, self.codec)
 
-    def _write(self, sentences, voices, search, generator):
-        """Sentences as codes, written at once."""
-        numbers = [number for number, _ in voices]
+    def _write(self, sentences, numbers, search, generator):
+        """Sentences of speakers by number as codes, written at once."""
         speaker = None if numbers[0] is None else torch.tensor(numbers, device=self.device)
         with self.inference_ctx:
             spoken = write_sentences(
@@ -367,21 +367,20 @@ class TextToSpeech(ExportedInterface):
                 )
         return spoken
 
-    def _decode(self, spoken, count, voice, sigma, generator, pause):
+    def _decode(self, spoken, count, label, sigma, generator, pause):
         """The speech of the next ``count`` sentences of an iterator, each ``[n]`` with its pause;
         checks the options at once."""
         sigma = self._sigma(sigma)
         silence = round(as_number("pause", pause) * self.sample_rate)
-        more = {} if voice[1] is None else {"speaker": voice[1]}
+        options = {"sigma": sigma, "generator": generator}
+        if label is not None:
+            options["speaker"] = label
 
         def decode():
             for number in range(count):
                 sentence = next(spoken)
-                code_file = spoken_code_file(self.codec, sentence.codes, sentence.pitch, voice[1])
-                blocks = self.codec.decode_stream(
-                    code_file, sigma=sigma, generator=generator, **more
-                )
-                blocks = list(blocks)
+                code_file = spoken_code_file(self.codec, sentence.codes, sentence.pitch, label)
+                blocks = list(self.codec.decode_stream(code_file, **options))
                 is_last = number == count - 1
                 yield torch.cat([*blocks, blocks[0].new_zeros(0 if is_last else silence)])
 
