@@ -210,7 +210,7 @@ def check_values(tensors):
 
 
 def check_stated(stated, architecture):
-    """Raises a UserError where what the checkpoint says of itself contradicts its shapes."""
+    """Raises a UserError where what the checkpoint states contradicts its shapes."""
     shown = {
         "n_mel_channels": architecture.n_mels,
         "n_flows": architecture.flows,
@@ -231,7 +231,7 @@ def check_stated(stated, architecture):
 
 
 def stated_by_config(config):
-    """What a configuration of DeepLearningExamples says of the architecture."""
+    """What a configuration of DeepLearningExamples states of the architecture."""
     stated = {name: value for name, value in config.items() if isinstance(value, int)}
     network = config.get("WN_config")
     return stated | (network if isinstance(network, dict) else {})

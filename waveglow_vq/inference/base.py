@@ -117,7 +117,7 @@ class ExportedInterface(Pretrained):
 
     @property
     def checksum(self):
-        """:func:`~waveglow_vq.utils.files.model_checksum` of the model, computed anew when a weight
+        """:func:`~waveglow_vq.utils.files.model_checksum` of the model, computed again if a weight
         was moved or changed in place."""
         model = self.mods.model
         state = [(name, x.data_ptr(), x._version) for name, x in model.state_dict().items()]

@@ -98,7 +98,7 @@ def as_waveforms(option, values, device):
     Raises
     ------
     UserError
-        If they are integers of another type: nobody knows what full scale is.
+        If they are integers of another type, whose full scale is unknown.
 
     Example
     -------
@@ -135,7 +135,7 @@ def as_number(option, value):
     ...
     waveglow_vq.errors.UserError: sigma: '0.8'; it has to be a number of at least 0
     """
-    # Texts and truth values convert to floats too, but nobody means them as such.
+    # Strings and booleans convert to floats too, but are mistakes.
     fits = hasattr(value, "__float__") and not isinstance(value, (str, bytes, bool, np.bool_))
     try:
         fits = fits and 0 <= float(value) < math.inf

@@ -97,7 +97,7 @@ def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
 
 
 def new_code_file(interface, codes, samples, pitch=None, voice=None):
-    """Codes with all that a file says of the model that they are of.
+    """Makes a CodeFile: codes and what identifies their model.
 
     Arguments
     ---------

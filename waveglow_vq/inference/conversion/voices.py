@@ -123,7 +123,7 @@ def known_voice(model, numbers):
 
 
 def unknown_voice(model, batch=1):
-    """The Voice of nobody in particular."""
+    """The Voice of unknown speakers."""
     device = model.speakers.unknown.device
     return known_voice(model, torch.full((batch,), UNKNOWN, device=device))
 

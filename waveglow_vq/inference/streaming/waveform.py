@@ -35,7 +35,7 @@ from waveglow_vq.utils.windows import Buffer, until_end, windows
 
 import torch
 
-# Samples of a window where nobody waits for its result, as of files and of long inputs: 10 s at
+# Samples of a window of files and long inputs, where latency does not matter: 10 s at
 # 22050 Hz.
 WINDOW_SAMPLES = 864 * 256
 # Steps of its input that a conditioner is given at once, beside those that it only looks at.
