@@ -1,8 +1,5 @@
 """What mkdocs.yml asks for beside pages: those from elsewhere in the repository, the API reference
 with a page for each package, and docstrings in SpeechBrain's form.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import os

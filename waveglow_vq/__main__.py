@@ -1,8 +1,4 @@
-"""The command line: ``waveglow-vq``, the same as ``python -m waveglow_vq``.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The command line: ``waveglow-vq``, the same as ``python -m waveglow_vq``."""
 
 import argparse
 import sys

@@ -1,8 +1,4 @@
-"""Names that modules had before they moved, which YAML files, exports and scripts hold.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Names that modules had before they moved, which YAML files, exports and scripts hold."""
 
 import importlib
 import sys

@@ -1,8 +1,4 @@
-"""Signals that ask a program to end raise an exception, as Ctrl-C does, or wait for a step to end.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Signals that end a program raise an exception, as Ctrl-C does, or wait for a step to end."""
 
 import contextlib
 import os

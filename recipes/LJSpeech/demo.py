@@ -4,9 +4,6 @@
 
 It runs the commands that a user would run, each in a process of its own: the generator, train.py
 with hparams/vq.yaml, and this file again (--only_report), which has only the export.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import json

@@ -6,9 +6,6 @@ from text, and speaks unseen sentences.
 It runs the commands that a user would run, each in a process of its own: the generator, train.py
 with hparams/vq.yaml, train_text_to_codes.py with hparams/text_to_codes.yaml, and this file again
 (--only_report), which has only the export and the corpus.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import copy

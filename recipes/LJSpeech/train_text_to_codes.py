@@ -8,9 +8,6 @@ train.py has trained, it is text to speech.
 An interrupted run goes on when the same command is given again. Options: the YAML's keys and
 SpeechBrain's run options (--device cpu, --precision bf16, --debug, --test_only, ...); with the YAML
 and --help, they are listed.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from waveglow_vq.training.run.recipe_help import show_help

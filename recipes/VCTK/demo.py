@@ -6,9 +6,6 @@ It runs the commands that a user would run, each in a process of its own: the ge
 with hparams/vq.yaml, and this file again (--only_report), which converts with the export.
 All speakers of the generated corpus say the same sentences, and those of the test are unseen in any
 voice: a conversion is compared with the target's own recording of its sentence.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import itertools

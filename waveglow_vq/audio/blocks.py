@@ -1,8 +1,4 @@
-"""Reads and analyzes audio files block by block, in constant memory.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Reads and analyzes audio files block by block, in constant memory."""
 
 from waveglow_vq.audio.io import audio_info_for_model, decoded_blocks
 from waveglow_vq.audio.resampling import resample_blocks

@@ -1,8 +1,4 @@
-"""The feature contract: what every recipe, model and export means by "log-mel".
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The feature contract: what every recipe, model and export means by "log-mel"."""
 
 import librosa
 import torch

@@ -1,8 +1,4 @@
-"""Which audio formats can be read, by the extensions of their files.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Which audio formats can be read, by the extensions of their files."""
 
 import functools
 import os

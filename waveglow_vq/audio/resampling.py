@@ -1,8 +1,4 @@
-"""Band-limited resampling by soxr, of whole waveforms and of streams.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Band-limited resampling by soxr, of whole waveforms and of streams."""
 
 import math
 

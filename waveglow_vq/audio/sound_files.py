@@ -1,8 +1,4 @@
-"""Opens audio files and reads their headers, whether the headers are right or wrong.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Opens audio files and reads their headers, whether the headers are right or wrong."""
 
 import contextlib
 import functools

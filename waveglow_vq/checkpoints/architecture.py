@@ -1,8 +1,5 @@
 """The architecture of a published checkpoint, from the shapes of its tensors, and the checks that
 account for every tensor.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from typing import NamedTuple

@@ -2,9 +2,6 @@
 
 Supported are those of NVIDIA/waveglow (all layouts but that of its ``glow_old.py``), of
 NVIDIA/DeepLearningExamples and of NVIDIA/NeMo. Nothing in them is run; see pickles.py.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import math

@@ -3,9 +3,6 @@
 The layout that everything is brought to first is NVIDIA/waveglow's current one:
 ``upsample.{weight,bias}``, ``convinv.k.conv.weight``,
 ``WN.k.{start,in_layers.i,res_skip_layers.i,cond_layer,end}.{weight_g,weight_v,bias}``.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import re

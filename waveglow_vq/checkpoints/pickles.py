@@ -5,9 +5,6 @@ it. Here the machine only builds data: a name stays a name, a call becomes a rec
 have been called with which arguments, and names that no WaveGlow checkpoint needs are an error.
 Nothing is imported, no class is instantiated, no method of the file's choosing is called. Parsing
 is done by ``pickletools`` of the standard library.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import pickletools

@@ -1,9 +1,6 @@
 """Reads checkpoint files and the tensors in them; nothing in a file is run.
 
 Supported are torch's zip files, its files from before version 1.6, NeMo's archives and safetensors.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import contextlib

@@ -1,8 +1,4 @@
-"""Records of what a pickle holds: names, objects, storages and tensors.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Records of what a pickle holds: names, objects, storages and tensors."""
 
 import math
 from typing import NamedTuple

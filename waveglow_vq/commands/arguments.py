@@ -1,8 +1,4 @@
-"""Options that several commands have. Nothing large is imported here, so that ``--help`` is quick.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Options that several commands have. Nothing large is imported, so that ``--help`` is quick."""
 
 import os
 

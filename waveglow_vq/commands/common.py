@@ -1,8 +1,4 @@
-"""What the commands share: loading the model, printing facts, writing reports.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""What the commands share: loading the model, printing facts, writing reports."""
 
 import json
 from pathlib import Path

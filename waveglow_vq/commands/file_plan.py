@@ -1,8 +1,4 @@
-"""Which file becomes which.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Which file becomes which."""
 
 import os
 from pathlib import Path

@@ -1,8 +1,4 @@
-"""Going through the files of a plan: progress, errors, the last line.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Going through the files of a plan: progress, errors, the last line."""
 
 import errno
 import time

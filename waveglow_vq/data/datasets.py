@@ -1,8 +1,4 @@
-"""From manifests to datasets: segments to train on, and whole utterances to evaluate on.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""From manifests to datasets: segments to train on, and whole utterances to evaluate on."""
 
 import copy
 import functools

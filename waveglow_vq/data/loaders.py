@@ -1,8 +1,4 @@
-"""From datasets to batches, in one process or several.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""From datasets to batches, in one process or several."""
 
 import copy
 

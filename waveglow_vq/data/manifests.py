@@ -1,8 +1,4 @@
-"""Reads the manifests of a prepared corpus, and the pitch beside the clips.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Reads the manifests of a prepared corpus, and the pitch beside the clips."""
 
 import json
 import os

@@ -1,9 +1,6 @@
 """Draws of training segments: every item follows from the seed, the epoch and its position.
 
 A run that is resumed, or continued with another number of processes, therefore sees the same data.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from waveglow_vq.errors import UserError

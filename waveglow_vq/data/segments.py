@@ -1,8 +1,4 @@
-"""Training segments, cut from disk, and whole utterances.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Training segments, cut from disk, and whole utterances."""
 
 from typing import NamedTuple
 

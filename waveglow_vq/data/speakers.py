@@ -1,8 +1,4 @@
-"""The speakers of a corpus: their labels, in the order of their numbers, and their pitch.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The speakers of a corpus: their labels, in the order of their numbers, and their pitch."""
 
 import json
 from pathlib import Path

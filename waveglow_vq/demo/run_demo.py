@@ -1,8 +1,5 @@
 """What the recipes' demos share: their options, and running the generator of the corpus, the recipe
 and the report, each in a process of its own.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import argparse

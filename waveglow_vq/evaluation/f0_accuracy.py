@@ -1,8 +1,4 @@
-"""How well a reconstruction keeps the fundamental frequency and the voicing of a recording.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""How well a reconstruction keeps the fundamental frequency and the voicing of a recording."""
 
 import math
 

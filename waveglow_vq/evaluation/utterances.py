@@ -1,8 +1,4 @@
-"""The recordings that conversion is diagnosed on, from the manifests of a prepared corpus.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The recordings that conversion is diagnosed on, from the manifests of a prepared corpus."""
 
 import itertools
 import random

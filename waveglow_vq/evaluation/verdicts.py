@@ -1,8 +1,4 @@
-"""Verdicts on the figures of the reports, a sentence each, and the bounds that decide them.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Verdicts on the figures of the reports, a sentence each, and the bounds that decide them."""
 
 import sys
 from typing import NamedTuple

@@ -1,8 +1,4 @@
-"""Exports trained models to folders that ``from_hparams`` loads offline, without the recipe.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Exports trained models to folders that ``from_hparams`` loads offline, without the recipe."""
 
 import os
 import shutil

@@ -1,8 +1,4 @@
-"""The YAML of an export, from that of a run.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The YAML of an export, from that of a run."""
 
 import waveglow_vq
 from waveglow_vq.errors import UserError

@@ -2,9 +2,6 @@
 docs/onnx.md shows its use.
 
 The packages onnx, onnxscript and onnxruntime are optional; no other module needs them.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import contextlib

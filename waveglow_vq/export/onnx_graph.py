@@ -4,9 +4,6 @@ It computes what :class:`~waveglow_vq.lobes.model.WaveGlowVQ` does, by the same 
 what a graph cannot hold: whatever depends on the weights alone, such as inverses, is constant, and
 the two loops of the envelope, over the coefficients of a predictor and over time, are scans whose
 steps all have one shape.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import copy

@@ -1,8 +1,4 @@
-"""Base class of the interfaces: strict offline loading, speakers, writing of audio.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Base class of the interfaces: strict offline loading, speakers, writing of audio."""
 
 from pathlib import Path
 

@@ -1,8 +1,4 @@
-"""Padded batches of waveforms and log-mels.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Padded batches of waveforms and log-mels."""
 
 import math
 

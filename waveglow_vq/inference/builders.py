@@ -1,8 +1,4 @@
-"""Exports that this version cannot build.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Exports that this version cannot build."""
 
 import contextlib
 import re

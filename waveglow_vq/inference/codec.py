@@ -1,8 +1,4 @@
-"""Codec: waveforms to discrete codes and back.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Codec: waveforms to discrete codes and back."""
 
 import math
 

@@ -1,8 +1,4 @@
-"""Voice conversion with an exported model.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Voice conversion with an exported model."""
 
 from typing import Any, NamedTuple
 

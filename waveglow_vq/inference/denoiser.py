@@ -3,9 +3,6 @@
 Without noise, the flows should give silence. They give a constant tone at multiples of the rate of
 their groups (an eighth of the sample rate), which is heard behind quiet speech. As published with
 NVIDIA's WaveGlow, a share of its magnitude spectrum is subtracted from every frame; phases stay.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import math

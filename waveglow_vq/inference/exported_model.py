@@ -1,8 +1,4 @@
-"""Base class of the interfaces to WaveGlow models: features, fast path, noise.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Base class of the interfaces to WaveGlow models: features, fast path, noise."""
 
 import functools
 

@@ -1,8 +1,4 @@
-"""Checks of what users pass to interfaces: arrays and tensors of any kind, numbers, audio files.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Checks of what users pass to interfaces: arrays and tensors of any kind, numbers, audio files."""
 
 import math
 import os

@@ -4,9 +4,6 @@ An export folder holds ``hyperparams.yaml`` (the model and how to load it), ``mo
 weights) and, for several speakers, ``speakers.ckpt`` (their labels, as text). One of text to speech
 also holds ``tokenizer.model`` and, in the folder ``codec``, the export of the codec.
 `waveglow_vq.export.folder` writes it.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from pathlib import Path

@@ -3,9 +3,6 @@
 The log-mel of a model is the natural logarithm of magnitudes, clipped at a floor: it is never below
 ``ln(floor)``, and full scale bounds it from above. The dB, log10 or linear mels of other programs
 have the same shape, but another range.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import logging

@@ -1,8 +1,4 @@
-"""Device and precision of an interface: SpeechBrain's run options.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Device and precision of an interface: SpeechBrain's run options."""
 
 import contextlib
 import dataclasses

@@ -1,8 +1,4 @@
-"""Text to speech with an exported model: text to codes, and codes to speech by their codec.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Text to speech with an exported model: text to codes, and codes to speech by their codec."""
 
 import logging
 

@@ -1,8 +1,4 @@
-"""Vocoder: log-mels to waveforms.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Vocoder: log-mels to waveforms."""
 
 import math
 from functools import partial

@@ -1,8 +1,4 @@
-"""Layers that conditioners, speakers and flows share.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Layers that conditioners, speakers and flows share."""
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.masking import masked

@@ -1,8 +1,4 @@
-"""The whole model: conditioner, quantizer and vocoder as one module.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The whole model: conditioner, quantizer and vocoder as one module."""
 
 from typing import NamedTuple
 

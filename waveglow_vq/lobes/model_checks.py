@@ -1,8 +1,4 @@
-"""Whether the parts of a model fit together.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Whether the parts of a model fit together."""
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.base import Conditioner

@@ -1,8 +1,4 @@
-"""Expands abbreviations, initials, acronyms and Roman numerals.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Expands abbreviations, initials, acronyms and Roman numerals."""
 
 import re
 

@@ -1,8 +1,4 @@
-"""Expands web and mail addresses, file names, handles and hashtags.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Expands web and mail addresses, file names, handles and hashtags."""
 
 import re
 

@@ -1,8 +1,4 @@
-"""Expands dates in digits.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Expands dates in digits."""
 
 import re
 

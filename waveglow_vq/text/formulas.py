@@ -1,8 +1,4 @@
-"""Expands comparisons, products, powers and scientific notation.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Expands comparisons, products, powers and scientific notation."""
 
 import re
 

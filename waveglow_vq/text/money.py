@@ -1,8 +1,4 @@
-"""Expands amounts of money, with the sign or code of the currency before or after them.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Expands amounts of money, with the sign or code of the currency before or after them."""
 
 import re
 

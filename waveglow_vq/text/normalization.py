@@ -1,8 +1,4 @@
-"""Normalizes English text to what is spoken, and splits long text into sentences.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Normalizes English text to what is spoken, and splits long text into sentences."""
 
 import re
 import unicodedata

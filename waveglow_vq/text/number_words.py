@@ -1,9 +1,6 @@
 """Numbers in American English: "one hundred twenty-three", without "and".
 
 The library inflect has the same, but importing it takes longer than importing torch.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 _SMALL = (

@@ -1,9 +1,6 @@
 """Expands numbers in digits: amounts, years, times, fractions, codes.
 
 Dates, money, codes and times follow what the reader of LJSpeech says.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import re

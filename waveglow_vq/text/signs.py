@@ -1,8 +1,4 @@
-"""Folds Unicode into the letters, digits and marks of ASCII, and finds pictures.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Folds Unicode into the letters, digits and marks of ASCII, and finds pictures."""
 
 import re
 import unicodedata

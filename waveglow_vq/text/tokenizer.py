@@ -1,8 +1,4 @@
-"""Turns normalized text into tokens: a sentencepiece model over characters or byte pairs.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Turns normalized text into tokens: a sentencepiece model over characters or byte pairs."""
 
 import logging
 import re

@@ -1,8 +1,4 @@
-"""Units after numbers, and their names.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Units after numbers, and their names."""
 
 import re
 

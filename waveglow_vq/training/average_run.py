@@ -1,8 +1,4 @@
-"""Averages checkpoints of a run and exports the model.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Averages checkpoints of a run and exports the model."""
 
 from pathlib import Path
 

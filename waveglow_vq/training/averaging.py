@@ -1,8 +1,4 @@
-"""Averages of weights: during the run (Polyak), and of saved checkpoints.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Averages of weights: during the run (Polyak), and of saved checkpoints."""
 
 from waveglow_vq.errors import UserError
 

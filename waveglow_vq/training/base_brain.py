@@ -1,8 +1,4 @@
-"""SpeechBrain's Brain with steps that are taken completely or not at all.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""SpeechBrain's Brain with steps that are taken completely or not at all."""
 
 import dataclasses
 import signal

@@ -1,8 +1,4 @@
-"""Checkpoints that survive a kill, a full disk and a power cut.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Checkpoints that survive a kill, a full disk and a power cut."""
 
 import contextlib
 import itertools

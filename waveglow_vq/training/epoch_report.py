@@ -1,8 +1,4 @@
-"""Reports of a run: means over an epoch, samples, pictures, scores.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Reports of a run: means over an epoch, samples, pictures, scores."""
 
 import math
 import re

@@ -1,8 +1,4 @@
-"""The training loop that all models of this package share.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The training loop that all models of this package share."""
 
 import contextlib
 import logging

@@ -1,8 +1,4 @@
-"""The training loop for several speakers.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The training loop for several speakers."""
 
 from pathlib import Path
 

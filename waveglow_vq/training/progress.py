@@ -1,8 +1,5 @@
 """The state of an unfinished epoch and of the random numbers: what a run needs beside weights and
 optimizer to resume, also within an epoch, as if it had never been interrupted.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import random

@@ -1,8 +1,4 @@
-"""The learning rate over a run.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The learning rate over a run."""
 
 import math
 

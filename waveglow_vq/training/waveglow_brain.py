@@ -1,8 +1,4 @@
-"""The training loop of vocoders, codecs and converters.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The training loop of vocoders, codecs and converters."""
 
 from pathlib import Path
 

@@ -5,9 +5,6 @@ cannot even be imported without one: in a container with a foreign user (``docke
 a read-only image, in a function service. There a private temporary folder takes its place; where
 nothing at all can be written, numba compiles without a cache. Where there is a home, and for every
 variable that is set already, nothing is touched.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import importlib.machinery

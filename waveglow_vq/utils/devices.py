@@ -1,8 +1,4 @@
-"""Devices: which are available, and what they support.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Devices: which are available, and what they support."""
 
 import functools
 import logging

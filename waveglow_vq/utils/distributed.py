@@ -3,9 +3,6 @@
 All of them but `is_distributed`, `world_size` and `own_rank` are collective: every process has to
 call them, in the same order. What depends on data may therefore decide over them only where it is
 the same everywhere.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from waveglow_vq.utils.devices import exact

@@ -1,8 +1,5 @@
 """Paths and files: reading, listing, atomic writes, checksums. Nothing heavy is imported here, so
 that command lines start at once.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import contextlib

@@ -1,8 +1,4 @@
-"""A journal of what is finished, so that work that was interrupted resumes where it stopped.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""A journal of what is finished, so that work that was interrupted resumes where it stopped."""
 
 import contextlib
 import hashlib

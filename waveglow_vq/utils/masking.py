@@ -3,9 +3,6 @@
 Half precision cannot count beyond 256 (bf16) or 2048 (fp16), and fp32 cannot tell the samples of
 long recordings apart: whole numbers are kept as such, and what is between is fp64
 (fp32 on devices without, which is exact for four million steps).
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import math

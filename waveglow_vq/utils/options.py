@@ -1,8 +1,4 @@
-"""Options: choices among named values, and tuples of options.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Options: choices among named values, and tuples of options."""
 
 from waveglow_vq.utils.validation import require_choice
 

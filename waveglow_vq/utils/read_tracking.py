@@ -4,9 +4,6 @@ A process that the system kills, because memory is short, a disk is lost or a de
 the name of the file with it. So it writes the name down beforehand, in memory that it shares with
 the process that started it. Forked, it has that memory; where processes are started in another way,
 it is a file's, which :func:`known_here` hands to them.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import contextlib

@@ -1,8 +1,4 @@
-"""Random numbers that depend on what they are for, and not on what was drawn before.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Random numbers that depend on what they are for, and not on what was drawn before."""
 
 import zlib
 from typing import NamedTuple

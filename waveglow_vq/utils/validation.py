@@ -1,8 +1,4 @@
-"""Checks of options, each with the sentence for its error.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Checks of options, each with the sentence for its error."""
 
 import math
 import operator

@@ -1,8 +1,4 @@
-"""Sequences that come in chunks, cut into windows that overlap.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Sequences that come in chunks, cut into windows that overlap."""
 
 import torch
 

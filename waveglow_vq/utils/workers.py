@@ -1,8 +1,4 @@
-"""Works through a list of tasks in several processes, one thread each.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Works through a list of tasks in several processes, one thread each."""
 
 import functools
 import multiprocessing

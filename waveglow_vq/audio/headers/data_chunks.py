@@ -1,8 +1,4 @@
-"""Where the samples of an uncompressed audio file are, and how many bytes its header promises.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Where the samples of an uncompressed audio file are, and how many bytes its header promises."""
 
 import struct
 from collections.abc import Callable

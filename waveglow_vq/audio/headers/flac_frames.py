@@ -1,8 +1,4 @@
-"""The length of FLAC files: what the header says, and what the last frame says.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The length of FLAC files: what the header says, and what the last frame says."""
 
 from waveglow_vq.audio.headers.mp3_frames import id3_end
 from waveglow_vq.audio.headers.spliced_files import patch

@@ -3,9 +3,6 @@
 Only the first frame of an MP3 file may state its length (Xing, Info). libmpg123 believes that, or
 estimates the length from the size of the first frame, and does not read on beyond it. So the frames
 are counted, and the right count is put in.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import functools

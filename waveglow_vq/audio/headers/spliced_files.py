@@ -1,8 +1,4 @@
-"""Reads a file with some bytes replaced, without a copy.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Reads a file with some bytes replaced, without a copy."""
 
 import io
 import itertools

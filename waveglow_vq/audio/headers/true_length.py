@@ -1,8 +1,4 @@
-"""Compares the length that the header of an audio file states with the sound that is there.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Compares the length that the header of an audio file states with the sound that is there."""
 
 from typing import NamedTuple
 

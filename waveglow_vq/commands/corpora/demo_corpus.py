@@ -1,8 +1,4 @@
-"""Generate a small speech corpus in the layout of LJSpeech or of VCTK.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Generate a small speech corpus in the layout of LJSpeech or of VCTK."""
 
 from waveglow_vq.commands.arguments import path
 

@@ -1,8 +1,4 @@
-"""Encode a prepared corpus into code files, for training text to speech.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Encode a prepared corpus into code files, for training text to speech."""
 
 import time
 

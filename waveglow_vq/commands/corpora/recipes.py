@@ -1,8 +1,4 @@
-"""Copy the training recipes and their presets into a folder.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Copy the training recipes and their presets into a folder."""
 
 import os
 import shlex

@@ -1,8 +1,4 @@
-"""Diagnose the voice conversion of a model of several speakers.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Diagnose the voice conversion of a model of several speakers."""
 
 from waveglow_vq.commands.arguments import compute_arguments, path
 from waveglow_vq.commands.common import load_model

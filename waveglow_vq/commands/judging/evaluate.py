@@ -1,8 +1,4 @@
-"""Score reconstructions against recordings.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Score reconstructions against recordings."""
 
 import math
 import sys

@@ -1,8 +1,4 @@
-"""Judge speech from text beside recordings of the same sentences.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Judge speech from text beside recordings of the same sentences."""
 
 from pathlib import Path
 

@@ -1,8 +1,4 @@
-"""Average the weights of a run's checkpoints and export the model.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Average the weights of a run's checkpoints and export the model."""
 
 from waveglow_vq.commands.arguments import path
 

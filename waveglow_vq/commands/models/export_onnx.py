@@ -1,8 +1,4 @@
-"""Write a vocoder as an ONNX file, checked with onnxruntime.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Write a vocoder as an ONNX file, checked with onnxruntime."""
 
 from waveglow_vq.commands.arguments import path
 from waveglow_vq.commands.file_plan import check_outputs

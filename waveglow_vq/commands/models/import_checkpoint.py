@@ -1,8 +1,4 @@
-"""Import a published WaveGlow checkpoint as an export folder.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Import a published WaveGlow checkpoint as an export folder."""
 
 from waveglow_vq.commands.arguments import path
 from waveglow_vq.commands.common import print_facts

@@ -1,8 +1,4 @@
-"""Describe a model, a code file or a published checkpoint.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Describe a model, a code file or a published checkpoint."""
 
 import math
 import os

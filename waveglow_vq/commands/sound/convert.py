@@ -1,8 +1,4 @@
-"""Convert speech to another voice.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Convert speech to another voice."""
 
 from waveglow_vq.audio.formats import sound_suffixes
 from waveglow_vq.commands.arguments import (

@@ -1,8 +1,4 @@
-"""Decode code files into speech, in the original voice or another.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Decode code files into speech, in the original voice or another."""
 
 from waveglow_vq.commands.arguments import (
     compute_arguments,

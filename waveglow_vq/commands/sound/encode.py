@@ -1,8 +1,4 @@
-"""Encode audio files into code files.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Encode audio files into code files."""
 
 from waveglow_vq.audio.formats import sound_suffixes
 from waveglow_vq.commands.arguments import compute_arguments, file_arguments

@@ -1,8 +1,4 @@
-"""Synthesize speech from text.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Synthesize speech from text."""
 
 import os
 from pathlib import Path

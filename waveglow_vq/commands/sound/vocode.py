@@ -1,8 +1,4 @@
-"""Generate speech from log-mels, or from the log-mels of audio files.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Generate speech from log-mels, or from the log-mels of audio files."""
 
 from waveglow_vq.audio.formats import sound_suffixes
 from waveglow_vq.commands.arguments import (

@@ -5,9 +5,6 @@ read. An utterance gives at least one segment, and otherwise as many as its dura
 that the segments of a worker are exactly those of its batches: all processes have equally many
 batches, nothing is read twice, nothing is lost. A worker holds some utterances in memory, from
 which it draws at random, and reads on as they are used up.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from typing import NamedTuple

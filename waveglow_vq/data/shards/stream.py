@@ -4,9 +4,6 @@ back, once in an epoch.
 What a worker does in an epoch is planned before anything is read, see plan.py. So an epoch
 that was interrupted goes on where it was: what was trained on is neither cut nor kept, and shards
 of which nothing is wanted any more are not opened.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import json

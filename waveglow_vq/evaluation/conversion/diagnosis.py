@@ -2,9 +2,6 @@
 
 ``waveglow-vq diagnose-conversion`` diagnoses an export; a recipe calls :func:`diagnose_conversion`
 with the model in memory.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import contextlib

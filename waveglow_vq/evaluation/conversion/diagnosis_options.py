@@ -1,8 +1,4 @@
-"""Options of the diagnosis of voice conversion.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Options of the diagnosis of voice conversion."""
 
 from typing import NamedTuple
 

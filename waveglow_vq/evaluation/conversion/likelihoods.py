@@ -1,8 +1,4 @@
-"""Does the model care who speaks? Likelihoods of recordings under the right speaker and wrong ones.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Does the model care who speaks? Likelihoods under the right speaker and under wrong ones."""
 
 import copy
 import zlib

@@ -1,8 +1,4 @@
-"""Converts every source utterance to every target, and judges the conversions.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Converts every source utterance to every target, and judges the conversions."""
 
 import copy
 import math

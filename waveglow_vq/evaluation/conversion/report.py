@@ -1,8 +1,4 @@
-"""The conversion diagnostics as a table to read.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The conversion diagnostics as a table to read."""
 
 from waveglow_vq.evaluation.verdicts import (
     HIGHER,

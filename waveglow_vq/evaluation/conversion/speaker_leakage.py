@@ -4,9 +4,6 @@ A code that still says who speaks makes the speaker condition redundant, and con
 views: a linear probe, which finds whatever is linearly there in an utterance's mean, and the mutual
 information between single codes and speakers. What a code costs at most is log2 of the codebook's
 size; what it costs with an entropy coder depends on how even and how predictable the codes are.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import math

@@ -1,8 +1,4 @@
-"""Conversions of :func:`~waveglow_vq.evaluation.conversion.matrix.conversion_matrix`, summarized.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Summaries of the matrix of conversions."""
 
 from waveglow_vq.evaluation.conversion.matrix import MIN_SEMITONES
 from waveglow_vq.evaluation.judges import error_rates

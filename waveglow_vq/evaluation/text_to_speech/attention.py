@@ -3,9 +3,6 @@
 They tell a sentence that was read from its first token to its last from one that was cut off, and
 from one that got stuck or began again. Nothing else than the attention ``[T, S]`` of T codes to S
 tokens, and the codes ``[T]``, is needed.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import torch

@@ -1,8 +1,5 @@
 """What is found of a single utterance by :mod:`~waveglow_vq.evaluation.text_to_speech.judgement`,
 which says what the figures mean.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from typing import NamedTuple

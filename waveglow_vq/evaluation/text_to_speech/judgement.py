@@ -25,9 +25,6 @@
   is diagonal.
 - *words*: error rates of a recognizer (:class:`~waveglow_vq.evaluation.judges.ASRScorer`), which
   mean something only beside those on the recordings and on the codec's reconstructions.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import copy

@@ -1,8 +1,4 @@
-"""Judgements of speech from text, summarized and as a table to read.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Judgements of speech from text, summarized and as a table to read."""
 
 import math
 

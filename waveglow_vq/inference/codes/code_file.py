@@ -1,9 +1,6 @@
 """Codes as a file: packed, with all that is needed to decode them, and proof against damage.
 
 docs/code_file.md describes the format byte by byte.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import math

@@ -1,8 +1,4 @@
-"""Between waveforms, codes and files of codes, by a model that has codes.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Between waveforms, codes and files of codes, by a model that has codes."""
 
 import math
 from pathlib import Path

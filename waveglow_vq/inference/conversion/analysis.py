@@ -2,9 +2,6 @@
 
 What is kept of a recording is at frame rate: its log-mel or codes, and its pitch. So an hour takes
 the memory of a few minutes of waveforms.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from typing import NamedTuple

@@ -1,9 +1,6 @@
 """Conversions of recordings of any length: the decoder of the condition and the flows, which take
 the time and the memory, go over them window by window (see streaming/waveform.py). What is said,
 and its pitch, is analyzed as a whole.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import math

@@ -1,8 +1,4 @@
-"""Voices: a speaker's vector and the statistics of its F0, by label or from speech.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Voices: a speaker's vector and the statistics of its F0, by label or from speech."""
 
 import difflib
 from typing import NamedTuple

@@ -4,9 +4,6 @@ Two ways. Through the codes: what they leave of the recording, and its pitch mov
 range, are decoded for the target. By latent swap: the flows send the waveform to noise as the
 source speaker's and back to a waveform as the target's, so that nothing is lost, and only as
 much changes as flows and condition know of speakers.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from typing import NamedTuple

@@ -1,8 +1,5 @@
 """Parts of text to speech beside its model: tokenizer, codec and options; checks that they belong
 together.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from waveglow_vq.errors import UserError

@@ -1,8 +1,4 @@
-"""Texts in codes: written by a text-to-codes model, read by a codec.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Texts in codes: written by a text-to-codes model, read by a codec."""
 
 import logging
 from typing import NamedTuple

@@ -1,8 +1,4 @@
-"""Chunks of log-mels or codes that users pass to streams.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Chunks of log-mels or codes that users pass to streams."""
 
 from collections.abc import Iterable
 

@@ -1,8 +1,4 @@
-"""Noise that belongs to its place in an utterance, for streams.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Noise that belongs to its place in an utterance, for streams."""
 
 import math
 

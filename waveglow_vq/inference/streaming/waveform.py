@@ -15,9 +15,6 @@ From inputs to waveforms in two steps, each a generator, which may be used alone
 :func:`stream_waveform` also takes the Condition of a whole utterance, as of a conversion: at
 frame rate it is small, and it is the flows that take the memory. With the ``noise`` that
 :func:`stream_noise` makes of a waveform, it is the second half of a latent swap.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import itertools

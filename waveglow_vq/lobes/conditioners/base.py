@@ -2,9 +2,6 @@
 
 A subclass of :class:`Conditioner` is all that training, inference, export and ``waveglow-vq info``
 need; mel.py, mel_vq.py and wav_vq.py are such.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import math

@@ -1,8 +1,4 @@
-"""What keeps the speaker out of the codes: three operations without parameters.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""What keeps the speaker out of the codes: three operations without parameters."""
 
 from waveglow_vq.utils.devices import at_least_fp32
 from waveglow_vq.utils.masking import masked_moments, whole_lengths

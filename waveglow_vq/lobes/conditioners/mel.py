@@ -1,8 +1,4 @@
-"""The conditioner without codes: the log-mel.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The conditioner without codes: the log-mel."""
 
 from waveglow_vq.lobes.conditioners.base import Condition, Conditioner, normalize_log_mel
 from waveglow_vq.lobes.layers import ResidualStack

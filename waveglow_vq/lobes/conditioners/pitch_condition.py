@@ -1,8 +1,4 @@
-"""Pitch beside the codes: normalized by its speaker, quantized, and placed in the target's range.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Pitch beside the codes: normalized by speaker, quantized, placed in the target's range."""
 
 import math
 

@@ -1,8 +1,5 @@
 """Who speaks: the global condition, from a table of known speakers or from reference audio, and
 the adversary that keeps speakers out of the codes.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from waveglow_vq.errors import UserError

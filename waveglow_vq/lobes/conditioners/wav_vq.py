@@ -1,8 +1,4 @@
-"""The conditioner with codes of the raw waveform.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The conditioner with codes of the raw waveform."""
 
 import math
 

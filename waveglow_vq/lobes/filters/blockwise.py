@@ -1,9 +1,6 @@
 """Filters whose coefficients change from block to block: all-zero, and all-pole in both
 directions of time. Differentiable; batched; on CPU and GPU. Where no gradient is needed, the
 all-pole filter is a compiled one (kernels.py).
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from waveglow_vq.lobes.filters.kernels import kernels_for

@@ -4,9 +4,6 @@ needed: with numba on CPU (numba_kernels.py), with Triton on CUDA (triton_kernel
 The plain forms are in blockwise.py and envelope.py. They ask :func:`kernels_for` first, and
 go on by themselves where there is nothing: gradients, tracing and compiling by torch, other
 types and devices, no numba or Triton.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import functools

@@ -1,8 +1,4 @@
-"""The envelope's recursions as numba kernels, for CPU.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The envelope's recursions as numba kernels, for CPU."""
 
 import functools
 from concurrent.futures import ThreadPoolExecutor

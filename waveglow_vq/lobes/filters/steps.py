@@ -1,8 +1,4 @@
-"""The steps that a recursive filter is computed in.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The steps that a recursive filter is computed in."""
 
 # Samples that one step of the recursion takes, at most: a compromise between the work of a step
 # and the number of steps, measured on CPU (benchmarks/README.md).

@@ -3,9 +3,6 @@
 They compile for CUDA's compute capabilities 7.5, 8.0 and 9.0, but so far they have been run by
 Triton's interpreter only, which executes one program after the other on a CPU: their results are
 tested, their speed on a GPU is not known.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from types import SimpleNamespace

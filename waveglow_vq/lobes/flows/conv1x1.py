@@ -1,8 +1,4 @@
-"""The invertible 1x1 convolution.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The invertible 1x1 convolution."""
 
 from waveglow_vq.lobes.flows.inference_cache import InferenceCache
 from waveglow_vq.lobes.flows.transforms import FlowContext, Transform

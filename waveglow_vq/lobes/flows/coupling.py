@@ -1,8 +1,4 @@
-"""The affine coupling layer, and the flow step that it ends.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The affine coupling layer, and the flow step that it ends."""
 
 from waveglow_vq.lobes.flows.transforms import (
     CompositeTransform,

@@ -6,9 +6,6 @@ say. From a log-mel frame: divide every band by its filter's area, interpolate t
 over frequency, power spectrum -> autocorrelation by inverse FFT -> lag window and white-noise
 correction -> Levinson-Durbin -> predictor a and gain g (Makhoul 1975, "Linear prediction: a
 tutorial review", section III).
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import math

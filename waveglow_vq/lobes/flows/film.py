@@ -1,8 +1,4 @@
-"""FiLM as a conditional affine flow.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""FiLM as a conditional affine flow."""
 
 from waveglow_vq.lobes.flows.transforms import FlowContext, Transform, sum_over_groups
 from waveglow_vq.lobes.flows.upsampling import frames_to_groups

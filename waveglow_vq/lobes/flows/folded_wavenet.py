@@ -13,9 +13,6 @@ peak: oneDNN's for channels_last on CPU, those of tensor cores on GPU. On CPU th
 computed item by item, so that padding costs nothing and cannot leak, and chunk by chunk, so that
 what a layer has written is still in a cache when it is read again; a chunk needs no overlap, since
 the whole input of its layer is there.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import copy

@@ -5,9 +5,6 @@ wrong: at ``train()`` and ``eval()``, ``load_state_dict()``, ``to()`` and its li
 its weights has been written to, which tensors count (what is written through ``.data`` they do
 not). It serves only where no gradient is asked for: everywhere else, and without
 :func:`prepare_inference`, the module computes as it is defined.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import torch

@@ -1,8 +1,4 @@
-"""The contract of invertible transforms, and chains of them.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The contract of invertible transforms, and chains of them."""
 
 from typing import NamedTuple
 

@@ -1,8 +1,4 @@
-"""From frames to groups of samples: linear interpolation, and NVIDIA's learned upsampling.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""From frames to groups of samples: linear interpolation, and NVIDIA's learned upsampling."""
 
 from waveglow_vq.lobes.flows.inference_cache import InferenceCache
 

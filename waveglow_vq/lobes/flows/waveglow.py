@@ -1,8 +1,4 @@
-"""WaveGlow: a chain of flows between waveforms and Gaussian noise.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""WaveGlow: a chain of flows between waveforms and Gaussian noise."""
 
 import math
 

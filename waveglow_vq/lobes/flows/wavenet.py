@@ -1,8 +1,4 @@
-"""The coupling network: a non-causal WaveNet with local and global condition.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The coupling network: a non-causal WaveNet with local and global condition."""
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows.folded_wavenet import FoldedWaveNet

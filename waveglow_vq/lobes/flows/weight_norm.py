@@ -1,8 +1,4 @@
-"""Weight normalization of modules that can be pickled.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Weight normalization of modules that can be pickled."""
 
 import torch
 from torch import nn

@@ -1,8 +1,5 @@
 """Where in a text a sequence of codes is: all the ways to read token after token, each for one code
 at least, summed up.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import torch

@@ -9,9 +9,6 @@ What the decoder looks at may be bounded: a text is read from its beginning to i
 far from where it is being read has no say in the next code. Training needs no such bound, but an
 attention that jumps, once, would skip words, or speak them again (as in Ping et al., "Deep Voice
 3", 2018, whose bound is a window too).
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import torch

@@ -13,9 +13,6 @@ layers, with what keeps the attention monotonic:
   (:mod:`~waveglow_vq.lobes.text_to_codes.decoder_steps`).
 - The end is one more code; its earliest and latest place, and how often a code may be repeated,
   follow the training data (:meth:`TextToCodes.fit_statistics`).
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 from typing import NamedTuple

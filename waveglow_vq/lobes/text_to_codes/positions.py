@@ -1,8 +1,4 @@
-"""Positions in a sequence as vectors.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Positions in a sequence as vectors."""
 
 import math
 

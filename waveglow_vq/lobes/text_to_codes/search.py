@@ -1,8 +1,4 @@
-"""Search for codes, one after the other: greedy, sampling and beam search.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Search for codes, one after the other: greedy, sampling and beam search."""
 
 import math
 from typing import NamedTuple

@@ -3,9 +3,6 @@
 SpeechBrain joins the options to a YAML text, in which a folder's name may become a number, a date
 or a list, or end at a ``#``. Here paths and names stay the text that was typed, and only what is no
 text in the YAML is read as YAML. Nothing here imports torch.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import copy

@@ -1,8 +1,4 @@
-"""What a run prints: how far it is, how it ended, and what comes next.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""What a run prints: how far it is, how it ended, and what comes next."""
 
 import shlex
 from pathlib import Path

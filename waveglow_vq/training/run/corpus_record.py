@@ -1,8 +1,5 @@
 """The corpus of a run: warns of splits that are too small and of a corpus that has changed since
 the last checkpoint.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import hashlib

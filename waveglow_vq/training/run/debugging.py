@@ -1,8 +1,4 @@
-"""Runs with ``--debug``, which show that everything works and change nothing that is there.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Runs with ``--debug``, which show that everything works and change nothing that is there."""
 
 import atexit
 import dataclasses

@@ -1,8 +1,4 @@
-"""The earlier run in an output folder.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The earlier run in an output folder."""
 
 from waveglow_vq.errors import UserError
 

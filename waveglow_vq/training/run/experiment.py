@@ -1,8 +1,4 @@
-"""A run of a recipe: from its command line to the export.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""A run of a recipe: from its command line to the export."""
 
 import contextlib
 import gc

@@ -1,8 +1,4 @@
-"""Checks a run before it begins: each error is one sentence.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Checks a run before it begins: each error is one sentence."""
 
 import contextlib
 import errno

@@ -1,8 +1,5 @@
 """The hyperparameters of a recipe: reads SpeechBrain's command line, whose pitfalls become errors,
 and builds the YAML.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import contextlib

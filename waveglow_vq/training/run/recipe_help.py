@@ -1,8 +1,5 @@
 """The options of a recipe, from its YAML and what that includes: ``--help``, and errors for unknown
 options. Nothing here imports torch, which takes longer than reading the help.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import difflib

@@ -7,9 +7,6 @@
 The index is written before the first file, and a line of the journal follows its file. So a killed
 run loses only what was in work, and the next one resumes; another model, a changed recording and a
 damaged file are noticed.
-
-Authors
- * The waveglow-vq developers, 2026
 """
 
 import contextlib

@@ -1,8 +1,4 @@
-"""Encoding the recordings of a corpus, in one process or several; see code_corpus.py.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""Encoding the recordings of a corpus, in one process or several; see code_corpus.py."""
 
 import contextlib
 import functools

@@ -1,8 +1,4 @@
-"""The training loop of models that write the codes of a codec from text.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""The training loop of models that write the codes of a codec from text."""
 
 import math
 from pathlib import Path

@@ -1,8 +1,4 @@
-"""From manifests and extracted codes to batches of text and codes.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""From manifests and extracted codes to batches of text and codes."""
 
 import logging
 from itertools import islice

@@ -1,8 +1,4 @@
-"""What the recipes of text to codes do before they train: codes, tokenizer, sizes of the model.
-
-Authors
- * The waveglow-vq developers, 2026
-"""
+"""What the recipes of text to codes do before they train: codes, tokenizer, sizes of the model."""
 
 from pathlib import Path
 from typing import NamedTuple
