@@ -32,6 +32,6 @@ def test_what_was_run_as_a_module_names_its_command(module, command):
     run = subprocess.run(
         [sys.executable, "-m", f"waveglow_vq.{module}", "--help"], capture_output=True, text=True
     )
-    assert run.returncode == 1
+    assert run.returncode == 2
     assert run.stderr == f"python -m waveglow_vq.{module} is now: waveglow-vq {command}\n"
     assert run.stdout == ""

@@ -52,7 +52,8 @@ def install_old_names():
         module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
         command = COMMANDS.get(module.removeprefix("waveglow_vq."))
         if command is not None:
-            raise SystemExit(f"python -m {module} is now: waveglow-vq {command}")
+            print(f"python -m {module} is now: waveglow-vq {command}", file=sys.stderr)
+            raise SystemExit(2)
 
 
 class _OldNames(MetaPathFinder, Loader):
