@@ -281,8 +281,8 @@ def test_it_trains_in_bf16():
     ("options", "sentence"),
     [
         ({"channels": 18}, "^channels: 18; it has to be a multiple of 4"),
-        ({"dropout": 1.0}, "^dropout: 1.0; it is a share"),
-        ({"code_dropout": -0.1}, "^code_dropout: -0.1; it is a share"),
+        ({"dropout": 1.0}, "^dropout: 1.0; it has to be a number"),
+        ({"code_dropout": -0.1}, "^code_dropout: -0.1; it has to be a number"),
     ],
 )
 def test_wrong_options_are_named(options, sentence):
