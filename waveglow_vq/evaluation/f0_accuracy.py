@@ -11,21 +11,9 @@ def compare_f0(reference, estimate, sample_rate=22050, hop_length=256):
         log_f0_rmse   = sqrt( mean (ln f0 - ln f0^)^2 )   over frames voiced in both
         voicing_error = share of frames in which the voicing decisions differ
 
-    A log-F0 RMSE of 0.0578 is one semitone (multiply by 1200 / ln 2 for cents).
-
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N]; the longer is cut to the shorter.
-    sample_rate : int
-        In Hz.
-    hop_length : int
-        Distance between frames in samples.
-
-    Returns
-    -------
-    dict
-        ``log_f0_rmse`` (NaN if no frame is voiced in both) and ``voicing_error``, floats.
+    A log-F0 RMSE of 0.0578 is one semitone (multiply by 1200 / ln 2 for cents); it is NaN if no
+    frame is voiced in both. Of the samples [N], the longer are cut to the shorter; the rate is in
+    Hz and ``hop_length``, the distance between frames, in samples.
 
     Example
     -------

@@ -21,16 +21,8 @@ _WHERE_FROM = "install it with make judges, or skip it"
 
 
 def left_out(what, judge, installed=True):
-    """A note for a report on what is not judged.
-
-    Arguments
-    ---------
-    what : str
-        What would be judged.
-    judge : str
-        By whom.
-    installed : bool
-        False where the judge is missing.
+    """A note for a report on what is not judged, and by whom; ``installed`` is False where the
+    judge is missing.
 
     Example
     -------
@@ -83,23 +75,12 @@ class SpeakerScorer:
 
     @torch.no_grad()
     def embed(self, wav, sample_rate):
-        """The voice of one waveform.
+        """The voice of one waveform, samples [N] or [1, N] of full scale 1: [256] of unit length;
+        zeros for silence, which is like nobody.
 
         Resampled to 16 kHz, raised to -30 dBFS if it is quieter, and freed of long pauses, as
         resemblyzer does with files; a waveform in which nothing is found to be speech keeps its
         pauses.
-
-        Arguments
-        ---------
-        wav : torch.Tensor
-            Samples [N] or [1, N]; full scale is 1.
-        sample_rate : int
-            In Hz.
-
-        Returns
-        -------
-        torch.Tensor
-            [256] of unit length; zeros for silence, which is like nobody.
         """
         samples = _at_judge_rate(wav, sample_rate).numpy()
         if not samples.any():
@@ -137,15 +118,8 @@ def cosine(first, second):
 
 
 class ErrorCounts(NamedTuple):
-    """Insertions, deletions and substitutions, and how many tokens there should have been.
-
-    Arguments
-    ---------
-    word_edits, words : int
-        By words.
-    character_edits, characters : int
-        By characters, spaces included.
-    """
+    """Insertions, deletions and substitutions, and how many tokens there should have been, by words
+    and by characters, spaces included."""
 
     word_edits: int
     words: int
@@ -216,16 +190,8 @@ def normalize_transcript(text):
 
 
 def count_errors(text, transcript):
-    """Edit distance by words and by characters, after :func:`normalize_transcript`.
-
-    Arguments
-    ---------
-    text, transcript : str
-        Reference and recognized words.
-
-    Returns
-    -------
-    ErrorCounts
+    """Edit distance of a transcript to its reference, by words and by characters, after
+    :func:`normalize_transcript`.
 
     Example
     -------
@@ -248,18 +214,11 @@ def count_errors(text, transcript):
 
 
 def error_rates(counts):
-    """Rates over many utterances: all edits divided by all tokens, so that long ones count more.
+    """Rates over the ErrorCounts of many utterances: all edits divided by all tokens, so that long
+    ones count more.
 
-    Arguments
-    ---------
-    counts : sequence of ErrorCounts
-        One for each utterance.
-
-    Returns
-    -------
-    dict
-        ``word_error``, ``character_error`` (0 if all is right; insertions can bring them above
-        1), ``words`` and ``utterances``; empty if there are no words.
+    Returns ``word_error``, ``character_error`` (0 if all is right; insertions can bring them above
+    1), ``words`` and ``utterances``; empty if there are no words.
 
     Example
     -------

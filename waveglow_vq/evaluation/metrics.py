@@ -125,23 +125,11 @@ def cepstral_distortion(reference, estimate):
 
 
 def mel_cepstrum(log_mel, order=13):
-    """Coefficients 1 to ``order`` of the cosine series of a log-mel spectrum.
+    """Coefficients 1 to ``order`` of the cosine series of a log-mel spectrum [B, T], [T, order].
 
         c_k = 2/B sum_b M[b] cos(pi k (b + 1/2) / B),   M[b] = c_0 + sum_k c_k cos(...)
 
     in float64. With this scale MCD is the RMS difference in dB of the smoothed spectra.
-
-    Arguments
-    ---------
-    log_mel : torch.Tensor
-        Natural-log mel magnitudes [B, T].
-    order : int
-        The highest coefficient.
-
-    Returns
-    -------
-    torch.Tensor
-        [T, order], float64.
 
     Example
     -------
@@ -155,21 +143,12 @@ def mel_cepstrum(log_mel, order=13):
 
 
 def dtw_mean_distance(first, second):
-    """Mean Euclidean distance along the cheapest path of dynamic time warping.
+    """Mean Euclidean distance of [T1, D] and [T2, D] along the cheapest path of dynamic time
+    warping: the cost of the path over its length in steps.
 
-    Steps are one frame in either sequence or in both, all of weight one, and the path joins the
-    two beginnings and the two ends. Works through the anti-diagonals of the distance matrix, each
-    at once, and keeps only two of them: memory is linear in the number of frames.
-
-    Arguments
-    ---------
-    first, second : np.ndarray
-        [T1, D] and [T2, D].
-
-    Returns
-    -------
-    float
-        Cost of the path over its length in steps.
+    Steps are one frame in either sequence or in both, all of weight one, and the path joins the two
+    beginnings and the two ends. Works through the anti-diagonals of the distance matrix, each at
+    once, and keeps only two of them: memory is linear in the number of frames.
 
     Example
     -------
@@ -203,19 +182,8 @@ def dtw_mean_distance(first, second):
 
 
 def stft_magnitude(wav, n_fft, hop_length, win_length):
-    """Magnitudes of the short-time Fourier transform with a periodic Hann window.
-
-    Arguments
-    ---------
-    wav : torch.Tensor
-        Samples [N].
-    n_fft, hop_length, win_length : int
-        In samples.
-
-    Returns
-    -------
-    torch.Tensor
-        [n_fft // 2 + 1, 1 + N // hop_length].
+    """Magnitudes [n_fft // 2 + 1, 1 + N // hop_length] of the short-time Fourier transform of
+    samples [N] with a periodic Hann window.
 
     Example
     -------

@@ -99,24 +99,11 @@ def conversion_heat_map(
     title="Similarity of conversions to their target",
     label="mean cosine to the target's recordings",
 ):
-    """Draws one number for each pair of source speaker and target.
+    """Draws one number for each pair of source speaker and target, to a picture at ``path``.
 
-    Arguments
-    ---------
-    path : str or Path
-        The picture to write.
-    values : sequence of sequences
-        Rows of sources, columns of targets; None or NaN stays blank (a speaker to themselves).
-    sources, targets : list of str
-        Names of the rows and columns.
-    unseen : sequence of str
-        Sources that are marked as never trained on.
-    title, label : str
-        What stands above the picture and beside its scale.
-
-    Returns
-    -------
-    Path
+    ``values`` has rows of ``sources`` and columns of ``targets``; None or NaN stays blank (a
+    speaker to themselves). Sources that are also in ``unseen`` are marked as never trained on.
+    ``title`` and ``label`` stand above the picture and beside its scale.
 
     Example
     -------

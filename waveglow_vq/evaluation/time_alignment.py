@@ -16,28 +16,15 @@ _COARSE_HOP = 64
 
 
 def align(reference, estimate, max_shift_samples=MAX_SHIFT_SAMPLES):
-    """Removes a constant delay: cuts both signals to the part that they share.
+    """Removes a constant delay: cuts samples [N] and [M] to the part that they share.
 
-    Candidates are no delay, the peak of the cross-correlation of the waveforms, and that of the
-    log spectrograms, refined to 8 samples; the one under which the log spectrograms are nearest
-    is taken. The detour is for vocoders: they keep the spectrogram but not the phase, and then
-    the waveforms correlate best at some chance delay.
+    Candidates are no delay, the peak of the cross-correlation of the waveforms, and that of the log
+    spectrograms, refined to 8 samples; the one under which the log spectrograms are nearest is
+    taken. The detour is for vocoders: they keep the spectrogram but not the phase, and then the
+    waveforms correlate best at some chance delay.
 
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N] and [M].
-    max_shift_samples : int
-        The greatest delay looked for, either way.
-
-    Returns
-    -------
-    reference : torch.Tensor
-        [K].
-    estimate : torch.Tensor
-        [K], sample for sample at the same time.
-    delay : int
-        Samples by which the estimate came late; negative if it came early.
+    At most ``max_shift_samples`` are looked for, either way. Returns reference and estimate, both
+    [K], and the samples by which the estimate came late; negative if it came early.
 
     Example
     -------
@@ -86,19 +73,8 @@ def _spectrogram_delay(reference, estimate, max_shift):
 
 
 def match_level(reference, estimate):
-    """Scales the estimate to the root mean square of the reference.
-
-    Arguments
-    ---------
-    reference, estimate : torch.Tensor
-        Samples [N], aligned.
-
-    Returns
-    -------
-    estimate : torch.Tensor
-        [N], scaled.
-    gain : float
-        The factor; 1 if either signal is silent.
+    """Scales the estimate to the root mean square of the reference, both aligned, [N]. Returns it
+    and the factor; 1 if either signal is silent.
 
     Example
     -------

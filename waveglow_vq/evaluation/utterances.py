@@ -15,51 +15,23 @@ MANIFESTS = ("train", "valid", "test", "unseen")
 
 
 class RecordedUtterance(NamedTuple):
-    """A recording of a manifest.
-
-    Arguments
-    ---------
-    name, speaker : str
-        Its id and who speaks.
-    path : str
-        The audio file, at the model's rate.
-    text : str
-        What is said; empty where nobody wrote it down.
-    pitch : str
-        File of its log-F0, or None.
-    seen : bool
-        Whether its speaker was trained on.
-    """
+    """A recording of a manifest."""
 
     name: str
     speaker: str
-    path: str
-    text: str
-    pitch: str
-    seen: bool
+    path: str  # at the model's rate
+    text: str  # empty where nobody wrote it down
+    pitch: str  # the file of its log-F0, or None
+    seen: bool  # whether its speaker was trained on
 
 
 def read_manifests(folder, data_root, labels):
-    """The utterances of train.json, valid.json, test.json and, if there is one, unseen.json.
+    """The utterances of train.json, valid.json, test.json and, if there is one, unseen.json: by the
+    name of the manifest, sorted by their own.
 
-    Arguments
-    ---------
-    folder : str or Path
-        Where the manifests are.
-    data_root : str or Path
-        What ``{data_root}`` in them stands for.
-    labels : list of str
-        The speakers that the model knows.
-
-    Returns
-    -------
-    dict
-        Name of the manifest: utterances, sorted by name.
-
-    Raises
-    ------
-    UserError
-        If a manifest is missing or damaged, or names files outside of ``data_root``.
+    ``data_root`` is what ``{data_root}`` in the manifests stands for, and ``labels`` are the
+    speakers that the model knows. A UserError says that a manifest is missing or damaged, or names
+    files outside of ``data_root``.
     """
     known, found = set(labels), {}
     for name in MANIFESTS:
@@ -110,23 +82,9 @@ def by_speaker(utterances):
 
 def choose_sources(utterances, max_speakers, max_utterances, seed):
     """Chooses what to convert: a number of speakers of either kind, trained on or not, and of
-    utterances, spread evenly over kinds and speakers. Utterances with a text
-    come first, since only of them it can be told whether the words stay.
-
-    Arguments
-    ---------
-    utterances : list of RecordedUtterance
-        What there is.
-    max_speakers, max_utterances : int
-        None: all.
-    seed : int
-        Of the draws.
-
-    Returns
-    -------
-    list of RecordedUtterance
-        Those of speakers that were trained on first.
-    """
+    utterances (None: all), spread evenly over kinds and speakers. Utterances with a text come
+    first, since only of them it can be told whether the words stay. Those of speakers that were
+    trained on stand first in the result."""
     queues = []
     for seen in (True, False):
         speakers = by_speaker(u for u in utterances if u.seen == seen)

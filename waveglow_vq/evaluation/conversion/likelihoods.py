@@ -19,37 +19,18 @@ def speaker_likelihoods(
 ):
     """Negative log-likelihood of utterances under wrong speakers, less that under the right one.
 
-    Zero would mean that the model does not care who speaks. Everything but the speaker is the
-    same: the waveform, the codes, and the pitch, normalized by the utterance's own mean and
-    deviation, not by the right speaker's, which would give that one an advantage.
+    Zero would mean that the model does not care who speaks. Everything but the speaker is the same:
+    the waveform, the codes, and the pitch, normalized by the utterance's own mean and deviation,
+    not by the right speaker's, which would give that one an advantage.
 
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        A model with speakers, in evaluation mode.
-    features : LogMel
-        Its features.
-    utterances : list of RecordedUtterance
-        Recordings of speakers that the model knows.
-    labels : list of str
-        Those speakers, in the model's numbering.
-    max_wrong : int
-        Wrong speakers tried for each utterance, drawn at random; all where None.
-    batch_size : int
-        Speakers that are computed together.
-    seed : int
-        Of the draw.
-    progress : bool
-        Show a progress bar on stderr.
+    ``utterances`` are RecordedUtterances of ``labels``, the model's speakers in its numbering;
+    ``max_wrong`` wrong speakers (None: all) are drawn for each, and ``batch_size`` computed
+    together.
 
-    Returns
-    -------
-    dict
-        ``mean_difference`` in nats per sample; ``share_positive``, of the utterances whose mean
-        difference is above zero; ``share_best``, of those for which no wrong speaker that was
-        tried is better than the right one; ``utterances``, ``wrong_speakers`` (tried for each),
-        and ``differences``, the mean difference of each utterance. Empty where nothing can be
-        compared.
+    Returns ``mean_difference`` in nats per sample; ``share_positive``, of the utterances whose mean
+    difference is above zero; ``share_best``, of those for which no wrong speaker that was tried is
+    better than the right one; ``utterances``, ``wrong_speakers`` (tried for each), and
+    ``differences``, the mean difference of each utterance. Empty where nothing can be compared.
     """
     differences, best = {}, []
     reader = copy.deepcopy(features).cpu()

@@ -30,22 +30,12 @@ MIN_VOICED_FRAMES = 5
 
 
 class Recordings(NamedTuple):
-    """What is converted to whom, and what stands for the voices.
+    """What is converted to whom, and what stands for the voices."""
 
-    Arguments
-    ---------
-    sources : list of RecordedUtterance
-        What is converted.
-    targets : list of str
-        Labels of speakers that the model knows.
-    train, all : list of RecordedUtterance
-        What stands for the voices of the targets, and of the speakers of the sources.
-    """
-
-    sources: list
-    targets: list
-    train: list
-    all: list
+    sources: list  # RecordedUtterances
+    targets: list  # labels of speakers that the model knows
+    train: list  # RecordedUtterances that stand for the voices of the targets
+    all: list  # and for those of the speakers of the sources
 
 
 class Judges(NamedTuple):
@@ -58,26 +48,11 @@ class Judges(NamedTuple):
 def conversion_matrix(
     model, features, labels, recordings, options, judges, samples_folder=None, progress=False
 ):
-    """Converts every source utterance to every target other than its own speaker.
+    """Converts every source utterance of ``recordings`` to every target other than its own speaker.
 
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        A model with speakers, in evaluation mode.
-    features : LogMel
-        Its features.
-    labels : list of str
-        The speakers that the model knows, in its numbering.
-    recordings : Recordings
-        What is converted to whom.
-    options : DiagnosisOptions
-        Of these ``mode``, ``sigma``, ``word_targets``, ``samples``, ``batch_size`` and ``seed``.
-    judges : Judges
-        Who compares voices and words.
-    samples_folder : str or Path
-        Where the recording, the reconstruction and some conversions of a few sources are written.
-    progress : bool
-        Show a progress bar on stderr.
+    The model is in evaluation mode and ``labels`` are its speakers. Of the options, ``mode``,
+    ``sigma``, ``word_targets``, ``samples``, ``batch_size`` and ``seed`` are used. The recording,
+    the reconstruction and some conversions of a few sources are written to ``samples_folder``.
 
     Returns
     -------
@@ -241,18 +216,8 @@ def f0_moved(source, target, conversion):
 
         (median log F0 of the conversion - of the source) / (of the target - of the source)
 
-    0: not at all; 1: all the way.
-
-    Arguments
-    ---------
-    source, target, conversion : float
-        Median log-F0; None for what is not voiced.
-
-    Returns
-    -------
-    float
-        None where source and target are less than 2 semitones apart; 0 for a conversion that
-        is not voiced.
+    0: not at all; 1: all the way. The medians are None for what is not voiced. The result is None
+    where source and target are less than 2 semitones apart, and 0 for a conversion without voice.
 
     Example
     -------

@@ -13,18 +13,9 @@ GROUPS = ("all", "seen", "unseen")
 
 
 def format_report(results):
-    """Lays the results of :func:`~waveglow_vq.evaluation.conversion.diagnosis.diagnose_conversion`
-    out.
-
-    Arguments
-    ---------
-    results : dict
-        What it returned. What is missing in it is left out.
-
-    Returns
-    -------
-    str
-        Sections of lines.
+    """Lays out the results of
+    :func:`~waveglow_vq.evaluation.conversion.diagnosis.diagnose_conversion`; what is missing in
+    them is left out.
 
     Example
     -------

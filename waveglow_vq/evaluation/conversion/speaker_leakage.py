@@ -18,28 +18,15 @@ from tqdm import tqdm
 
 @torch.no_grad()
 def code_leak(model, features, utterances, seed=0, progress=False):
-    """Bitrate of the codes, and what they reveal of the speaker.
+    """Bitrate of the codes of a model in evaluation mode, and what they reveal of the speaker.
 
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        A model with codes, in evaluation mode.
-    features : LogMel
-        Its features.
-    utterances : list of RecordedUtterance
-        Some of every speaker; the probes are fitted to a part of them and asked about the others.
-    seed : int
-        Of the divisions.
-    progress : bool
-        Show a progress bar on stderr.
+    Among the RecordedUtterances are some of every speaker; the probes are fitted to a part of them,
+    by the seed, and asked about the others.
 
-    Returns
-    -------
-    dict
-        ``codes_per_second``; ``bits_per_second`` (:func:`entropy_bitrate`, and ``pitch``);
-        ``mutual_information`` (:func:`mutual_information`); and a :func:`linear_probe` of each
-        utterance's mean encoder output (``probe_encoder``), mean code vector (``probe_codes``) and
-        relative frequencies of the codes (``probe_histograms``).
+    Returns ``codes_per_second``; ``bits_per_second`` (:func:`entropy_bitrate`, and ``pitch``);
+    ``mutual_information`` (:func:`mutual_information`); and a :func:`linear_probe` of each
+    utterance's mean encoder output (``probe_encoder``), mean code vector (``probe_codes``) and
+    relative frequencies of the codes (``probe_histograms``).
     """
     quantizer, conditioner = model.quantizer, model.conditioner
     device = next(model.parameters()).device
@@ -73,28 +60,14 @@ def code_leak(model, features, utterances, seed=0, progress=False):
 def linear_probe(features, labels, folds=5, seed=0):
     """How often a linear classifier names the speaker of an utterance that it was not fitted to.
 
-    Multinomial logistic regression (L2 penalty 1 on features of zero mean and unit variance),
-    cross-validated: each utterance is named by a classifier fitted to the other folds, in which
-    every speaker is represented. Speakers with fewer than two utterances are left out, and those
-    with fewer than ``folds`` lower the number of folds.
+    Multinomial logistic regression (L2 penalty 1 on features [N, D] of zero mean and unit
+    variance), cross-validated: each utterance is named by a classifier fitted to the other folds,
+    in which every speaker is represented. Speakers with fewer than two utterances are left out, and
+    those with fewer than ``folds`` lower the number of folds.
 
-    Arguments
-    ---------
-    features : array or torch.Tensor
-        One vector per utterance, [N, D].
-    labels : sequence
-        Their speakers, [N].
-    folds : int
-        Number of folds.
-    seed : int
-        Of the division into folds.
-
-    Returns
-    -------
-    dict
-        ``accuracy``; ``majority``, the accuracy of always naming the most frequent speaker;
-        ``chance``, of guessing (1 / speakers); ``utterances``, ``speakers``, ``folds``. Empty if
-        fewer than two speakers have two utterances.
+    Returns ``accuracy``; ``majority``, the accuracy of always naming the most frequent speaker;
+    ``chance``, of guessing (1 / speakers); ``utterances``, ``speakers``, ``folds``. Empty if fewer
+    than two speakers have two utterances.
 
     Example
     -------
@@ -141,8 +114,8 @@ def mutual_information(codes, speakers, size, shuffles=20, seed=0):
 
     with relative frequencies for p. Counted that way, I is above zero even if codes and speakers
     have nothing to do with each other: every speaker says something else, and finite counts
-    scatter. So the same is counted with the utterances' speakers exchanged at random, I_0 (the
-    mean over ``shuffles``); utterances stay whole, since it is of them that the scatter comes.
+    scatter. So the same is counted with the utterances' speakers exchanged at random, I_0 (the mean
+    over ``shuffles``); utterances stay whole, since it is of them that the scatter comes.
 
         bits = I - I_0
         share = (I - I_0) / (H - I_0),   H = min(H(speaker), H(code))
@@ -152,25 +125,12 @@ def mutual_information(codes, speakers, size, shuffles=20, seed=0):
     I_0 then is more than the bias of I. Speakers of a single utterance are left out: their words
     cannot be told from their voice.
 
-    Arguments
-    ---------
-    codes : sequence of array or torch.Tensor
-        Codes of each utterance, integers from 0 to ``size`` - 1; negative ones are padding.
-    speakers : sequence
-        Speaker of each utterance.
-    size : int
-        Codes in the codebook.
-    shuffles : int
-        Random exchanges.
-    seed : int
-        Of the exchanges.
+    ``codes`` are those of each utterance, integers from 0 to ``size`` - 1; negative ones are
+    padding. ``speakers`` has one speaker for each.
 
-    Returns
-    -------
-    dict
-        ``plug_in`` (I), ``shuffled`` (I_0), ``bits``, ``share``, ``speaker_entropy`` and
-        ``code_entropy`` (bits), ``utterances``, ``speakers``. Empty if fewer than two speakers
-        have two utterances.
+    Returns ``plug_in`` (I), ``shuffled`` (I_0), ``bits``, ``share``, ``speaker_entropy`` and
+    ``code_entropy`` (bits), ``utterances``, ``speakers``. Empty if fewer than two speakers have two
+    utterances.
 
     Example
     -------
@@ -208,8 +168,8 @@ def entropy_bitrate(codes, rate, size, seed=0):
     """What the codes cost, in bits per second, for coders of growing cleverness.
 
     ``uniform`` is log2(size) bits a code. ``unigram`` is the entropy of how often the codes are
-    used. ``first_order`` is measured as an adaptive coder would pay it: half of the utterances,
-    and then the other half, are coded by the statistics of their complement,
+    used. ``first_order`` is measured as an adaptive coder would pay it: half of the utterances, and
+    then the other half, are coded by the statistics of their complement,
 
         -mean log2 q(c_t | c_{t-1}),   q(c | b) = (n(b,c) + T(b) q(c)) / (n(b) + T(b))
 
@@ -218,22 +178,10 @@ def entropy_bitrate(codes, rate, size, seed=0):
     estimate of a conditional entropy would be far below the truth wherever pairs of codes are
     rarely seen twice.
 
-    Arguments
-    ---------
-    codes : sequence of array or torch.Tensor
-        As for :func:`mutual_information`.
-    rate : float
-        Codes per second.
-    size : int
-        Codes in the codebook.
-    seed : int
-        Of the division into halves.
-
-    Returns
-    -------
-    dict
-        ``uniform``, ``unigram`` and, from two utterances on, ``first_order``, in bits per second;
-        ``perplexity`` of the unigram; ``codes_used``, ``codes``, the number of codes counted.
+    ``codes`` and ``size`` are those of :func:`mutual_information`, ``rate`` is in codes per second,
+    and the seed divides into halves. Returns ``uniform``, ``unigram`` and, from two utterances on,
+    ``first_order``, in bits per second; ``perplexity`` of the unigram; ``codes_used``, ``codes``,
+    the number of codes counted.
 
     Example
     -------

@@ -7,19 +7,8 @@ import torch
 
 
 def summarize(conversions, originals):
-    """Means over the conversions: all, of speakers trained on, and of others.
-
-    Arguments
-    ---------
-    conversions, originals : list of dict
-        From the matrix.
-
-    Returns
-    -------
-    dict
-        ``all``, ``seen`` and ``unseen``: each a dictionary of figures; a group without
-        conversions is left out, and so is what was not judged.
-    """
+    """Means over the conversions of a matrix: ``all``, of speakers trained on (``seen``), and of
+    others (``unseen``). A group without conversions is left out, and so is what was not judged."""
     groups = {"all": (True, False), "seen": (True,), "unseen": (False,)}
     summary = {}
     for name, kinds in groups.items():
@@ -74,20 +63,10 @@ def _summary(conversions, originals):
 
 
 def similarity_by_pair(conversions, key="to_target"):
-    """Mean cosine for each source speaker and target.
+    """Mean cosine (``to_target`` or ``to_source``) for each source speaker and target.
 
-    Arguments
-    ---------
-    conversions : list of dict
-        From the matrix, judged by a speaker judge.
-    key : str
-        ``to_target`` or ``to_source``.
-
-    Returns
-    -------
-    dict
-        ``sources`` (speakers trained on first), ``unseen`` (those that were not), ``targets``, and
-        ``values``, rows of sources and columns of targets; None where both are one.
+    Returns ``sources`` (speakers trained on first), ``unseen`` (those that were not), ``targets``,
+    and ``values``, rows of sources and columns of targets; None where both are one.
     """
     seen = {row["speaker"]: row["seen"] for row in conversions}
     sources = sorted(seen, key=lambda speaker: (not seen[speaker], speaker))

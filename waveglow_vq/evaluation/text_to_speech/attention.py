@@ -21,16 +21,10 @@ LOOP_ROUNDS = 3
 def alignment_figures(attention, tolerance=TOLERANCE):
     """Whether a text was read in order, from beginning to end, in figures.
 
-    The *place* of a code is the token that it attends to most, as the median over five codes.
-    ``tolerance`` tokens count as the same place; in texts of a few tokens, less than half of them.
-
-    Arguments
-    ---------
-    attention : torch.Tensor
-        ``[T, S]``: a row for each code, a column for each token, without padding and without a row
-        for the end of the sequence. Rows may have any sum.
-    tolerance : int
-        In tokens.
+    ``attention`` ``[T, S]`` has a row for each code, a column for each token, without padding and
+    without a row for the end of the sequence; rows may have any sum. The *place* of a code is the
+    token that it attends to most, as the median over five codes. ``tolerance`` tokens count as the
+    same place; in texts of a few tokens, less than half of them.
 
     Returns
     -------
@@ -44,10 +38,7 @@ def alignment_figures(attention, tolerance=TOLERANCE):
         a row in which no token is reached that is further than all before. ``unread_tokens``:
         tokens after the furthest place.
 
-    Raises
-    ------
-    ValueError
-        If there is no code or no token, or something is not a number.
+    A ValueError says that there is no code or no token, or that something is not a number.
 
     Example
     -------
@@ -131,20 +122,11 @@ def longest_run(values):
 
 
 def longest_repetition(codes):
-    """The longest stretch of codes that says the same three times or more, one after the other.
+    """The longest stretch of codes ``[T]`` that says the same three times or more, one after the
+    other, in codes; 1 if there is none.
 
     What is said may be a single code, as in silence, or up to 64 codes long. Speech as it is
     recorded has such stretches in its pauses; a loop is what is longer than these.
-
-    Arguments
-    ---------
-    codes : torch.Tensor
-        int64 ``[T]``.
-
-    Returns
-    -------
-    int
-        In codes; 1 if there is none.
 
     Example
     -------
@@ -165,25 +147,13 @@ def longest_repetition(codes):
 
 
 def loop_signs(figures, codes, most_stall=None, most_repetition=None, stopped=True):
-    """What says that the reading got stuck or began again, instead of going on to the end.
+    """What says that the reading got stuck or began again, instead of going on to the end: any of
+    ``goes back``, ``stands still``, ``repeats itself`` and ``does not end``.
 
-    Arguments
-    ---------
-    figures : dict
-        From :func:`alignment_figures`.
-    codes : torch.Tensor
-        The codes that were written, int64 ``[T]``.
-    most_stall, most_repetition : float or None
-        Greatest ``longest_stall`` and :func:`longest_repetition`, in codes, that recorded speech
-        accounts for; None: not looked at.
-    stopped : bool
-        Whether the codes came to an end by themselves, and not by a bound on their number.
-
-    Returns
-    -------
-    list of str
-        Any of ``goes back``, ``stands still``, ``repeats itself`` and ``does not end``; empty if
-        nothing is wrong.
+    ``figures`` are :func:`alignment_figures` of the codes, ``most_stall`` and ``most_repetition``
+    the greatest ``longest_stall`` and :func:`longest_repetition`, in codes, that recorded speech
+    accounts for (None: not looked at); ``stopped``, whether the codes ended by themselves, and not
+    by a bound on their number.
 
     Example
     -------

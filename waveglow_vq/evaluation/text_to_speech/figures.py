@@ -22,47 +22,18 @@ import torch
 
 
 class Sentence(NamedTuple):
-    """An utterance of the manifest.
-
-    Arguments
-    ---------
-    name, wav : str
-        Its id and its audio file.
-    text, spoken : str
-        As it is written, and normalized.
-    speaker : str
-        Who is to speak, for models of several voices; else None.
-    """
+    """An utterance of the manifest."""
 
     name: str
     wav: str
-    text: str
-    spoken: str
-    speaker: str
+    text: str  # as it is written
+    spoken: str  # normalized
+    speaker: str  # who is to speak, for models of several voices; else None
 
 
 def read_sentences(tts, manifest, data_root):
-    """The utterances of a manifest that the model can speak.
-
-    Arguments
-    ---------
-    tts : TextToSpeech
-        The model.
-    manifest, data_root : str or Path
-        A manifest of a prepared corpus, and what ``{data_root}`` in it stands for.
-
-    Returns
-    -------
-    sentences : list of Sentence
-        By name.
-    notes : list of str
-        What is left out, and why.
-
-    Raises
-    ------
-    UserError
-        If none is left.
-    """
+    """The utterances of a manifest that the model can speak, by name, and notes on what is left
+    out, and why. If none is left, that is a UserError."""
     entries, sentences, left_out = load_manifest(manifest, data_root), [], {}
     for name in sorted(entries):
         entry, voices = entries[name], tts.speakers
@@ -95,21 +66,9 @@ def read_sentences(tts, manifest, data_root):
 def teacher_forced(tts, sentence, code_file):
     """How well a model foresees the codes of a recording.
 
-    Arguments
-    ---------
-    tts : TextToSpeech
-        The model.
-    sentence : Sentence
-        What is said, and by whom.
-    code_file : CodeFile
-        The recording's codes.
-
-    Returns
-    -------
-    dict
-        ``nll`` in nats and ``accuracy`` of a code, and those of ``pitch_`` where there is pitch;
-        ``codes``, over how many they are means, the end included; ``diagonal`` and
-        ``longest_stall``.
+    Returns ``nll`` in nats and ``accuracy`` of a code, and those of ``pitch_`` where there is
+    pitch; ``codes``, over how many they are means, the end included; ``diagonal`` and
+    ``longest_stall``.
     """
     model, device = tts.mods.model, tts.device
     ids = tts.tokenizer.encode(sentence.text)

@@ -47,19 +47,12 @@ _HIGHER = {*_SHARES} - {"truncated", "looping"}
 
 
 def summarize(rows):
-    """Means and shares over utterances.
+    """Means and shares over the utterances of
+    :func:`~waveglow_vq.evaluation.text_to_speech.judgement.judge_text_to_speech`.
 
-    Arguments
-    ---------
-    rows : dict
-        Utterances of :func:`~waveglow_vq.evaluation.text_to_speech.judgement.judge_text_to_speech`.
-
-    Returns
-    -------
-    dict
-        ``utterances``, their number, and those of ``FIGURES`` that there are. ``mcd_ratio`` is the
-        ratio of the two means. Teacher-forced figures are means over codes, and error rates over
-        words, so that long utterances count more.
+    Returns ``utterances``, their number, and those of ``FIGURES`` that there are. ``mcd_ratio`` is
+    the ratio of the two means. Teacher-forced figures are means over codes, and error rates over
+    words, so that long utterances count more.
     """
     rows = list(rows.values())
     speech, reconstruction = (
@@ -95,22 +88,8 @@ def summarize(rows):
 
 
 def checked_bars(words):
-    """Values to compare with, as they are given on the command line.
-
-    Arguments
-    ---------
-    words : list of str
-        ``NAME=VALUE``, names of ``FIGURES``.
-
-    Returns
-    -------
-    dict
-        Name: value.
-
-    Raises
-    ------
-    UserError
-        If a name is unknown, or a value is not a number.
+    """Values to compare with, as they are given on the command line: ``NAME=VALUE``, names of
+    ``FIGURES``; anything else is a UserError.
 
     Example
     -------
@@ -130,18 +109,9 @@ def checked_bars(words):
 
 
 def format_report(results, bars=None):
-    """Lays the results out: a line for each utterance, and below them the summary.
-
-    Arguments
-    ---------
-    results : dict
-        From :func:`~waveglow_vq.evaluation.text_to_speech.judgement.judge_text_to_speech`.
-    bars : dict or None
-        Figures of the summary to show beside those that were found, from :func:`checked_bars`.
-
-    Returns
-    -------
-    str
+    """Lays out the results of
+    :func:`~waveglow_vq.evaluation.text_to_speech.judgement.judge_text_to_speech`: a line for each
+    utterance, and below them the summary, beside ``bars`` from :func:`checked_bars`.
 
     Example
     -------
