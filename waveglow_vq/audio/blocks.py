@@ -11,25 +11,9 @@ BLOCK_SECONDS = 5.0
 
 
 def read_blocks(source, sample_rate, min_samples=1, block_seconds=BLOCK_SECONDS):
-    """:func:`~waveglow_vq.audio.io.read_for_model` block by block.
-
-    Arguments
-    ---------
-    source, sample_rate, min_samples
-        As for :func:`~waveglow_vq.audio.io.read_for_model`.
-    block_seconds : float
-        Approximate length of a block.
-
-    Returns
-    -------
-    iterator of torch.Tensor
-        Float32 [n] each; together, what ``read_for_model`` returns. The header is checked at once,
-        the content when it is read.
-
-    Raises
-    ------
-    UserError
-        As ``read_for_model``.
+    """:func:`~waveglow_vq.audio.io.read_for_model` block by block: float32 [n] of about
+    ``block_seconds`` each; together, what it returns. The header is checked at once, the content
+    when it is read.
 
     Example
     -------
@@ -48,19 +32,8 @@ def read_blocks(source, sample_rate, min_samples=1, block_seconds=BLOCK_SECONDS)
 
 
 def log_mel_blocks(features, wavs):
-    """Log-mels of a waveform that comes in blocks.
-
-    Arguments
-    ---------
-    features : LogMel
-        The features.
-    wavs : iterable of torch.Tensor
-        Blocks ``[n]`` of any length, with at least ``margin + 1`` samples together.
-
-    Yields
-    ------
-    torch.Tensor
-        ``[n_mels, t]``; together, ``features`` of the whole.
+    """Log-mels ``[n_mels, t]`` of a waveform that comes in blocks ``[n]`` of any length, with at
+    least ``margin + 1`` samples together: what ``features`` gives for the whole.
 
     Example
     -------

@@ -23,12 +23,8 @@ _TO_CONVERT = (
 
 @functools.cache
 def sound_suffixes():
-    """Extensions, in lower case, of the audio files that soundfile can read.
-
-    Returns
-    -------
-    tuple of str
-        Such as ``.wav``, ``.flac``, ``.opus``.
+    """Extensions, in lower case, of the audio files that soundfile can read: a tuple, such as
+    ``.wav``, ``.flac``, ``.opus``.
 
     Example
     -------

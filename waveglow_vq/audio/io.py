@@ -111,28 +111,9 @@ def _decode(source, info):
 
 
 def decoded_blocks(source, info, size):
-    """Decodes an audio file block by block.
-
-    Arguments
-    ---------
-    source : str, Path or SoundBytes
-        The audio file.
-    info : AudioInfo
-        From :func:`~waveglow_vq.audio.sound_files.audio_info`.
-    size : int
-        Samples in a block; the last one may have fewer.
-
-    Yields
-    ------
-    torch.Tensor
-        The mean of the channels, float32 [n].
-
-    Raises
-    ------
-    UserError
-        If the file cannot be decoded, has fewer samples than its header says, or holds NaN,
-        infinity, or samples beyond 4.
-    """
+    """Decodes an audio file with this AudioInfo block by block: the mean of the channels, float32
+    [n], ``size`` samples each; the last one may have fewer. A UserError says that it cannot be
+    decoded, has fewer samples than its header says, or holds NaN, infinity, or samples beyond 4."""
     name, read, bad, peak = sound_name(source), 0, 0, 0.0
     energy = mixed = 0.0  # of the channels, and of their mean
     with open_sound(source, forward=True) as file:
@@ -306,13 +287,7 @@ class WavWriter:
         return self
 
     def write(self, block):
-        """Writes the next samples, [n].
-
-        Raises
-        ------
-        UserError
-            If they hold NaN or infinity, or cannot be written.
-        """
+        """Writes the next samples, [n]; NaN, infinity, or a failure to write is a UserError."""
         block = block.detach().cpu().float()
         if not torch.isfinite(block).all():
             raise UserError(f"{self.path} was not written: the samples hold NaN or infinity.")

@@ -100,14 +100,8 @@ def track_log_f0(wav, sample_rate, hop_length):
 
 class PitchTracker:
     """:func:`track_log_f0` of a recording that comes in blocks: in stretches of a minute, each with
-    a second on either side that is thrown away.
-
-    Arguments
-    ---------
-    sample_rate : int
-        In Hz.
-    hop_length : int
-        Distance between frames in samples.
+    a second on either side that is thrown away. The rate is in Hz, and the distance between frames
+    in samples.
 
     Example
     -------

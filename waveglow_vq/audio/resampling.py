@@ -14,23 +14,12 @@ _BLOCK = 2**16
 
 
 def resample(wav, rate_in, rate_out):
-    """Band-limited resampling by soxr at its highest quality, without delay.
+    """Band-limited resampling of samples [..., N] by soxr at its highest quality, without delay, to
+    [..., ceil(N * rate_out / rate_in)]; rates are in Hz.
 
     Time and memory grow with the samples in and out, whatever the ratio. Levels are kept to 0.01 dB
     up to 0.91 of the lower Nyquist frequency; everything above that frequency is attenuated by more
     than 140 dB. Gradients do not pass.
-
-    Arguments
-    ---------
-    wav : torch.Tensor
-        Samples [..., N], floating point.
-    rate_in, rate_out : int
-        Rates in Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        [..., ceil(N * rate_out / rate_in)].
 
     Example
     -------
@@ -46,19 +35,8 @@ def resample(wav, rate_in, rate_out):
 
 
 def resample_blocks(blocks, rate_in, rate_out):
-    """Resamples a waveform that comes in blocks.
-
-    Arguments
-    ---------
-    blocks : iterable of torch.Tensor
-        [n] each, of any length, floating point.
-    rate_in, rate_out : int
-        Rates in Hz.
-
-    Yields
-    ------
-    torch.Tensor
-        [n]; together, to the bit, what :func:`resample` returns for the whole.
+    """Resamples a waveform that comes in blocks [n] of any length: together, to the bit, what
+    :func:`resample` returns for the whole.
 
     Example
     -------

@@ -21,32 +21,17 @@ MARGIN = N_FFT
 def denoise(signal, bias_magnitude, strength):
     """Subtracts a magnitude spectrum from that of every frame; phases stay.
 
-    Frames of 1024 samples under a Hann window are centred on every multiple of 256 samples. What
-    is outside of the signal counts as silence, at its ends and for padding alike: where an item's
+    Frames of 1024 samples under a Hann window are centred on every multiple of 256 samples. What is
+    outside of the signal counts as silence, at its ends and for padding alike: where an item's
     padding is zero, it gets what it gets alone, and its padding is to be set to zero again.
 
     A slice of a long signal that begins at a multiple of ``HOP`` gives the same samples as the
     whole, but for the first and last ``MARGIN`` samples (at the true ends, for all).
 
-    Arguments
-    ---------
-    signal : torch.Tensor
-        ``[batch, samples]``, of any length.
-    bias_magnitude : torch.Tensor
-        ``[513]``, from :func:`bias_magnitude`.
-    strength : float
-        How often it is subtracted: 0 changes nothing; 0.01 to 0.1 are usual; more than 1
-        takes away more than the tone.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, samples]``; fp64 stays, all else becomes fp32.
-
-    Raises
-    ------
-    UserError
-        If the strength is negative or not a number.
+    The signal ``[batch, samples]`` is of any length, and fp64 stays, all else becomes fp32. The
+    spectrum ``[513]`` is that of :func:`bias_magnitude`. ``strength`` is how often it is
+    subtracted: 0 changes nothing; 0.01 to 0.1 are usual; more than 1 takes away more than the tone.
+    A negative one, or no number, is a UserError.
 
     Example
     -------
@@ -86,27 +71,13 @@ def magnitudes(frames):
 
 @torch.no_grad()
 def bias_magnitude(model):
-    """Magnitude spectrum of the tone that a vocoder's flows leave where there is no noise.
+    """Magnitude spectrum ``[513]``, at least fp32, of the tone that a vocoder's flows leave where
+    there is no noise. The model is in evaluation mode; what is no vocoder is a UserError.
 
     The log-mel is zero everywhere, as published. Away from the ends the flows then repeat
     themselves within every hop, and all frames have the same spectrum; it is that of one frame so
     far from both ends that no layer sees them. With ``prior: envelope`` it is the spectrum before
     the all-pole filter, and :func:`denoise` is for the signal there, which the filter then shapes.
-
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        A vocoder of log-mels, without codes and without speakers, in eval mode.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[513]``, at least fp32.
-
-    Raises
-    ------
-    UserError
-        If the model is no vocoder.
 
     Example
     -------

@@ -202,24 +202,12 @@ class ExportedModel(ExportedInterface):
         return is_long(self.mods.model.vocoder, frames)
 
     def _stream_items(self, stream, counts, total, generator):
-        """Draws the items of a batch one by one, each as it would be drawn alone.
+        """Draws the items of a batch one by one, each as it would be drawn alone, into
+        ``[B, 1, max(counts)]``, zero where padded.
 
-        Arguments
-        ---------
-        stream : callable
-            ``stream(item, generator)`` yields the waveform of item number ``item`` in blocks.
-        counts : list of int
-            Samples of each.
-        total : int
-            Samples that noise is drawn for, for each item: what a batch drawn at once takes from a
-            ``torch.Generator``.
-        generator : int, torch.Generator or None
-            Source of the noise.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[B, 1, max(counts)]``, zero where padded.
+        ``stream(item, generator)`` yields the waveform of item number ``item`` in blocks, of
+        ``counts[item]`` samples together. Noise is drawn for ``total`` samples of each item: what a
+        batch drawn at once takes from a ``torch.Generator``.
         """
         generator = as_generator(generator)
         shape = len(counts), 1, max(counts)

@@ -22,24 +22,8 @@ _FULL_SCALE = {
 
 
 def as_numbers(option, values):
-    """Arrays, lists and tensors of numbers as a tensor, whatever their byte order and strides.
-
-    Arguments
-    ---------
-    option : str
-        What messages call it.
-    values : torch.Tensor, numpy.ndarray or list
-        Numbers.
-
-    Returns
-    -------
-    torch.Tensor
-        In the type of the numbers.
-
-    Raises
-    ------
-    UserError
-        If they are none.
+    """Arrays, lists and tensors of numbers as a tensor in their type, whatever their byte order and
+    strides. If they are no numbers, a UserError names the option.
 
     Example
     -------
@@ -74,27 +58,9 @@ def _first_line(error):
 
 
 def as_waveforms(option, values, device):
-    """Waveforms as float32 on a device, full scale 1: integers are scaled by their type, as sound
-    files are.
-
-    Arguments
-    ---------
-    option : str
-        What messages call it.
-    values : torch.Tensor, numpy.ndarray or list
-        Floats, or uint8, int16 or int32; any shape.
-    device : str or torch.device
-        Where the result goes.
-
-    Returns
-    -------
-    torch.Tensor
-        float32, of the same shape.
-
-    Raises
-    ------
-    UserError
-        If they are integers of another type, whose full scale is unknown.
+    """Waveforms of any shape as float32 on a device, full scale 1: integers (uint8, int16 or int32)
+    are scaled by their type, as sound files are. Other integers, whose full scale is unknown, are a
+    UserError that names the option.
 
     Example
     -------
@@ -144,24 +110,9 @@ def as_number(option, value):
 
 
 def as_sound(source, option="path"):
-    """An audio file as what reads it takes it.
-
-    Arguments
-    ---------
-    source : str, Path, SoundBytes or binary file
-        A path, in which ``~`` is the user's folder, or an open file such as ``io.BytesIO``, which
-        is read from beginning to end.
-    option : str
-        What messages call it.
-
-    Returns
-    -------
-    Path or SoundBytes
-
-    Raises
-    ------
-    UserError
-        If it is neither.
+    """An audio file as what reads it takes it, a Path or SoundBytes: a path, in which ``~`` is the
+    user's folder, or an open file such as ``io.BytesIO``, which is read from beginning to end. All
+    else is a UserError that names the option.
 
     Example
     -------
@@ -227,22 +178,10 @@ def as_count(option, count, least):
 
 
 def item_counts(option, lengths, batch, total):
-    """Frames or samples of each item of a padded batch.
+    """Frames or samples of each item of a padded batch, int64 ``[batch]``.
 
-    Arguments
-    ---------
-    option : str
-        Name of the argument, for the error.
-    lengths : torch.Tensor or list
-        ``[batch]``. Whole numbers count; fractions in (0, 1] are relative to ``total``, as
-        SpeechBrain's lengths are. None: nothing is padded.
-    batch, total : int
-        Shape of the padded batch.
-
-    Returns
-    -------
-    torch.Tensor
-        int64 ``[batch]``.
+    In ``lengths`` ``[batch]`` whole numbers count; fractions in (0, 1] are relative to ``total``,
+    as SpeechBrain's lengths are. None: nothing is padded. Errors name the option.
 
     Example
     -------
@@ -272,31 +211,9 @@ def item_counts(option, lengths, batch, total):
 
 
 def as_wav_batch(wavs, wav_lens, min_samples, device):
-    """A padded batch of waveforms.
-
-    Arguments
-    ---------
-    wavs : torch.Tensor, numpy.ndarray or list
-        ``[B, N]``; as for :func:`as_waveforms`.
-    wav_lens : torch.Tensor or list
-        As for :func:`item_counts`.
-    min_samples : int
-        What the shortest needs.
-    device : str or torch.device
-        Where the result goes.
-
-    Returns
-    -------
-    wavs : torch.Tensor
-        ``[B, N]``, zero where padded.
-    counts : torch.Tensor
-        Samples of each, int64 ``[B]``.
-
-    Raises
-    ------
-    UserError
-        If they are of another shape, too short, or hold NaN.
-    """
+    """A padded batch of waveforms ``[B, N]``, zero where padded, on a device, and the samples of
+    each, int64 ``[B]``: from what :func:`as_waveforms` and :func:`item_counts` take. A UserError
+    says that they are of another shape, shorter than ``min_samples``, or hold NaN."""
     wavs = as_waveforms("wavs", wavs, device)
     if wavs.dim() == 3 and wavs.shape[1] == 1:
         wavs = wavs[:, 0]

@@ -27,25 +27,10 @@ NAMED = 3
 
 
 def read_export_header(folder, hparams_file=HPARAMS_FILE):
-    """Checks that a folder is an export and says what it is for, without building anything.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The export folder.
-    hparams_file : str
-        Name of the YAML file in it.
-
-    Returns
-    -------
-    dict
-        The YAML's plain values at top level, as strings: ``interface``, ``sample_rate``, ...
-
-    Raises
-    ------
-    UserError
-        If the folder, the YAML or the weights are missing, or the YAML is not an export's.
-    """
+    """Checks that a folder is an export and says what it is for, without building anything: the
+    YAML's plain values at top level, as strings (``interface``, ``sample_rate``, ...). A UserError
+    says that the folder, the YAML or the weights are missing, or that the YAML is not an
+    export's."""
     folder = user_path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist or is not a folder; give an export folder.")
@@ -79,22 +64,12 @@ def read_export_header(folder, hparams_file=HPARAMS_FILE):
 
 
 def load_weights(model, path):
-    """Loads weights strictly: the hook that an export's Pretrainer calls.
+    """Loads a state dict strictly, without executing pickled code: the hook that an export's
+    Pretrainer calls.
 
     SpeechBrain's own hook ignores missing and unexpected weights, so that a foreign file would
-    leave a randomly initialized model behind.
-
-    Arguments
-    ---------
-    model : torch.nn.Module
-        Receives the weights; unchanged if they do not fit.
-    path : str or Path
-        A state dict, read without executing pickled code.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, cannot be read, or does not fit the model exactly.
+    leave a randomly initialized model behind. Here a file that is missing, cannot be read, or does
+    not fit the model exactly is a UserError, and leaves the model unchanged.
 
     Example
     -------
@@ -146,20 +121,8 @@ def _count_and_name(names, problem):
 
 
 def load_labels(encoder, path):
-    """Loads speaker labels: the hook that an export's Pretrainer calls.
-
-    Arguments
-    ---------
-    encoder : speechbrain.dataio.encoder.CategoricalEncoder
-        Receives the labels.
-    path : str or Path
-        What ``CategoricalEncoder.save`` wrote.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged.
-    """
+    """Loads the speaker labels that ``CategoricalEncoder.save`` wrote: the hook that an export's
+    Pretrainer calls. A file that is missing or damaged is a UserError."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist: the speaker labels of the export are missing.")

@@ -47,23 +47,9 @@ def as_log_mel_batch(option, mel, n_mels, device):
 
 
 def refuse_other_kinds(name, mel, features):
-    """Refuses mels that certainly are no natural logarithms of magnitudes: NaN, values far below
-    the floor, or not a single negative one.
-
-    Arguments
-    ---------
-    name : str
-        The file or the argument, for messages.
-    mel : torch.Tensor
-        Log-mels ``[..., n_mels, T]``.
-    features : LogMel
-        Those of the model.
-
-    Raises
-    ------
-    UserError
-        With what they seem to be, and what makes log-mels of them.
-    """
+    """Refuses log-mels ``[..., n_mels, T]`` that certainly are no natural logarithms of magnitudes:
+    NaN, values far below the floor, or not a single negative one. The UserError names the file or
+    argument, what they seem to be, and what makes log-mels of them."""
     if not bool(mel.isfinite().all()):
         raise UserError(f"{name}: the log-mel holds NaN or infinity")
     least, most = _range(mel)
@@ -82,15 +68,11 @@ def refuse_other_kinds(name, mel, features):
 
 
 def warn_of_other_kinds(name, mel, features):
-    """Warns in the log of mels with an unlikely range; arguments as for :func:`refuse_other_kinds`.
+    """Warns in the log of mels with an unlikely range, and says whether it did; arguments as for
+    :func:`refuse_other_kinds`.
 
     It cannot tell power from magnitude (twice the logarithm), another filter bank or window, nor a
     mel in log10 of less than a second.
-
-    Returns
-    -------
-    bool
-        Whether it warned.
     """
     least, most = _range(mel)
     lowest = math.log10(features.floor)
@@ -132,25 +114,11 @@ def _greatest(features):
 
 
 def read_log_mel(path, n_mels=80):
-    """Reads a log-mel, without executing anything that the file may hold.
+    """Reads a log-mel, float32 ``[n_mels, T]``, without executing anything that the file may hold.
 
-    Arguments
-    ---------
-    path : str or Path
-        ``.npy`` as ``numpy.save`` writes it, ``.npz`` with one array, or ``.pt`` or ``.pth`` as
-        ``torch.save`` does.
-    n_mels : int
-        Bands of the model.
-
-    Returns
-    -------
-    torch.Tensor
-        float32 ``[n_mels, T]``.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, damaged, holds something else, another shape, NaN or infinity.
+    ``.npy`` is as ``numpy.save`` writes it, ``.npz`` has one array, and ``.pt`` or ``.pth`` are as
+    ``torch.save`` does. A UserError says that the file is missing, damaged, holds something else,
+    another shape, NaN or infinity.
 
     Example
     -------

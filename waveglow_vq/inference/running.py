@@ -11,22 +11,9 @@ from speechbrain.utils.run_opts import RunOptions
 
 
 def check_run_opts(run_opts):
-    """Checks run options.
-
-    Arguments
-    ---------
-    run_opts : dict, RunOptions or None
-        As any SpeechBrain interface takes them; a device may be a ``torch.device``.
-
-    Returns
-    -------
-    dict, RunOptions or None
-        The same, with the device as a str.
-
-    Raises
-    ------
-    UserError
-        If there is no such option, device or precision.
+    """Run options as any SpeechBrain interface takes them, with the device, which may be a
+    ``torch.device``, as a str. If there is no such option, device or precision, that is a
+    UserError.
 
     Example
     -------

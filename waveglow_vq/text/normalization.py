@@ -131,30 +131,15 @@ def _strongest_mark(found):
 
 
 def split_sentences(text, max_characters=MAX_CHARACTERS):
-    """Cuts long text into pieces that can be spoken one by one.
+    """Cuts long text into pieces of at most ``max_characters`` that can be spoken one by one.
 
     Cuts are between sentences and paragraphs. A sentence that is too long is cut after commas and
-    the like, else at spaces, into pieces of similar length. Pieces without a letter or digit are
-    joined to a neighbour.
+    the like, else at spaces, into pieces of similar length; longer words are cut. Pieces without a
+    letter or digit are joined to a neighbour. It is better done before `normalize_text` than after,
+    since capitals show where sentences begin.
 
-    Arguments
-    ---------
-    text : str
-        Before or after `normalize_text`; before is better, since capitals show where sentences
-        begin.
-    max_characters : int
-        The longest piece; longer words are cut.
-
-    Returns
-    -------
-    list of str
-        In order and stripped. Joined by spaces they are the text with single spaces, except where a
-        word was cut. Empty for empty text.
-
-    Raises
-    ------
-    UserError
-        If max_characters is not a positive whole number.
+    The pieces are in order and stripped. Joined by spaces they are the text with single spaces,
+    except where a word was cut.
 
     Example
     -------

@@ -48,12 +48,8 @@ def expand_numbers(text):
 
 
 def keep_apart(words):
-    """Makes a replacement put a space between its words and the letters that the digits touched.
-
-    Arguments
-    ---------
-    words : callable
-        From a match to its words.
+    """Makes a replacement, from a match to its words, put a space between its words and the letters
+    that the digits touched.
 
     Example
     -------

@@ -34,19 +34,8 @@ class DataChunk(NamedTuple):
 
 
 def find_data(file, size):
-    """Finds the samples of a WAV (RIFF, RIFX, RF64), W64, AIFF, CAF or AU file.
-
-    Arguments
-    ---------
-    file : binary file
-        The file.
-    size : int
-        Its length in bytes.
-
-    Returns
-    -------
-    DataChunk or None
-        None for other files, and for those without a chunk of samples.
+    """Finds the samples of a WAV (RIFF, RIFX, RF64), W64, AIFF, CAF or AU file of ``size`` bytes: a
+    DataChunk, or None for other files, and for those without a chunk of samples.
 
     Example
     -------

@@ -44,19 +44,8 @@ class FrameCount(NamedTuple):
 
 
 def count_frames(file, size):
-    """Counts the frames of an MP3 file (MPEG 1, 2, 2.5, layer III).
-
-    Arguments
-    ---------
-    file : binary file
-        The file.
-    size : int
-        Its length in bytes.
-
-    Returns
-    -------
-    FrameCount or None
-        None for other files.
+    """Counts the frames of an MP3 file (MPEG 1, 2, 2.5, layer III) of ``size`` bytes: a FrameCount,
+    or None for other files.
 
     Example
     -------

@@ -5,14 +5,8 @@ import itertools
 
 
 class SplicedFile(io.RawIOBase):
-    """A read-only binary file put together from bytes and parts of another file.
-
-    Arguments
-    ---------
-    file : binary file
-        The other file; closed with this one.
-    pieces : list
-        Bytes, and (begin, end) for a part of the other file.
+    """A read-only binary file put together from pieces: bytes, and (begin, end) for a part of
+    another file, which is closed with this one.
 
     Example
     -------
@@ -68,18 +62,8 @@ class SplicedFile(io.RawIOBase):
 
 
 def patch(size, *patches):
-    """The pieces of a file in which some bytes are replaced.
-
-    Arguments
-    ---------
-    size : int
-        Length of the file in bytes.
-    *patches : tuple
-        An offset, and the bytes to put there; patches do not overlap.
-
-    Returns
-    -------
-    list
+    """The pieces of a file of ``size`` bytes in which some are replaced, each patch an offset and
+    the bytes to put there; patches do not overlap.
 
     Example
     -------

@@ -45,16 +45,8 @@ def true_length(file, size):
     follows is sound too, unless it is another chunk, a tag or a few zeros. An Ogg file promises
     nothing; it was truncated if it ends within a page.
 
-    Arguments
-    ---------
-    file : binary file
-        WAV (RIFF, RIFX, RF64), W64, AIFF, CAF, AU, FLAC, MP3 or Ogg; others are believed.
-    size : int
-        Its length in bytes.
-
-    Returns
-    -------
-    Length
+    The ``file`` of ``size`` bytes is WAV (RIFF, RIFX, RF64), W64, AIFF, CAF, AU, FLAC, MP3 or Ogg;
+    others are believed.
 
     Example
     -------

@@ -110,19 +110,9 @@ def bits_per_value(count):
 
 
 def pack_values(values, count):
-    """Packs whole numbers from 0 to ``count - 1``, the most significant bit first, without gaps.
-
-    Arguments
-    ---------
-    values : torch.Tensor
-        int64 ``[T]``.
-    count : int
-        How many different values there are, at most 2^32.
-
-    Returns
-    -------
-    bytes
-        ``ceil(T * bits_per_value(count) / 8)`` of them; what is left of the last byte is zero.
+    """Packs whole numbers ``[T]`` from 0 to ``count - 1``, at most 2^32 of them, the most
+    significant bit first, without gaps: ``ceil(T * bits_per_value(count) / 8)`` bytes. What is left
+    of the last is zero.
 
     Example
     -------

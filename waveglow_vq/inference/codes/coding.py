@@ -19,24 +19,9 @@ WINDOW_SECONDS = 10
 
 
 def load_codec(folder, run_opts=None):
-    """Loads an export that has codes, and takes no random numbers for that.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The export folder.
-    run_opts : dict
-        As for any SpeechBrain interface.
-
-    Returns
-    -------
-    SpeechCodec or VoiceConverter
-
-    Raises
-    ------
-    UserError
-        If it is no export, a damaged one, or has no codes.
-    """
+    """Loads an export folder that has codes, as a SpeechCodec or VoiceConverter, and takes no
+    random numbers for that. A UserError says that it is no export, a damaged one, or has no
+    codes."""
     interface = read_export_header(folder)["interface"]
     if interface not in CODECS:
         raise UserError(
@@ -52,28 +37,16 @@ def load_codec(folder, run_opts=None):
 
 
 def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
-    """The codes of a waveform, block by block.
+    """The codes of a waveform, block by block, int64 ``[1, t]``: together, what
+    ``conditioner.encode`` gives for the whole. The conditioner is in evaluation mode.
 
     Each window reaches as far beyond what is new in it as the encoder sees. With instance
     normalization, whose statistics are of the whole utterance, there is one window: of log-mels,
     which take a twentieth of what the waveform's flows would.
 
-    Arguments
-    ---------
-    conditioner : Conditioner
-        One with codes, in evaluation mode.
-    features : LogMel
-        Its features.
-    wavs : iterable of torch.Tensor
-        The waveform ``[n]``, in blocks of any length. Conditioners of waveforms see zeros behind
-        its end, up to a whole hop of the features, as in training.
-    context : context manager
-        Entered for each window, for autocast.
-
-    Yields
-    ------
-    torch.Tensor
-        int64 ``[1, t]``; together, what ``conditioner.encode`` gives for the whole.
+    The blocks ``[n]`` of ``wavs`` are of any length. Conditioners of waveforms see zeros behind its
+    end, up to a whole hop of the features, as in training. ``context`` is entered for each window,
+    for autocast.
     """
     hop, reach = features.hop_length, conditioner.encoder_receptive_field
     frames = int(WINDOW_SECONDS * features.sample_rate) // hop
@@ -93,25 +66,9 @@ def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
 
 
 def new_code_file(interface, codes, samples, pitch=None, voice=None):
-    """Makes a CodeFile: codes and what identifies their model.
-
-    Arguments
-    ---------
-    interface : ExportedModel
-        A model with codes.
-    codes : torch.Tensor
-        int64 ``[T]``.
-    samples : int
-        Samples of the recording at the model's rate.
-    pitch : torch.Tensor
-        int64 ``[P]``, for models with pitch beside the codes.
-    voice : Voice
-        Who speaks, for models with speakers.
-
-    Returns
-    -------
-    CodeFile
-    """
+    """Makes a CodeFile: codes int64 ``[T]`` of a recording of so many ``samples`` at the model's
+    rate, its pitch int64 ``[P]`` and its Voice where the model has them, and what identifies the
+    model."""
     model, (levels, samples_per_pitch) = interface.mods.model, pitch_format(interface)
     vector = statistics = None
     if voice is not None and model.speakers.source == "encoder":
@@ -186,22 +143,9 @@ def pitch_count(interface, samples):
 
 
 def resample_nearest(values, count, samples_per_result, samples_per_value):
-    """Values of one rate at another, such as the pitch at codes: each is the one in whose span the
-    middle of the result's span lies.
-
-    Arguments
-    ---------
-    values : torch.Tensor
-        ``[..., V]``.
-    count : int
-        Number of results R.
-    samples_per_result, samples_per_value : int
-        Samples of waveform for each.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., R]``.
+    """Values ``[..., V]`` of one rate at another, ``[..., count]``, such as the pitch at codes:
+    each is the one in whose span the middle of the result's span lies. Spans are in samples of
+    waveform.
 
     Example
     -------

@@ -43,25 +43,12 @@ class Analysis(NamedTuple):
 
 @torch.no_grad()
 def analyze(model, features, read, whole_hops=False, context=NO_CONTEXT):
-    """Analyzes a recording.
+    """The Analysis of a recording by a model with speakers, in evaluation mode.
 
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        A model with speakers, in evaluation mode.
-    features : LogMel
-        Its features.
-    read : callable
-        Gives the blocks ``[n]`` of the recording, from its beginning, whenever it is called.
-    whole_hops : bool
-        Whether the content is that of the recording with zeros behind its end, up to a whole hop;
-        for models of waveforms it is always.
-    context : context manager
-        Entered where the model computes, for autocast.
-
-    Returns
-    -------
-    Analysis
+    ``read`` gives the blocks ``[n]`` of the recording, from its beginning, whenever it is called.
+    With ``whole_hops``, and always for models of waveforms, the content is that of the recording
+    with zeros behind its end, up to a whole hop. ``context`` is entered where the model computes,
+    for autocast.
     """
     hop, device = features.hop_length, next(model.parameters()).device
     tracker = PitchTracker(features.sample_rate, hop) if model.uses_pitch else None
@@ -99,19 +86,8 @@ def analyze(model, features, read, whole_hops=False, context=NO_CONTEXT):
 
 
 def recording_code_file(interface, read):
-    """Encodes a recording with a model with speakers.
-
-    Arguments
-    ---------
-    interface : VoiceConverter
-        A model with codes.
-    read : callable
-        Gives the blocks ``[n]`` of the recording, from its beginning, whenever it is called.
-
-    Returns
-    -------
-    CodeFile
-    """
+    """The CodeFile of a recording (``read`` as for :func:`analyze`), from a VoiceConverter with
+    codes."""
     model, context = interface.mods.model, interface.inference_ctx
     analysis, pitch = analyze(model, interface.mods.features, read, context=context), None
     if model.uses_pitch:

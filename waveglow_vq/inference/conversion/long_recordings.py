@@ -31,29 +31,12 @@ def stream_codes(
     keep_pitch=True,
     context=NO_CONTEXT,
 ):
-    """Decodes codes for a voice.
+    """Decodes a CodeFile for a Voice, or None: for whoever spoke, as far as the file says.
 
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        A model with speakers and codes, in evaluation mode.
-    features : LogMel
-        Its features.
-    code_file : CodeFile
-        Codes of this model.
-    voice : Voice
-        Who is to speak; None: whoever spoke, as far as the file says.
-    sigma, generator
-        As for :func:`~waveglow_vq.inference.streaming.waveform.stream_waveform`.
-    keep_pitch : bool
-        Whether the intonation is kept.
-    context : context manager
-        Entered for each window, for autocast.
-
-    Returns
-    -------
-    iterator of torch.Tensor
-        ``[n]`` each, ``code_file.samples`` together.
+    The model has speakers and is in evaluation mode; ``sigma`` and ``generator`` are as for
+    :func:`~waveglow_vq.inference.streaming.waveform.stream_waveform`. ``keep_pitch`` says whether
+    the intonation is kept, and ``context`` is entered for each window, for autocast. The blocks
+    ``[n]`` have ``code_file.samples`` samples together.
     """
     device = next(model.parameters()).device
     if voice is None:
@@ -78,21 +61,12 @@ def stream_codes(
 
 @torch.no_grad()
 def stream_swap(model, features, read, source, target, keep_pitch=True, context=NO_CONTEXT):
-    """Sends a recording to noise as the source's and back as the target's.
+    """Sends a recording to noise as the source's and back as the target's, in blocks ``[n]``, as
+    long as the recording.
 
-    Arguments
-    ---------
-    model, features, keep_pitch, context
-        As for :func:`stream_codes`.
-    read : callable
-        Gives the blocks ``[n]`` of the recording, from its beginning, whenever it is called.
-    source, target : Voice
-        Who speaks, and who is to speak; None: whoever speaks, as far as the model knows.
-
-    Returns
-    -------
-    iterator of torch.Tensor
-        ``[n]`` each, as long as the recording.
+    ``read`` gives the blocks ``[n]`` of the recording, from its beginning, whenever it is called.
+    Source and target are Voices; None: whoever speaks, as far as the model knows. All else is as
+    for :func:`stream_codes`.
     """
     hop, device = features.hop_length, next(model.parameters()).device
     analysis = analyze(model, features, read, whole_hops=True, context=context)
@@ -117,25 +91,9 @@ def stream_swap(model, features, read, source, target, keep_pitch=True, context=
 
 
 def content_blocks(model, content, voice, pitch=None, context=NO_CONTEXT):
-    """The condition of an utterance block by block: together, what
+    """The Conditions of the Content of one utterance, block by block: together, what
     :func:`~waveglow_vq.inference.conversion.whole_utterances.content_condition` gives for the
-    whole.
-
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        A model with speakers, in evaluation mode.
-    content : Content
-        Of one utterance.
-    voice, pitch
-        As for ``content_condition``.
-    context : context manager
-        Entered for each window, for autocast.
-
-    Returns
-    -------
-    iterator of Condition
-    """
+    whole. ``context`` is entered for each window, for autocast."""
     conditioner = model.conditioner
     name = "features" if content.codes is None else "codes"
     whole = getattr(content, name)

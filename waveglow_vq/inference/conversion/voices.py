@@ -50,28 +50,9 @@ class Voice(NamedTuple):
 
 
 def speaker_numbers(known, labels, batch, interface="VoiceConverter"):
-    """Numbers of speakers from their labels.
-
-    Arguments
-    ---------
-    known : list of str
-        The labels of the model's speakers.
-    labels : str or list of str
-        One label, or one for each item.
-    batch : int
-        Number of items.
-    interface : str
-        Whose speakers they are, for the error.
-
-    Returns
-    -------
-    torch.Tensor
-        int64 ``[batch]``.
-
-    Raises
-    ------
-    UserError
-        If a label is unknown, or there are too many or too few.
+    """Numbers int64 ``[batch]`` of speakers from their labels: one, or one for each item. ``known``
+    are the labels of the model's speakers, and ``interface`` whose they are, for the UserError that
+    says that a label is unknown, or that there are too many or too few.
 
     Example
     -------
@@ -142,18 +123,9 @@ def heard_voice(model, features, wavs):
 
 
 def utterance_pitch(model, features, wavs, counts):
-    """Tracks the pitch of utterances and normalizes it by its own mean and deviation.
-
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        Its speakers say what an utterance without voiced frames is taken for.
-    features : LogMel
-        Rate and hop.
-    wavs : torch.Tensor
-        ``[B, N]``.
-    counts : torch.Tensor
-        Samples of each, int64 ``[B]``.
+    """Tracks the pitch of utterances ``[B, N]`` of ``counts`` samples each, and normalizes it by
+    its own mean and deviation; the model's speakers say what an utterance without voiced frames is
+    taken for.
 
     Returns
     -------

@@ -31,29 +31,24 @@ def convert_utterances(
     generator=None,
     pitch=None,
 ):
-    """Converts a batch of utterances with a model in evaluation mode.
+    """Converts a batch of utterances with a model with speakers, in evaluation mode.
 
     Arguments
     ---------
-    model : WaveGlowVQ
-        A model with speakers.
-    features : LogMel
-        Its features.
+    model, features : WaveGlowVQ, LogMel
+        The model and its features.
     wavs : torch.Tensor or list of torch.Tensor
         Waveforms ``[B, N]``, or B waveforms of any lengths, at the model's rate.
     counts : torch.Tensor
         Samples of each, int64 ``[B]``; None: nothing is padded, or as long as the list says.
-    target : Voice
-        Who is to speak, for each item.
+    target, source : Voice
+        Who is to speak, for each item, and for ``latent_swap`` who speaks in the recordings. Where
+        they are one, the waveform comes back as it was.
     mode : str
-        ``codes`` or ``latent_swap``.
-    source : Voice
-        Who speaks in the recordings, for ``latent_swap``. Where it is the target, the waveform
-        comes back as it was.
-    sigma : float
-        Standard deviation of the noise, for ``codes``.
-    generator : int or torch.Generator
-        A seed or a source of noise, for ``codes``; a seed makes an item independent of its batch.
+        ``codes`` or ``latent_swap``; others, or ``codes`` for a model without, are a UserError.
+    sigma, generator
+        Standard deviation of the noise, and a seed or a source of it, for ``codes``; a seed makes
+        an item independent of its batch.
     pitch : torch.Tensor
         Normalized pitch ``[B, frames, 2]``, see
         :func:`~waveglow_vq.inference.conversion.voices.utterance_pitch`; None: tracked here where
@@ -63,11 +58,6 @@ def convert_utterances(
     -------
     torch.Tensor
         ``[B, N]``, zero where padded.
-
-    Raises
-    ------
-    UserError
-        If the mode is not known, or the model has no codes for mode ``codes``.
 
     Example
     -------

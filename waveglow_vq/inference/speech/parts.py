@@ -12,27 +12,9 @@ from waveglow_vq.utils.files import file_checksum
 
 
 def read_speech_parts(folder, header, run_opts=None):
-    """Reads the tokenizer and the codec of an export.
-
-    Arguments
-    ---------
-    folder : Path
-        The export folder.
-    header : dict
-        From :func:`~waveglow_vq.inference.loading.read_export_header`.
-    run_opts : dict
-        For the codec, as for any SpeechBrain interface.
-
-    Returns
-    -------
-    dict
-        ``tokenizer`` and ``codec``.
-
-    Raises
-    ------
-    UserError
-        If one is missing, damaged, or not the one that training exported.
-    """
+    """Reads the ``tokenizer`` and the ``codec`` of an export folder with this header
+    (:func:`~waveglow_vq.inference.loading.read_export_header`). A UserError says that one is
+    missing, damaged, or not the one that training exported."""
     path = folder / TOKENIZER_FILE
     if not path.is_file():
         raise UserError(f"{folder} has no {TOKENIZER_FILE}: the tokenizer is missing.")
@@ -85,18 +67,8 @@ def check_speech_parts(model, tokenizer, codec, labels):
 
 def voices_of(labels, codec):
     """Labels of those who can be made to speak, a list: empty if there is one voice only.
-
-    Arguments
-    ---------
-    labels : list of str
-        The speakers that the text model tells apart, or none.
-    codec : SpeechCodec or VoiceConverter
-        If it has speakers, it decides whose voice is heard.
-
-    Returns
-    -------
-    list of str
-    """
+    ``labels`` are the speakers that the text model tells apart; if the codec has speakers, it
+    decides whose voice is heard."""
     if not labels or not codec.speakers:
         return list(labels or codec.speakers)
     # A speaker may have been held out from the training of the codec.
@@ -104,26 +76,12 @@ def voices_of(labels, codec):
 
 
 def find_voice(speaker, labels, codec):
-    """Who is to speak, as model and codec are told.
+    """Who is to speak, as model and codec are told: one of :func:`voices_of`, or None where there
+    is one voice.
 
-    Arguments
-    ---------
-    speaker : str
-        One of :func:`voices_of`; None where there is one voice.
-    labels, codec
-        As for :func:`voices_of`.
-
-    Returns
-    -------
-    number : int or None
-        Of the speaker, for the text model; None if it does not tell speakers apart.
-    label : str or None
-        For the codec; None if it has no speakers.
-
-    Raises
-    ------
-    UserError
-        If the speaker is missing or unknown.
+    Returns the speaker's number for the text model, None if it does not tell speakers apart, and
+    the label for the codec, None if it has no speakers. A speaker who is missing or unknown is a
+    UserError.
     """
     known = voices_of(labels, codec)
     if not known:
@@ -141,23 +99,8 @@ def find_voice(speaker, labels, codec):
 
 
 def change_search(search, changes=None):
-    """Changes search options.
-
-    Arguments
-    ---------
-    search : SearchOptions
-        Before.
-    changes : SearchOptions or dict
-        In its place, or what is to differ; None: nothing.
-
-    Returns
-    -------
-    SearchOptions
-
-    Raises
-    ------
-    UserError
-        If there is no such option, or it cannot have this value.
+    """SearchOptions with changes: others in their place, a dict of what is to differ, or None. If
+    there is no such option, or it cannot have this value, that is a UserError.
 
     Example
     -------

@@ -99,26 +99,9 @@ class SpokenText(NamedTuple):
 
 @torch.no_grad()
 def write_sentences(model, tokenizer, sentences, speaker=None, search=None, generator=None):
-    """Writes the codes of sentences.
-
-    Arguments
-    ---------
-    model : TextToCodes
-        In evaluation mode.
-    tokenizer : TextTokenizer
-        That it was trained with.
-    sentences : list of tuple
-        Text as it is spoken, and its tokens.
-    speaker : torch.Tensor
-        Numbers of the speakers, int64 ``[B]``, or None.
-    search, generator
-        As for the model's ``generate``.
-
-    Returns
-    -------
-    list of SpokenSentence
-        On the CPU.
-    """
+    """Writes the codes of sentences, each its text as it is spoken and its tokens: SpokenSentences
+    on the CPU, from a model in evaluation mode and the tokenizer that it was trained with. Numbers
+    of the speakers, int64 ``[B]`` or None, and all else are as for the model's ``generate``."""
     device = next(model.parameters()).device
     counts = torch.tensor([len(tokens) for _, tokens in sentences], device=device)
     tokens = torch.nn.utils.rnn.pad_sequence(
@@ -143,25 +126,9 @@ def write_sentences(model, tokenizer, sentences, speaker=None, search=None, gene
 
 
 def spoken_code_file(codec, codes, pitch=None, speaker=None):
-    """Codes that were written, not heard, as a file of codes of their codec.
-
-    Arguments
-    ---------
-    codec : SpeechCodec or VoiceConverter
-        Whose codes they are.
-    codes : torch.Tensor
-        int64 ``[T]``, at least one.
-    pitch : torch.Tensor
-        Level of pitch beside each code, int64 ``[T]``, for codecs that have pitch.
-    speaker : str
-        Label of who speaks, for codecs with speakers.
-
-    Returns
-    -------
-    CodeFile
-        For the codec's ``decode_stream``: of as many samples as belong to the codes, of log-mels
-        less one.
-    """
+    """Codes int64 ``[T]`` that were written, not heard, and the level of pitch beside each, for
+    codecs that have pitch, as a CodeFile for the ``decode_stream`` of their codec: of as many
+    samples as belong to the codes, of log-mels less one. ``speaker`` is the label of who speaks."""
     model = codec.mods.model
     samples = model.conditioner.sample_count(len(codes))
     # Several codes of a waveform may share a frame of the features, which has to be whole.
@@ -179,13 +146,7 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
 
 
 def warn_of_unspoken(texts):
-    """Warns in one line of the log of signs that have no words.
-
-    Arguments
-    ---------
-    texts : list of str
-        As people write them.
-    """
+    """Warns in one line of the log of signs in the texts that have no words."""
     signs = list(dict.fromkeys(sign for text in texts for sign in unspoken_signs(text)))
     if signs:
         more = f" and {len(signs) - 10} others" if len(signs) > 10 else ""
@@ -194,13 +155,7 @@ def warn_of_unspoken(texts):
 
 
 def read_text_file(path):
-    """The text of a file in UTF-8.
-
-    Raises
-    ------
-    UserError
-        If it is missing, or not such text.
-    """
+    """The text of a file in UTF-8; a UserError says that it is missing, or not such text."""
     try:
         # Some editors mark UTF-8 at the beginning.
         return user_path(path).read_text("utf-8-sig")

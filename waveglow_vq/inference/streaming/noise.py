@@ -31,20 +31,11 @@ class Noise:
         self.buffer = Buffer()
 
     def take(self, place, hop):
-        """The noise of a window; windows may only move on.
+        """The noise of a window, ``[batch, (end - begin) * hop]``; windows may only move on.
 
-        Arguments
-        ---------
-        place : tuple
-            The frames of the window, ``begin`` to ``end``; whether it ``is_last``; and the local
-            condition, ``local``, which says for how many items and where.
-        hop : int
-            Samples per frame.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, (end - begin) * hop]``.
+        The ``place`` has the frames of the window, ``begin`` to ``end``; whether it ``is_last``;
+        and the local condition, ``local``, which says for how many items and where. ``hop`` is in
+        samples per frame.
         """
         if self.sources is None:
             self.sources = self._sources(*place.local.shape[:1], place.local.device)
@@ -78,13 +69,7 @@ class Noise:
 
 
 class Given:
-    """A signal ``[batch, n]`` that comes in parts, and is taken as noise is.
-
-    Arguments
-    ---------
-    parts : iterable of torch.Tensor
-        ``[batch, n]`` each.
-    """
+    """A signal ``[batch, n]`` that comes in parts, and is taken as noise is."""
 
     def __init__(self, parts):
         self.parts = iter(parts)

@@ -63,25 +63,13 @@ class AfterFlows(NamedTuple):
 
 
 def condition_blocks(condition_of, chunks, reach, unit=1, context=NO_CONTEXT):
-    """The condition of an utterance, block by block.
+    """The Conditions of an utterance, block by block.
 
-    Arguments
-    ---------
-    condition_of : callable
-        Gives the Condition of a window: a conditioner, or its ``decode``.
-    chunks : iterable of torch.Tensor
-        Log-mels ``[batch, n_mels, t]``, or codes ``[batch, t]``.
-    reach : int
-        Steps to either side that the condition of a step depends on: the conditioner's
-        ``receptive_field``.
-    unit : int
-        Steps that make a frame of the log-mel, for codes that share one.
-    context : context manager
-        Entered for each window, for autocast.
-
-    Yields
-    ------
-    Condition
+    ``condition_of`` gives that of a window: a conditioner, or its ``decode``. ``chunks`` are
+    log-mels ``[batch, n_mels, t]``, or codes ``[batch, t]``. ``reach`` is the conditioner's
+    ``receptive_field``, the steps to either side that the condition of a step depends on; ``unit``
+    steps make a frame of the log-mel, for codes that share one. ``context`` is entered for each
+    window, for autocast.
     """
     reach = math.ceil(reach / unit) * unit
     for window, first, new in windows(
@@ -214,21 +202,11 @@ def _waveforms(vocoder, places, source, speaker, sigma, after_flows, context):
 def stream_noise(
     model, conditions, wavs, frames, speaker=None, chunk_frames=None, context=NO_CONTEXT
 ):
-    """Sends a waveform of any length to noise: what ``model.to_noise`` gives, block by block.
+    """Sends a waveform of any length to noise: what ``model.to_noise`` gives, block by block,
+    ``[batch, n]``, as :func:`stream_waveform` takes it as ``noise``; arguments as there.
 
-    Arguments
-    ---------
-    model, conditions, speaker, chunk_frames, context
-        As for :func:`stream_waveform`.
-    wavs : iterable of torch.Tensor
-        The waveform ``[batch, n]`` in parts of any length.
-    frames : int
-        Frames of the waveform, which is ``frames * hop`` long; the condition may have one more.
-
-    Yields
-    ------
-    torch.Tensor
-        ``[batch, n]``, group after group: what :func:`stream_waveform` takes as ``noise``.
+    The waveform comes in parts ``[batch, n]`` of any length, and is ``frames * hop`` long; the
+    condition may have one frame more.
     """
     vocoder, source = model.vocoder, Given(wavs)
     if vocoder.envelope is not None:
