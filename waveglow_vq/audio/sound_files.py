@@ -79,14 +79,15 @@ class AudioInfo(NamedTuple):
 
 
 def audio_info(source):
-    """Reads the AudioInfo of an audio file in any format of libsndfile, and checks that the file is
-    whole; one that is missing, empty, truncated, not an audio file, or at an impossible rate is a
-    UserError.
+    """Reads the AudioInfo of an audio file and checks that the file is whole.
 
     The number of samples is what the file really has. If the header promises another one, because
     the program that wrote it did not know or miscounted, a warning says so; for how such files are
     told from truncated ones, see :func:`~waveglow_vq.audio.headers.true_length.true_length`. A FLAC
     file without a length is decoded to find it, in little memory.
+
+    Any format that libsndfile reads will do (WAV, FLAC, OGG, ...). A UserError says that the file
+    is missing, empty, truncated, not an audio file, or at an impossible rate.
 
     Example
     -------
@@ -121,12 +122,11 @@ def audio_info(source):
 
 @contextlib.contextmanager
 def open_sound(source, forward=False):
-    """Opens an audio file as if its header had the right length, as a ``soundfile.SoundFile``. A
-    UserError says that it is missing, empty, truncated or not an audio file, or cannot be decoded
-    while it is open.
+    """Opens an audio file as if its header had the right length, as a ``soundfile.SoundFile``.
 
     With ``forward`` it is read from begin to end, without seeking; its ``frames`` may then be near
-    2^63, which means unknown.
+    2^63, which means unknown. A UserError says that the file is missing, empty, truncated or not an
+    audio file, or cannot be decoded while it is open.
 
     Example
     -------

@@ -19,9 +19,10 @@ _NEEDED = ("modules", "pretrainer")
 
 @contextlib.contextmanager
 def build_errors(path):
-    """Makes a UserError of what is raised where the YAML of an export does not fit this version: it
-    has an argument that its class does not have, lacks one that its class needs, or names a class
-    that is not there; and what classes say themselves of their arguments.
+    """Makes a UserError of what is raised where the YAML of an export does not fit this version.
+
+    It has an argument that its class does not have, lacks one that its class needs, or names a
+    class that is not there; and what classes say themselves of their arguments.
 
     Example
     -------

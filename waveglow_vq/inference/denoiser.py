@@ -71,13 +71,15 @@ def magnitudes(frames):
 
 @torch.no_grad()
 def bias_magnitude(model):
-    """Magnitude spectrum ``[513]``, at least fp32, of the tone that a vocoder's flows leave where
-    there is no noise. The model is in evaluation mode; what is no vocoder is a UserError.
+    """Magnitude spectrum of the tone that a vocoder's flows leave where there is no noise.
 
     The log-mel is zero everywhere, as published. Away from the ends the flows then repeat
     themselves within every hop, and all frames have the same spectrum; it is that of one frame so
     far from both ends that no layer sees them. With ``prior: envelope`` it is the spectrum before
     the all-pole filter, and :func:`denoise` is for the signal there, which the filter then shapes.
+
+    The result ``[513]`` is at least fp32. The model is in evaluation mode; one of codes or of
+    speakers is no vocoder, and a UserError.
 
     Example
     -------

@@ -58,9 +58,10 @@ def _first_line(error):
 
 
 def as_waveforms(option, values, device):
-    """Waveforms of any shape as float32 on a device, full scale 1: integers (uint8, int16 or int32)
-    are scaled by their type, as sound files are. Other integers, whose full scale is unknown, are a
-    UserError that names the option.
+    """Waveforms of any shape as float32 on a device, full scale 1.
+
+    Integers (uint8, int16 or int32) are scaled by their type, as sound files are; others, whose
+    full scale is unknown, are a UserError that names the option.
 
     Example
     -------
@@ -110,9 +111,10 @@ def as_number(option, value):
 
 
 def as_sound(source, option="path"):
-    """An audio file as what reads it takes it, a Path or SoundBytes: a path, in which ``~`` is the
-    user's folder, or an open file such as ``io.BytesIO``, which is read from beginning to end. All
-    else is a UserError that names the option.
+    """An audio file as what reads it takes it, a Path or SoundBytes.
+
+    It is a path, in which ``~`` is the user's folder, or an open file such as ``io.BytesIO``, which
+    is read from beginning to end. All else is a UserError that names the option.
 
     Example
     -------
@@ -211,9 +213,12 @@ def item_counts(option, lengths, batch, total):
 
 
 def as_wav_batch(wavs, wav_lens, min_samples, device):
-    """A padded batch of waveforms ``[B, N]``, zero where padded, on a device, and the samples of
-    each, int64 ``[B]``: from what :func:`as_waveforms` and :func:`item_counts` take. A UserError
-    says that they are of another shape, shorter than ``min_samples``, or hold NaN."""
+    """A padded batch of waveforms ``[B, N]`` on a device, zero where padded, and the samples of
+    each, int64 ``[B]``.
+
+    They are given as for :func:`as_waveforms` and :func:`item_counts`. A UserError says that they
+    are of another shape, shorter than ``min_samples``, or hold NaN.
+    """
     wavs = as_waveforms("wavs", wavs, device)
     if wavs.dim() == 3 and wavs.shape[1] == 1:
         wavs = wavs[:, 0]

@@ -27,10 +27,12 @@ NAMED = 3
 
 
 def read_export_header(folder, hparams_file=HPARAMS_FILE):
-    """Checks that a folder is an export and says what it is for, without building anything: the
-    YAML's plain values at top level, as strings (``interface``, ``sample_rate``, ...). A UserError
-    says that the folder, the YAML or the weights are missing, or that the YAML is not an
-    export's."""
+    """Checks that a folder is an export and says what it is for, without building anything.
+
+    Returns the YAML's plain values at top level, as strings: ``interface``, ``sample_rate``, ... A
+    UserError says that the folder, the YAML or the weights are missing, or that the YAML is not an
+    export's.
+    """
     folder = user_path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist or is not a folder; give an export folder.")
@@ -64,12 +66,12 @@ def read_export_header(folder, hparams_file=HPARAMS_FILE):
 
 
 def load_weights(model, path):
-    """Loads a state dict strictly, without executing pickled code: the hook that an export's
-    Pretrainer calls.
+    """Loads weights strictly: the hook that an export's Pretrainer calls.
 
     SpeechBrain's own hook ignores missing and unexpected weights, so that a foreign file would
-    leave a randomly initialized model behind. Here a file that is missing, cannot be read, or does
-    not fit the model exactly is a UserError, and leaves the model unchanged.
+    leave a randomly initialized model behind. Here the file is a state dict, read without executing
+    pickled code. One that is missing, cannot be read, or does not fit the model exactly is a
+    UserError, and the model is unchanged.
 
     Example
     -------

@@ -233,20 +233,8 @@ class WaveGlowVQ(nn.Module):
         return ModelOutput(loss, {k: v.detach() for k, v in terms.items()}, statistics)
 
     def global_condition(self, speaker, reference=None, reference_lens=None, f0_statistics=None):
-        """Speaker vectors and F0 statistics; both None without speakers.
-
-        Arguments
-        ---------
-        speaker, reference, reference_lens, f0_statistics : torch.Tensor
-            As in :meth:`forward`.
-
-        Returns
-        -------
-        vectors : torch.Tensor
-            ``[batch, speakers.channels]``.
-        f0_statistics : torch.Tensor
-            ``[batch, 2]``.
-        """
+        """Speaker vectors ``[batch, speakers.channels]`` and F0 statistics ``[batch, 2]``, both
+        None without speakers; arguments as in :meth:`forward`."""
         if self.speakers is None:
             return None, f0_statistics
         if f0_statistics is None:
@@ -305,21 +293,10 @@ class WaveGlowVQ(nn.Module):
         mel_lens=None,
         speaker=None,
     ):
-        """Maps waveforms to noise.
+        """Maps waveforms to noise under a Condition; the other arguments are as in :meth:`forward`.
 
-        Arguments
-        ---------
-        condition : Condition
-            What the conditioner returned; the others as in :meth:`forward`.
-
-        Returns
-        -------
-        z : torch.Tensor
-            ``[batch, group_size, groups]``.
-        logdet : torch.Tensor
-            ``[batch]``.
-        samples : torch.Tensor
-            Samples of each item, ``[batch]``.
+        Returns z ``[batch, group_size, groups]``, logdet ``[batch]``, and the samples of each item,
+        ``[batch]``.
         """
         hop = self.vocoder.hop
         samples = torch.full((wav.shape[0],), wav.shape[-1], device=wav.device)

@@ -139,7 +139,8 @@ def split_sentences(text, max_characters=MAX_CHARACTERS):
     since capitals show where sentences begin.
 
     The pieces are in order and stripped. Joined by spaces they are the text with single spaces,
-    except where a word was cut.
+    except where a word was cut. If max_characters is not a positive whole number, that is a
+    UserError.
 
     Example
     -------

@@ -37,16 +37,15 @@ def load_codec(folder, run_opts=None):
 
 
 def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
-    """The codes of a waveform, block by block, int64 ``[1, t]``: together, what
-    ``conditioner.encode`` gives for the whole. The conditioner is in evaluation mode.
+    """The codes of a waveform, block by block, int64 ``[1, t]``: what ``conditioner.encode`` gives.
 
     Each window reaches as far beyond what is new in it as the encoder sees. With instance
     normalization, whose statistics are of the whole utterance, there is one window: of log-mels,
     which take a twentieth of what the waveform's flows would.
 
-    The blocks ``[n]`` of ``wavs`` are of any length. Conditioners of waveforms see zeros behind its
-    end, up to a whole hop of the features, as in training. ``context`` is entered for each window,
-    for autocast.
+    The conditioner is in evaluation mode. The blocks ``[n]`` of ``wavs`` are of any length.
+    Conditioners of waveforms see zeros behind the end, up to a whole hop of the features, as in
+    training. ``context`` is entered for each window, for autocast.
     """
     hop, reach = features.hop_length, conditioner.encoder_receptive_field
     frames = int(WINDOW_SECONDS * features.sample_rate) // hop
@@ -143,9 +142,9 @@ def pitch_count(interface, samples):
 
 
 def resample_nearest(values, count, samples_per_result, samples_per_value):
-    """Values ``[..., V]`` of one rate at another, ``[..., count]``, such as the pitch at codes:
-    each is the one in whose span the middle of the result's span lies. Spans are in samples of
-    waveform.
+    """Values ``[..., V]`` of one rate at another, ``[..., count]``, such as the pitch at codes.
+
+    Each is the one in whose span, in samples of waveform, the middle of the result's span lies.
 
     Example
     -------

@@ -50,9 +50,10 @@ class Voice(NamedTuple):
 
 
 def speaker_numbers(known, labels, batch, interface="VoiceConverter"):
-    """Numbers int64 ``[batch]`` of speakers from their labels: one, or one for each item. ``known``
-    are the labels of the model's speakers, and ``interface`` whose they are, for the UserError that
-    says that a label is unknown, or that there are too many or too few.
+    """Numbers int64 ``[batch]`` of speakers from their labels: one, or one for each item.
+
+    ``known`` are the labels of the model's speakers, and ``interface`` whose they are, for the
+    UserError that says that a label is unknown, or that there are too many or too few.
 
     Example
     -------
@@ -123,9 +124,10 @@ def heard_voice(model, features, wavs):
 
 
 def utterance_pitch(model, features, wavs, counts):
-    """Tracks the pitch of utterances ``[B, N]`` of ``counts`` samples each, and normalizes it by
-    its own mean and deviation; the model's speakers say what an utterance without voiced frames is
-    taken for.
+    """Tracks the pitch of utterances and normalizes it by its own mean and deviation.
+
+    They are ``[B, N]``, of ``counts`` samples each; the model's speakers say what an utterance
+    without voiced frames is taken for.
 
     Returns
     -------

@@ -100,8 +100,11 @@ class SpokenText(NamedTuple):
 @torch.no_grad()
 def write_sentences(model, tokenizer, sentences, speaker=None, search=None, generator=None):
     """Writes the codes of sentences, each its text as it is spoken and its tokens: SpokenSentences
-    on the CPU, from a model in evaluation mode and the tokenizer that it was trained with. Numbers
-    of the speakers, int64 ``[B]`` or None, and all else are as for the model's ``generate``."""
+    on the CPU.
+
+    The model is in evaluation mode, and the tokenizer the one that it was trained with. Speakers,
+    their numbers, int64 ``[B]``, or None, and all else are as for the model's ``generate``.
+    """
     device = next(model.parameters()).device
     counts = torch.tensor([len(tokens) for _, tokens in sentences], device=device)
     tokens = torch.nn.utils.rnn.pad_sequence(
@@ -126,9 +129,12 @@ def write_sentences(model, tokenizer, sentences, speaker=None, search=None, gene
 
 
 def spoken_code_file(codec, codes, pitch=None, speaker=None):
-    """Codes int64 ``[T]`` that were written, not heard, and the level of pitch beside each, for
-    codecs that have pitch, as a CodeFile for the ``decode_stream`` of their codec: of as many
-    samples as belong to the codes, of log-mels less one. ``speaker`` is the label of who speaks."""
+    """Codes that were written, not heard, as a CodeFile for the ``decode_stream`` of their codec:
+    of as many samples as belong to the codes, of log-mels less one.
+
+    There is at least one, int64 ``[T]``, and the level of pitch beside each, for codecs that have
+    pitch. ``speaker`` is the label of who speaks, for codecs with speakers.
+    """
     model = codec.mods.model
     samples = model.conditioner.sample_count(len(codes))
     # Several codes of a waveform may share a frame of the features, which has to be whole.

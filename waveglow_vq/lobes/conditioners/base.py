@@ -46,21 +46,10 @@ class Condition(NamedTuple):
     vectors: torch.Tensor | None = None
 
     def cropped(self, frames=None, starts=None, lengths=None):
-        """The part that belongs to a stretch of every item; behind its end an item's last frame is
-        held.
+        """The part that belongs to a stretch of every item: ``frames`` of it (None: all) from its
+        ``starts`` on, ``[batch]`` (None: 0).
 
-        Arguments
-        ---------
-        frames : int
-            Frames to take; None: all.
-        starts : torch.Tensor
-            First frame of each item, ``[batch]``; 0 where None.
-        lengths : torch.Tensor
-            Relative lengths in (0, 1], ``[batch]``, or None where nothing is padded.
-
-        Returns
-        -------
-        Condition
+        Behind an item's end, by the relative lengths in (0, 1], its last frame is held.
         """
 
         def crop(x):

@@ -8,25 +8,14 @@ import torch
 
 def instance_norm(x, mask=None, epsilon=1e-4):
     """Instance normalization without affine (Ulyanov et al. 2016, as in Chou et al. 2019): each
-    channel of each utterance to zero mean and unit variance over time,
+    channel of each utterance, ``[batch, channels, frames]``, to zero mean and unit variance over
+    time,
 
         (x - mean_t x) / sqrt(var_t x + epsilon)
 
-    What is constant over an utterance, as most of a voice is, is lost. Padding takes no part.
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        ``[batch, channels, frames]``.
-    mask : torch.Tensor
-        As from frame_mask, or None.
-    epsilon : float
-        Keeps a constant channel at zero.
-
-    Returns
-    -------
-    torch.Tensor
-        The same shape, at least fp32; zero where padded.
+    What is constant over an utterance, as most of a voice is, is lost; ``epsilon`` keeps a constant
+    channel at zero. Padding, by the mask of frame_mask, takes no part and becomes zero. The result
+    is at least fp32.
 
     Example
     -------
@@ -42,23 +31,10 @@ def instance_norm(x, mask=None, epsilon=1e-4):
 
 
 def time_jitter(vectors, probability, lengths=None):
-    """Replaces vectors by a neighbour (Chorowski et al. 2019, section III-C): with half of the
-    probability by the one before, with half by the one after. Codes then cannot say what changes
-    from one to the next.
-
-    Arguments
-    ---------
-    vectors : torch.Tensor
-        ``[batch, codes, dimension]``.
-    probability : float
-        Of a replacement.
-    lengths : torch.Tensor
-        Relative lengths in codes, ``[batch]``, or None; padding is never a neighbour.
-
-    Returns
-    -------
-    torch.Tensor
-        The same shape.
+    """Replaces vectors ``[batch, codes, dimension]`` by a neighbour (Chorowski et al. 2019, section
+    III-C): with half of the probability by the one before, with half by the one after. Codes then
+    cannot say what changes from one to the next. Padding, by the relative lengths in codes, is
+    never a neighbour.
 
     Example
     -------
@@ -81,22 +57,11 @@ def time_jitter(vectors, probability, lengths=None):
 
 
 def warp_bands(log_mel, factors):
-    """Stretches log-mels along frequency: band b of the result is band ``b / factor`` (linear
-    interpolation; above the last band, that one is held). A voice with a longer or shorter vocal
-    tract has its formants there (vocal tract length perturbation, Jaitly and Hinton 2013, on the
-    mel axis).
-
-    Arguments
-    ---------
-    log_mel : torch.Tensor
-        ``[batch, n_mels, frames]``.
-    factors : torch.Tensor
-        One of each item, ``[batch]``; above 1 moves formants up.
-
-    Returns
-    -------
-    torch.Tensor
-        The same shape.
+    """Stretches log-mels ``[batch, n_mels, frames]`` along frequency: band b of the result is band
+    ``b / factor`` (linear interpolation; above the last band, that one is held). A voice with a
+    longer or shorter vocal tract has its formants there (vocal tract length perturbation, Jaitly
+    and Hinton 2013, on the mel axis). A factor of each item, ``[batch]``, above 1 moves formants
+    up.
 
     Example
     -------

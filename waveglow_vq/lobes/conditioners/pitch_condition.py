@@ -18,17 +18,9 @@ PITCH_LIMIT = 3.0
 def normalize_pitch(log_f0, statistics):
     """Log-F0 in its speaker's own units, (log f0 - mean) / std.
 
-    Arguments
-    ---------
-    log_f0 : torch.Tensor
-        Natural logarithm of F0 in Hz, ``[batch, frames]``; 0 where unvoiced.
-    statistics : torch.Tensor
-        Mean and standard deviation of the speaker's log-F0, ``[batch, 2]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, frames, 2]``: the normalized log-F0, 0 where unvoiced, and 1 where voiced.
+    ``log_f0`` ``[batch, frames]`` is the natural logarithm of F0 in Hz, 0 where unvoiced;
+    ``statistics`` ``[batch, 2]`` are the mean and standard deviation of the speaker's. Returns
+    ``[batch, frames, 2]``: the normalized log-F0, 0 where unvoiced, and 1 where voiced.
 
     Example
     -------
@@ -44,25 +36,11 @@ def normalize_pitch(log_f0, statistics):
 
 
 def quantize_pitch(pitch, stride, levels, mask=None):
-    """Rounds pitch to what a code can say of it: one of ``levels`` values, or unvoiced, for every
-    ``stride`` frames. A block is voiced if at least half of its frames are; its value is their
-    mean. Between blocks the value is interpolated; voicing holds for the block.
-
-    Arguments
-    ---------
-    pitch : torch.Tensor
-        ``[batch, frames, 2]`` as from :func:`normalize_pitch`.
-    stride : int
-        Frames.
-    levels : int
-        Values from -3 to 3 standard deviations.
-    mask : torch.Tensor
-        As from frame_mask, or None; padding is unvoiced and part of no block.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, frames, 2]``.
+    """Rounds pitch of :func:`normalize_pitch` to what a code can say of it: one of ``levels``
+    values from -3 to 3 standard deviations, or unvoiced, for every ``stride`` frames. A block is
+    voiced if at least half of its frames are; its value is their mean. Between blocks the value is
+    interpolated; voicing holds for the block. Padding, by the mask of frame_mask, is unvoiced and
+    part of no block.
 
     Example
     -------
@@ -79,12 +57,8 @@ def quantize_pitch(pitch, stride, levels, mask=None):
 
 
 def pitch_values(pitch, stride, levels, mask=None):
-    """What :func:`quantize_pitch` keeps, as whole numbers; arguments as there.
-
-    Returns
-    -------
-    torch.Tensor
-        int64 ``[batch, ceil(frames / stride)]``: 0 where unvoiced, else 1 to ``levels``.
+    """What :func:`quantize_pitch` keeps, as whole numbers, int64
+    ``[batch, ceil(frames / stride)]``: 0 where unvoiced, else 1 to ``levels``; arguments as there.
 
     Example
     -------
@@ -108,21 +82,8 @@ def pitch_values(pitch, stride, levels, mask=None):
 
 
 def pitch_from_values(values, stride, levels, frames):
-    """A pitch of which :func:`pitch_values` keeps the given values: each is held for its block.
-
-    Arguments
-    ---------
-    values : torch.Tensor
-        int64 ``[batch, ceil(frames / stride)]``.
-    stride, levels : int
-        As for :func:`quantize_pitch`.
-    frames : int
-        Length.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, frames, 2]`` as from :func:`normalize_pitch`.
+    """A pitch ``[batch, frames, 2]`` as from :func:`normalize_pitch`, of which :func:`pitch_values`
+    keeps the given values: each is held for its block.
 
     Example
     -------
@@ -168,20 +129,9 @@ def _spread(value, voiced, stride):
 
 
 def place_pitch(pitch, statistics):
-    """Normalized pitch in the range of a speaker: log f0 = mean + std * normalized.
-
-    Arguments
-    ---------
-    pitch : torch.Tensor
-        ``[batch, frames, 2]`` as from :func:`normalize_pitch`.
-    statistics : torch.Tensor
-        Of the speaker who is to speak, ``[batch, 2]``.
-
-    Returns
-    -------
-    torch.Tensor
-        Log-F0 ``[batch, frames]``; 0 where unvoiced.
-    """
+    """Pitch of :func:`normalize_pitch` in the range of the speaker who is to speak, by
+    ``statistics`` ``[batch, 2]``: log f0 = mean + std * normalized, ``[batch, frames]``; 0 where
+    unvoiced."""
     log_f0 = statistics[:, :1] + statistics[:, 1:] * pitch[..., 0]
     return log_f0.clamp(math.log(40.0), math.log(800.0)) * pitch[..., 1]
 

@@ -219,14 +219,8 @@ class SpeakerAdversary(nn.Module):
         """Cross-entropy of the speakers, in nats, a scalar; unknown speakers do not count. In
         training it is that of all processes together, so each has to call it.
 
-        Arguments
-        ---------
-        vectors : torch.Tensor
-            ``[batch, codes, inputs]``.
-        ids : torch.Tensor
-            Numbers of the speakers, ``[batch]``; -1 for unknown ones.
-        lengths : torch.Tensor
-            Relative lengths in codes, or None.
+        ``vectors`` are ``[batch, codes, inputs]``, ``ids`` the numbers of the speakers, ``[batch]``
+        (-1 for unknown ones), and ``lengths`` relative in codes, or None.
         """
         mask = frame_mask(lengths, vectors.shape[1])
         x = self.start(masked(reverse_gradient(vectors.transpose(1, 2)), mask))

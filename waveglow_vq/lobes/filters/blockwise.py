@@ -24,24 +24,9 @@ def filter_blocks(spans, taps):
 def recursive_filter_blocks(driven, coefficients, history):
     """The recursion x_n = driven_n - sum_k a_{t(n),k} x_{n-k}; differentiable once.
 
-    Arguments
-    ---------
-    driven : torch.Tensor
-        ``[batch, samples]``, a multiple of ``blocks``.
-    coefficients : torch.Tensor
-        a_1 ... a_P of each block, ``[batch, blocks, order]``.
-    history : torch.Tensor
-        The samples x before the first, ``[batch, order]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, samples]``.
-
-    Raises
-    ------
-    ValueError
-        If there are no samples, or ``blocks`` does not divide them.
+    ``driven`` is ``[batch, samples]``; ``coefficients`` are a_1 ... a_P of each block,
+    ``[batch, blocks, order]``; and ``history`` ``[batch, order]`` the samples x before the first. A
+    ValueError says that there are no samples, or that ``blocks`` does not divide them.
 
     Example
     -------
@@ -90,19 +75,13 @@ def _substitute(padded, coefficients, transposed=False):
 
     Within a step, the predictor is constant: x = H (b - C before), with H the Toeplitz matrix of
     the impulse response and C the band of coefficients that reach to the ``order`` samples before
-    the step. All H and C are made in parallel; two products of a small matrix and a vector per
-    step are left to do in sequence.
+    the step. All H and C are made in parallel; two products of a small matrix and a vector per step
+    are left to do in sequence.
 
-    Arguments
-    ---------
-    padded : torch.Tensor
-        The ``order`` samples before the first, and b, which x replaces:
-        ``[batch, order + samples]``.
-    coefficients : torch.Tensor
-        ``[batch, blocks, order]``.
-    transposed : bool
-        Solve A^T x = b, from the last step to the first; what x contributes to the samples before
-        the first is added to those.
+    ``padded`` ``[batch, order + samples]`` has the ``order`` samples before the first, and b, which
+    x replaces; ``coefficients`` are ``[batch, blocks, order]``. ``transposed`` solves A^T x = b,
+    from the last step to the first; what x contributes to the samples before the first is added to
+    those.
     """
     batch, blocks, order = coefficients.shape
     block = (padded.shape[-1] - order) // blocks

@@ -19,13 +19,8 @@ logger = logging.getLogger(__name__)
 
 
 def kernels_for(*tensors):
-    """The compiled kernels for these tensors: a module with ``recursive_filter`` and
-    ``levinson``, or None where the plain form has to serve.
-
-    Arguments
-    ---------
-    *tensors : torch.Tensor
-        All that the kernel is to be given.
+    """The compiled kernels for all tensors that they are to be given: a module with
+    ``recursive_filter`` and ``levinson``, or None where the plain form has to serve.
 
     Example
     -------

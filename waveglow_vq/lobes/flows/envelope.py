@@ -52,17 +52,9 @@ def levinson_durbin(autocorrelation):
         k_i = -(r_i + sum_{j<i} a_j r_{i-j}) / E_{i-1},   E_i = (1 - k_i^2) E_{i-1}
         a_j <- a_j + k_i a_{i-j},   a_i = k_i
 
-    Arguments
-    ---------
-    autocorrelation : torch.Tensor
-        r_0 ... r_P, positive definite, ``[..., order + 1]``, fp64 for high orders.
-
-    Returns
-    -------
-    coefficients : torch.Tensor
-        a_1 ... a_P, ``[..., order]``; the all-pole filter 1 / A is stable.
-    error : torch.Tensor
-        Energy of the prediction error E_P, ``[...]``.
+    From r_0 ... r_P, positive definite, ``[..., order + 1]``, fp64 for high orders, to a_1 ... a_P,
+    ``[..., order]``, whose all-pole filter 1 / A is stable, and the energy of the prediction error
+    E_P, ``[...]``.
 
     Example
     -------
@@ -175,19 +167,9 @@ class MelPredictor(nn.Module):
         return self
 
     def forward(self, log_mel):
-        """Computes the predictors.
-
-        Arguments
-        ---------
-        log_mel : torch.Tensor
-            ``[batch, n_mels, frames]``.
-
-        Returns
-        -------
-        Predictor
-            For ``frames * updates_per_frame`` blocks, fp64; on the CPU if the device of the log-mel
-            has no fp64.
-        """
+        """The Predictor of a log-mel ``[batch, n_mels, frames]``, for
+        ``frames * updates_per_frame`` blocks, fp64; on the CPU if the device of the log-mel has no
+        fp64."""
         with torch.autocast(log_mel.device.type, enabled=False):
             log_mel = interpolate_frames(in_float64(log_mel), self.updates_per_frame)
             portions = [log_mel]
@@ -210,20 +192,9 @@ class MelPredictor(nn.Module):
 def prediction_error(wav, predictor, history=None):
     """e_n = (x_n + sum_k a_{t(n),k} x_{n-k}) / g_{t(n)}, all samples in parallel.
 
-    Arguments
-    ---------
-    wav : torch.Tensor
-        ``[batch, samples]``, a multiple of the block.
-    predictor : Predictor
-        At least ``samples / block`` blocks; further ones are not used.
-    history : torch.Tensor
-        The ``order`` samples before the first, ``[batch, order]``; zeros where None, as at the
-        start of an utterance.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, samples]``.
+    The waveform ``[batch, samples]`` is a multiple of the block, and the Predictor has at least
+    ``samples / block`` blocks; further ones are not used. ``history`` ``[batch, order]`` are the
+    samples before the first; zeros where None, as at the start of an utterance.
     """
     batch, samples = wav.shape
     blocks, order = samples // predictor.block, predictor.coefficients.shape[-1]
@@ -240,22 +211,8 @@ def prediction_error(wav, predictor, history=None):
 
 
 def all_pole(error, predictor, history=None):
-    """x_n = g_{t(n)} e_n - sum_k a_{t(n),k} x_{n-k}, the inverse of :func:`prediction_error`.
-
-    Arguments
-    ---------
-    error : torch.Tensor
-        ``[batch, samples]``, a multiple of the block.
-    predictor : Predictor
-        At least ``samples / block`` blocks.
-    history : torch.Tensor
-        As in :func:`prediction_error`.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, samples]``.
-    """
+    """x_n = g_{t(n)} e_n - sum_k a_{t(n),k} x_{n-k}, the inverse of :func:`prediction_error`, with
+    the same shapes."""
     batch, samples = error.shape
     blocks, order = samples // predictor.block, predictor.coefficients.shape[-1]
     gain = predictor.log_gain[:, :blocks].exp().to(error.dtype)

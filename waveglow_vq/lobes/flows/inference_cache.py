@@ -81,16 +81,11 @@ class InferenceCache(nn.Module):
 
 @torch.no_grad()
 def prepare_inference(module, dtype=None):
-    """Prepares a module, and what it consists of, for inference; where that is done already,
-    nothing happens.
+    """Prepares a module in evaluation mode, and the :class:`InferenceCache` ones in it, for
+    inference; where that is done already, nothing happens.
 
-    Arguments
-    ---------
-    module : torch.nn.Module
-        In evaluation mode; any, with :class:`InferenceCache` ones in it.
-    dtype : torch.dtype
-        Precision of the coupling networks; None: that of the weights. What the flows themselves
-        compute stays at fp32.
+    ``dtype`` is the precision of the coupling networks; None: that of the weights. What the flows
+    themselves compute stays at fp32.
     """
     if module.training:
         raise ValueError("prepare_inference: call eval() first")

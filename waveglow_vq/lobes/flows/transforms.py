@@ -112,19 +112,9 @@ def sum_over_groups(x, mask=None):
 
 
 def squeeze(wav, group_size):
-    """Cuts waveforms into groups of consecutive samples; a permutation, so logdet is 0.
-
-    Arguments
-    ---------
-    wav : torch.Tensor
-        ``[batch, samples]``, samples a multiple of ``group_size``.
-    group_size : int
-        Samples in a group.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, group_size, groups]``: channel r of group i is sample ``i * group_size + r``.
+    """Cuts waveforms ``[batch, samples]`` into groups of consecutive samples,
+    ``[batch, group_size, groups]``: channel r of group i is sample ``i * group_size + r``. The
+    group size divides the samples. It is a permutation, so logdet is 0.
 
     Example
     -------

@@ -11,23 +11,12 @@ HOPS = 4
 
 
 def interpolate_frames(frames, per_frame):
-    """Linear interpolation of a frame-rate sequence at the centres of ``per_frame`` equal parts
-    of every frame's hop; the last frame is held.
+    """Linear interpolation of a frame-rate sequence ``[..., frames]`` at the centres of
+    ``per_frame`` equal parts of every frame's hop, ``[..., frames * per_frame]``; the last frame is
+    held.
 
-    Part r of frame f is centred ``(r + 0.5) / per_frame`` of the way to frame f + 1, because
-    frame f is centred on sample ``f * hop``.
-
-    Arguments
-    ---------
-    frames : torch.Tensor
-        ``[..., frames]``.
-    per_frame : int
-        Number of parts.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., frames * per_frame]``.
+    Part r of frame f is centred ``(r + 0.5) / per_frame`` of the way to frame f + 1, because frame
+    f is centred on sample ``f * hop``.
 
     Example
     -------

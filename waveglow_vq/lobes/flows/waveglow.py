@@ -233,15 +233,8 @@ class WaveGlow(nn.Module):
 
     def forward_flows(self, error, local, speaker=None, samples=None):
         """From what the envelope leaves of waveforms, or with ``prior: white`` from waveforms, to
-        noise: the opposite of :meth:`inverse_flows`. Arguments as in :meth:`forward`.
-
-        Returns
-        -------
-        z : torch.Tensor
-            ``[batch, group_size, groups]``; zero where padded.
-        logdet : torch.Tensor
-            ``[batch]``.
-        """
+        noise: the opposite of :meth:`inverse_flows`. Arguments and results as in
+        :meth:`forward`."""
         x = squeeze(at_least_fp32(error), self.group_size)
         context = self._flow_context(local, speaker, samples, error.shape[-1])
         z, logdet = self.steps(x, context, self.memory_efficient)
@@ -257,14 +250,9 @@ class WaveGlow(nn.Module):
         history=None,
         after_flows=None,
     ):
-        """From noise to waveforms; arguments as in :meth:`forward`, and ``after_flows``, a function
-        of what the flows give, ``[batch, samples]`` to the same, or None.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, samples]``; zero where padded.
-        """
+        """From noise to waveforms ``[batch, samples]``, zero where padded; arguments as in
+        :meth:`forward`, and ``after_flows``, a function of what the flows give,
+        ``[batch, samples]`` to the same, or None."""
         wav = self.inverse_flows(z, local, speaker, samples)
         if after_flows is not None:
             wav = after_flows(wav)
@@ -275,22 +263,14 @@ class WaveGlow(nn.Module):
         return wav
 
     def inverse_flows(self, z, local, speaker=None, samples=None, spare=(0, 0)):
-        """From noise to what the flows make of it, before the envelope's filter: with
-        ``prior: white``, the waveforms themselves. Arguments as in :meth:`forward`, and:
+        """From noise to what the flows make of it, before the envelope's filter,
+        ``[batch, samples]``, zero where padded: with ``prior: white``, the waveforms themselves.
+        Arguments as in :meth:`forward`.
 
         A result depends on noise no further away than :attr:`receptive_field`, so that slices of
-        long utterances can be computed for themselves, with some frames more at either end.
-
-        Arguments
-        ---------
-        spare : tuple of int
-            Frames at the begin and at the end that are there for the layers to see, and not part of
-            the result. They are computed no longer than the flows that are left can see them.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, samples]``, without the spare frames; zero where padded.
+        long utterances can be computed for themselves, with some frames more at either end:
+        ``spare``, at the begin and at the end, are there for the layers to see, and not part of the
+        result. They are computed no longer than the flows that are left can see them.
         """
         context = self._flow_context(local, speaker, samples, z.shape[-1] * self.group_size)
         per_frame, ahead = self.hop // self.group_size, self.receptive_field // self.group_size
@@ -324,27 +304,14 @@ class WaveGlow(nn.Module):
 
 
 def negative_log_likelihood(z, logdet, samples, sigma=1.0):
-    """Negative log-likelihood per sample, without its constant, as vocoders report it:
+    """Negative log-likelihood in nats per sample, ``[batch]``, without its constant, as vocoders
+    report it:
 
         (sum z^2 / (2 sigma^2) - logdet) / samples
 
-    The constant left out is ``0.5 * log(2 pi sigma^2)``.
-
-    Arguments
-    ---------
-    z : torch.Tensor
-        ``[batch, group_size, groups]``, zero where padded.
-    logdet : torch.Tensor
-        ``[batch]``.
-    samples : torch.Tensor or int
-        Samples of each item.
-    sigma : float
-        Standard deviation of the prior.
-
-    Returns
-    -------
-    torch.Tensor
-        Nats per sample, ``[batch]``.
+    The constant left out is ``0.5 * log(2 pi sigma^2)``, with the standard deviation ``sigma`` of
+    the prior. ``z`` is ``[batch, group_size, groups]``, zero where padded; ``logdet`` is
+    ``[batch]``, and ``samples`` the number of those of each item.
 
     Example
     -------
@@ -359,14 +326,8 @@ def draw_noise(like, channels, groups, generator=None):
     """Standard normal noise ``[batch, channels, groups]``, drawn item by item and in the order of
     time, so that a longer draw begins with a shorter one's numbers.
 
-    Arguments
-    ---------
-    like : torch.Tensor
-        Gives batch size, device and, at least fp32, the type.
-    channels, groups : int
-        Shape.
-    generator : torch.Generator, int or None
-        As in :meth:`~waveglow_vq.lobes.model.WaveGlowVQ.sample`.
+    ``like`` gives batch size, device and, at least fp32, the type; the generator is as in
+    :meth:`~waveglow_vq.lobes.model.WaveGlowVQ.sample`.
     """
     items = []
     for _ in range(like.shape[0]):

@@ -6,18 +6,9 @@ from torch.nn.utils import parametrizations, parametrize
 
 
 def weight_norm(module):
-    """Torch's weight normalization of ``module.weight`` (Salimans and Kingma 2016). Torch refuses
-    to pickle what it gives, a class of its own for every module; this one can be.
-
-    Arguments
-    ---------
-    module : torch.nn.Module
-        A convolution or a linear layer.
-
-    Returns
-    -------
-    torch.nn.Module
-        The same module.
+    """Torch's weight normalization of ``module.weight`` (Salimans and Kingma 2016), for a
+    convolution or a linear layer, which is returned. Torch refuses to pickle what it gives, a class
+    of its own for every module; this one can be.
 
     Example
     -------

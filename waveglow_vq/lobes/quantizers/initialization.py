@@ -8,24 +8,14 @@ import torch
 
 
 def choose_spread_frames(frames, count, codes=None, trials=8, generator=None):
-    """Chooses frames that lie where codes are missing (greedy k-means++).
+    """Chooses frames that lie where codes are missing (greedy k-means++; Arthur and Vassilvitskii,
+    "k-means++: the advantages of careful seeding", 2007).
 
-    Each choice draws `trials` frames with probability proportional to their squared distance to
-    the nearest code so far, and takes the one that lowers the sum of these distances the most:
-    so it is drawn to groups of frames without a code, and not to single outliers.
-
-    Arguments
-    ---------
-    frames : torch.Tensor
-        [N, D], N > 0.
-    count : int
-        Frames wanted.
-    codes : torch.Tensor
-        [K, D], the codes that exist already.
-    trials : int
-        Candidates for each choice.
-    generator : torch.Generator
-        Of random numbers, on the CPU: they are then the same on every device. None: torch's own.
+    Each choice draws `trials` of the frames [N, D] with probability proportional to their squared
+    distance to the nearest code so far, and takes the one that lowers the sum of these distances
+    the most: so it is drawn to groups of frames without a code, and not to single outliers. `codes`
+    [K, D] are those that exist already. Random numbers come from the CPU: they are then the same on
+    every device.
 
     Returns
     -------
@@ -35,8 +25,6 @@ def choose_spread_frames(frames, count, codes=None, trials=8, generator=None):
         [count], the squared distance of each to the nearest code at the time of its choice.
     gains : torch.Tensor
         [count], by how much each choice lowers the sum of squared distances of the other frames.
-
-    Reference: Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", 2007.
 
     Example
     -------
@@ -70,33 +58,15 @@ def choose_spread_frames(frames, count, codes=None, trials=8, generator=None):
 
 
 def move_idle_codes(frames, codes, limit, margin=2.0, generator=None):
-    """Finds codes that lower the error more if they are moved (after LBG-U).
+    """Finds codes that lower the error more if they are moved (after LBG-U; Fritzke, "The LBG-U
+    method for vector quantization", 1997).
 
-    Two codes may share one group of frames while another group has none; both are used, so
-    neither is dead. A code is moved to a frame if the squared error that its removal adds, times
-    `margin`, is less than the error that the new place saves for the other frames.
+    Two codes may share one group of frames while another group has none; both are used, so neither
+    is dead. Of the codes [K, D], K > 1, one is moved to one of the frames [N, D] if the squared
+    error that its removal adds, times `margin`, is less than the error that the new place saves for
+    the other frames.
 
-    Arguments
-    ---------
-    frames : torch.Tensor
-        [N, D]
-    codes : torch.Tensor
-        [K, D], K > 1.
-    limit : int
-        Moves at most.
-    margin : float
-        How many times over a move has to pay.
-    generator : torch.Generator
-        As in `choose_spread_frames`.
-
-    Returns
-    -------
-    rows : torch.Tensor
-        int64 [M], which codes to move.
-    places : torch.Tensor
-        [M, D], where to.
-
-    Reference: Fritzke, "The LBG-U method for vector quantization", 1997.
+    Returns which codes to move, int64 [M], at most `limit`, and where to, [M, D].
 
     Example
     -------

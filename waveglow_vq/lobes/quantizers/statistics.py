@@ -31,22 +31,10 @@ def full_precision_matmul(device):
 
 
 def squared_distances(frames, codebook):
-    """Squared Euclidean distances of all frames to all codes.
+    """Squared Euclidean distances [N, K], not negative, of all frames [N, D] to all codes [K, D].
 
     The square is expanded, |x|^2 - 2 x e + |e|^2, after the mean of the codes has been taken off
     both sides: without that, an offset that frames and codes share eats up the digits.
-
-    Arguments
-    ---------
-    frames : torch.Tensor
-        [N, D]
-    codebook : torch.Tensor
-        [K, D]
-
-    Returns
-    -------
-    distances : torch.Tensor
-        [N, K], not negative.
 
     Example
     -------
@@ -62,19 +50,8 @@ def squared_distances(frames, codebook):
 
 
 def merged_codes(codebook, distance):
-    """Marks every code that lies within `distance` of an earlier code which is kept.
-
-    Arguments
-    ---------
-    codebook : torch.Tensor
-        [K, D]
-    distance : float
-        Codes nearer to each other than this count as one, in the units of the codebook.
-
-    Returns
-    -------
-    merged : torch.Tensor
-        bool [K], True for the codes that could be left out.
+    """Marks, bool [K], every code [K, D] that lies within `distance`, in the units of the codebook,
+    of an earlier code which is kept, and so could be left out.
 
     Example
     -------
@@ -93,23 +70,12 @@ def merged_codes(codebook, distance):
 
 
 def distinct_codes(codebook, relative_tolerance=MERGE_TOLERANCE, data_deviation=None):
-    """Number of codes that can be told apart.
+    """Number of codes [K, D] that can be told apart, from 1 to K.
 
-    Arguments
-    ---------
-    codebook : torch.Tensor
-        [K, D]
-    relative_tolerance : float
-        Codes nearer to each other than this share of the deviation count as one.
-    data_deviation : float
-        Root mean square distance of the data from their mean. Without it the spread of the codes
-        stands in for it, but never less than a thousandth of their length: a codebook that has
-        merged into one point has no spread of its own to be measured by.
-
-    Returns
-    -------
-    count : int
-        From 1 to K.
+    Codes nearer to each other than `relative_tolerance` of `data_deviation`, the root mean square
+    distance of the data from their mean, count as one. Without it the spread of the codes stands in
+    for it, but never less than a thousandth of their length: a codebook that has merged into one
+    point has no spread of its own to be measured by.
 
     Example
     -------
@@ -137,15 +103,9 @@ def second_moments(frames):
 
 
 def participating_dimensions(moments, count):
-    """Number of dimensions over which frames spread: (sum of the eigenvalues of their second
-    moments)^2 over the sum of the squared eigenvalues, from 1 to D.
-
-    Arguments
-    ---------
-    moments : torch.Tensor
-        [D, D], of `second_moments`.
-    count : int
-        Number of frames, N.
+    """Number of dimensions over which `count` frames spread: (sum of the eigenvalues of their
+    second moments [D, D], of `second_moments`)^2 over the sum of the squared eigenvalues, from 1 to
+    D.
 
     Example
     -------

@@ -23,19 +23,9 @@ def forward_sum(scores, code_counts, token_counts):
     are the same where no token follows itself and no blank is taken: as every path takes one factor
     of each row, rows may be normalized before, and the factors counted after.
 
-    Arguments
-    ---------
-    scores : torch.Tensor
-        log b, ``[B, T, S]``.
-    code_counts, token_counts : torch.Tensor
-        int64 ``[B]``, what is not padding.
-
-    Returns
-    -------
-    log_likelihood : torch.Tensor
-        ``[B]``; 0 for a text with more tokens than codes, which cannot be read in this way.
-    places : torch.Tensor
-        gamma ``[B, T, S]``, without gradient; rows sum to 1, those of padding to 0.
+    ``scores`` are log b, ``[B, T, S]``, and the counts, int64 ``[B]``, say what of it is not
+    padding. Returns log L, ``[B]``, 0 for a text with more tokens than codes, which cannot be read
+    in this way; and gamma ``[B, T, S]``, without gradient: rows sum to 1, those of padding to 0.
 
     Example
     -------

@@ -44,17 +44,10 @@ class _Progress:
 class PlainSteps:
     """Runs the decoder over all codes at every step, as training does.
 
-    Arguments
-    ---------
-    model : TextToCodes
-        In evaluation mode.
-    memory, padding : torch.Tensor
-        What ``model.encode_text`` returned.
-    speaker : torch.Tensor
-        As for ``model.forward``, or None.
-    look_ahead : int
-        How many tokens beyond the furthest one so far can be looked at, beside the LOOK_BACK before
-        it; 0: all of the text.
+    The model is in evaluation mode, ``memory`` and ``padding`` are what its ``encode_text``
+    returned, and ``speaker`` is as for its ``forward``, or None. ``look_ahead`` is how many tokens
+    beyond the furthest one so far can be looked at, beside the LOOK_BACK before it; 0: all of the
+    text.
     """
 
     def __init__(self, model, memory, padding, speaker=None, look_ahead=0):

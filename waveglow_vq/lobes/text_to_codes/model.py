@@ -161,13 +161,8 @@ class TextToCodes(nn.Module):
     @torch.no_grad()
     def fit_statistics(self, utterances):
         """Measures the rate of speech and the repetitions of codes in the training data, once,
-        before training; the buffers hold the result.
-
-        Arguments
-        ---------
-        utterances : iterable of tuple
-            Number of tokens, codes ``[T]`` and pitch (not used) of each; at least one.
-        """
+        before training; the buffers hold the result. The utterances, at least one, are the number
+        of tokens, codes ``[T]`` and pitch (not used) of each."""
         tokens, lengths = [], []
         longest = torch.zeros(self.codebook_size, dtype=torch.long)
         for count, codes, *_ in utterances:
@@ -186,18 +181,8 @@ class TextToCodes(nn.Module):
         self.longest_runs.copy_(longest + 1)
 
     def limits(self, token_counts):
-        """Limits on the number of codes for texts of so many tokens.
-
-        Arguments
-        ---------
-        token_counts : torch.Tensor
-            int64 ``[B]``.
-
-        Returns
-        -------
-        Limits
-            Least and most codes, ``[B]``; and how often each code may follow itself, ``[K]``.
-        """
+        """The Limits of texts of so many tokens, int64 ``[B]``: least and most codes, ``[B]``; and
+        how often each code may follow itself, ``[K]``."""
         spoken = token_counts + SPARE_TOKENS
         least = (spoken * self.least_rate / RATE_MARGIN).floor().long().clamp(min=1)
         most = (spoken * self.greatest_rate * RATE_MARGIN).ceil().long()
@@ -273,20 +258,9 @@ class TextToCodes(nn.Module):
     # ---- the network
 
     def encode_text(self, tokens, token_lens=None, speaker=None):
-        """Encodes tokens to the memory that the decoder attends to.
-
-        Arguments
-        ---------
-        tokens, token_lens, speaker
-            As for :meth:`forward`; without lengths, nothing is padded.
-
-        Returns
-        -------
-        memory : torch.Tensor
-            ``[B, S, channels]``.
-        padding : torch.Tensor
-            bool ``[B, S]``, True where padded.
-        """
+        """Encodes tokens to the memory that the decoder attends to, ``[B, S, channels]``, and its
+        padding, bool ``[B, S]``, True where padded. Arguments as for :meth:`forward`; without
+        lengths, nothing is padded."""
         if token_lens is None:
             token_lens = torch.ones(len(tokens), device=tokens.device)
         counts = whole_lengths(token_lens, tokens.shape[1])
@@ -310,23 +284,12 @@ class TextToCodes(nn.Module):
         return x + self.code_scale * sinusoids(places, x.shape[2]) + self._speaker(speaker)
 
     def decode_text(self, memory, padding, codes, pitch=None, speaker=None, hidden_tokens=None):
-        """Runs the decoder over known codes.
+        """Runs the decoder over known codes, with memory and padding of :meth:`encode_text`; other
+        arguments are as for :meth:`forward`. ``hidden_tokens``, bool ``[B, T + 1, S]``, are what
+        the decoder cannot look at, at t; None: nothing.
 
-        Arguments
-        ---------
-        memory, padding : torch.Tensor
-            From :meth:`encode_text`.
-        codes, pitch, speaker
-            As for :meth:`forward`.
-        hidden_tokens : torch.Tensor
-            bool ``[B, T + 1, S]``: what the decoder cannot look at, at t; None: nothing.
-
-        Returns
-        -------
-        hidden : torch.Tensor
-            ``[B, T + 1, channels]``: at t, from the codes before t.
-        attention : torch.Tensor
-            ``[B, T + 1, S]``, mean over layers and heads.
+        Returns ``hidden`` ``[B, T + 1, channels]``, at t from the codes before t; and the attention
+        ``[B, T + 1, S]``, mean over layers and heads.
         """
         codes = F.pad(codes, (1, 0), value=-1)
         pitch = None if pitch is None else F.pad(pitch, (1, 0), value=-1)

@@ -6,23 +6,12 @@ import torch
 
 
 def sinusoids(positions, channels):
-    """Encodes positions, which need not be whole:
+    """Encodes positions ``[T]``, which need not be whole, in an even number of channels, fp32
+    ``[T, channels]``:
 
         p(t)_2i = sin(t / 10000^(2i / channels)),   p(t)_2i+1 = cos(t / 10000^(2i / channels))
 
     (Vaswani et al., 2017, section 3.5).
-
-    Arguments
-    ---------
-    positions : torch.Tensor
-        ``[T]``.
-    channels : int
-        An even number.
-
-    Returns
-    -------
-    torch.Tensor
-        fp32 ``[T, channels]``.
 
     Example
     -------

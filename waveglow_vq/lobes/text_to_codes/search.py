@@ -104,29 +104,11 @@ class Generated(NamedTuple):
 
 
 def search_codes(steps, limits, options, generator=None):
-    """Chooses codes until the end is chosen, or the limit on the length is reached.
+    """Chooses codes until the end (code K) is chosen, or the limit on the length is reached.
 
-    Pitch is always the most probable one. An item's codes are those it would have alone.
-
-    Arguments
-    ---------
-    steps : CachedSteps or PlainSteps
-        The decoder; see :mod:`~waveglow_vq.lobes.text_to_codes.decoder_steps`. Code K is the end.
-    limits : Limits
-        What the codes have to keep to.
-    options : SearchOptions
-        How they are chosen.
-    generator : int, torch.Generator or None
-        Source of chance; a number seeds every item alike.
-
-    Returns
-    -------
-    Generated
-
-    Raises
-    ------
-    UserError
-        If an option is out of range.
+    Pitch is always the most probable one. An item's codes are those it would have alone. ``steps``
+    are the decoder (:mod:`~waveglow_vq.lobes.text_to_codes.decoder_steps`). A generator that is a
+    number seeds every item alike. An option that is out of range is a UserError.
     """
     options.checked()
     if options.method == "beam":
