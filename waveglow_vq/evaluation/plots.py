@@ -90,20 +90,12 @@ def spectrogram_comparison(path, signals, features, scale="mel", title=None):
     return _save(figure, path)
 
 
-def conversion_heat_map(
-    path,
-    values,
-    sources,
-    targets,
-    unseen=(),
-    title="Similarity of conversions to their target",
-    label="mean cosine to the target's recordings",
-):
-    """Draws one number for each pair of source speaker and target, to a picture at ``path``.
+def conversion_heat_map(path, values, sources, targets, unseen=()):
+    """Draws the similarity of conversions to their target, for each pair of source speaker and
+    target, to a picture at ``path``.
 
     ``values`` has rows of ``sources`` and columns of ``targets``; None or NaN stays blank (a
     speaker to themselves). Sources that are also in ``unseen`` are marked as never trained on.
-    ``title`` and ``label`` stand above the picture and beside its scale.
 
     Example
     -------
@@ -139,8 +131,9 @@ def conversion_heat_map(
                 axes.text(
                     column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7
                 )
-    figure.colorbar(image, ax=axes, pad=0.02).set_label(label)
-    axes.set_title(title, fontsize=10)
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label("mean cosine to the target's recordings")
+    axes.set_title("Similarity of conversions to their target", fontsize=10)
     return _save(figure, path)
 
 
@@ -221,12 +214,9 @@ def _decibels(signal, features, scale):
         device = features.window.device
         return (_DB_PER_NEPER * features(signal[None].to(device))[0].cpu()).numpy()
     magnitude = stft_magnitude(signal, features.n_fft, features.hop_length, features.win_length)
-    magnitude = magnitude[: _linear_bins(features)].clamp_min(features.floor)
+    bins = int(features.f_max * features.n_fft / features.sample_rate) + 1
+    magnitude = magnitude[:bins].clamp_min(features.floor)
     return (_DB_PER_NEPER * magnitude.log()).numpy()
-
-
-def _linear_bins(features):
-    return int(features.f_max * features.n_fft / features.sample_rate) + 1
 
 
 def _frequency_ticks(features, scale, bands):

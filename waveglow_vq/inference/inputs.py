@@ -35,7 +35,8 @@ def as_numbers(option, values):
     try:
         array = np.asarray(values)
     except Exception as error:  # lists of tensors that are on a GPU, or differ in length
-        raise UserError(f"{option}: expected an array of numbers, {_first_line(error)}") from error
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{option}: expected an array of numbers, {reason}") from error
     kind = array.dtype.kind
     if kind not in "fiub":
         raise UserError(f"{option}: expected an array of numbers, got {_kind_of(values, array)}")
@@ -51,10 +52,6 @@ def _kind_of(values, array):
     if isinstance(values, np.ndarray):
         return f"one of {array.dtype}"
     return f"{type(values).__name__}" if array.ndim == 0 else f"a {type(values).__name__} of others"
-
-
-def _first_line(error):
-    return str(error).partition("\n")[0]
 
 
 def as_waveforms(option, values, device):

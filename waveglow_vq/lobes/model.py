@@ -209,7 +209,8 @@ class WaveGlowVQ(nn.Module):
         features, lens, target, *_ = self.conditioner.inputs(mel, wav, mel_lens, wav_lens, starts)
         condition = self.condition(features, lens, vectors, pitch, f0_statistics)
         if self.training and self.condition_dropout:
-            condition = condition._replace(local=self._drop_condition(condition.local))
+            kept = torch.rand(len(wav), 1, 1, device=wav.device) >= self.condition_dropout
+            condition = condition._replace(local=condition.local * kept)
         z, logdet, samples = self.to_noise(
             wav, mel, condition, starts, history, wav_lens, mel_lens, vectors
         )
@@ -240,10 +241,6 @@ class WaveGlowVQ(nn.Module):
         if f0_statistics is None:
             f0_statistics = self.speakers.f0_statistics(speaker)
         return self.speakers(speaker, reference, reference_lens), f0_statistics
-
-    def _drop_condition(self, local):
-        kept = torch.rand(len(local), 1, 1, device=local.device) >= self.condition_dropout
-        return local * kept
 
     def condition(self, features, lengths=None, speaker=None, pitch=None, f0_statistics=None):
         """Computes the condition of the flows from the features that the conditioner reads.

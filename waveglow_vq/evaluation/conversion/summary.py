@@ -62,8 +62,8 @@ def _summary(conversions, originals):
     return result
 
 
-def similarity_by_pair(conversions, key="to_target"):
-    """Mean cosine (``to_target`` or ``to_source``) for each source speaker and target.
+def similarity_by_pair(conversions):
+    """Mean cosine to the target for each source speaker and target.
 
     Returns ``sources`` (speakers trained on first), ``unseen`` (those that were not), ``targets``,
     and ``values``, rows of sources and columns of targets; None where both are one.
@@ -79,7 +79,8 @@ def similarity_by_pair(conversions, key="to_target"):
         "unseen": [speaker for speaker in sources if not seen[speaker]],
         "targets": targets,
         "values": [
-            [_mean(cells[s, t], key) if (s, t) in cells else None for t in targets] for s in sources
+            [_mean(cells[s, t], "to_target") if (s, t) in cells else None for t in targets]
+            for s in sources
         ],
     }
 
