@@ -24,7 +24,8 @@ def alignment_figures(attention, tolerance=TOLERANCE):
     ``attention`` ``[T, S]`` has a row for each code, a column for each token, without padding and
     without a row for the end of the sequence; rows may have any sum. The *place* of a code is the
     token that it attends to most, as the median over five codes. ``tolerance`` tokens count as the
-    same place; in texts of a few tokens, less than half of them.
+    same place; in texts of a few tokens, less than half of them. A ValueError says that there is no
+    code or no token, or that something is not a number.
 
     Returns
     -------
@@ -37,8 +38,6 @@ def alignment_figures(attention, tolerance=TOLERANCE):
         falls more than ``tolerance`` behind the furthest so far. ``longest_stall``: most codes in
         a row in which no token is reached that is further than all before. ``unread_tokens``:
         tokens after the furthest place.
-
-    A ValueError says that there is no code or no token, or that something is not a number.
 
     Example
     -------

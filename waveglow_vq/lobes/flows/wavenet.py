@@ -167,7 +167,7 @@ class WaveNet(InferenceCache):
         The layers are applied as they are defined, but for two folds of linear maps that follow
         each other, which save 13 % of the published model's multiplications: the first projection
         into the first dilated layer, and the skips into the last projection. What was prepared for
-        inference (see folded.py) is used in its place.
+        inference (see folded_wavenet.py) is used in its place.
 
         Arguments
         ---------
