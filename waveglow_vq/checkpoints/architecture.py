@@ -43,21 +43,8 @@ class Architecture(NamedTuple):
 
 
 def recognize(tensors):
-    """The architecture that the shapes of the tensors show.
-
-    Arguments
-    ---------
-    tensors : dict
-        Names, in NVIDIA's current layout, to ``torch.Tensor``.
-
-    Returns
-    -------
-    Architecture
-
-    Raises
-    ------
-    UserError
-        If they are no WaveGlow's, or of one that has no equivalent here.
+    """The architecture that the shapes of tensors, by NVIDIA's current names, show. It is a
+    UserError if they are no WaveGlow's, or those of one that has no equivalent here.
     """
     if not any(name.startswith("convinv.") for name in tensors):
         raise UserError("it holds no WaveGlow: it lacks the tensors convinv.*")
@@ -99,17 +86,8 @@ def recognize(tensors):
 
 
 def expected_shapes(architecture):
-    """Every tensor that a model of this architecture has.
-
-    Arguments
-    ---------
-    architecture : Architecture
-        The architecture.
-
-    Returns
-    -------
-    dict
-        Names, in NVIDIA's current layout, to shapes.
+    """Names, in NVIDIA's current layout, and shapes of every tensor that a model of this
+    architecture has.
 
     Example
     -------
@@ -245,12 +223,8 @@ def stated_by_module(module):
 
 
 def without_mixed_norms(tensors):
-    """Takes weight normalization away, exactly, if it is in some layers and not in others.
-
-    Arguments
-    ---------
-    tensors : dict
-        Names to ``torch.Tensor``; changed.
+    """Takes weight normalization away, exactly, if it is in some layers and not in others. The dict
+    of tensors is changed.
     """
     layers = {name.rsplit(".", 1)[0] for name in tensors if name.startswith("WN.")}
     layers = {name for name in layers if not name.endswith(".end")}

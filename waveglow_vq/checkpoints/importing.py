@@ -172,17 +172,7 @@ def describe_checkpoint(path):
 
 
 def read_checkpoint(path):
-    """Reads and checks a published WaveGlow checkpoint.
-
-    Arguments
-    ---------
-    path : str or Path
-        The checkpoint.
-
-    Returns
-    -------
-    Checkpoint
-    """
+    """Reads and checks a published WaveGlow checkpoint."""
     with open_checkpoint(path) as contents:
         source, found, stated = _weights(contents)
         found, left_out = plain_names(found)

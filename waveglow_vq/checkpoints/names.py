@@ -35,16 +35,7 @@ LEFT_OUT = re.compile(r"(^convinv\.\d+\.inv_conv\.weight$)|(^audio_to_melspec_pr
 
 def published_names(state):
     """Our state dict of a :class:`~waveglow_vq.lobes.flows.waveglow.WaveGlow` under the published
-    names.
-
-    Arguments
-    ---------
-    state : dict
-        Names to tensors, of a model with ``prior: white`` and ``condition_geometry: sample``.
-
-    Returns
-    -------
-    dict
+    names. The model has ``prior: white`` and ``condition_geometry: sample``.
 
     Example
     -------
@@ -92,19 +83,9 @@ def our_names(tensors):
 
 
 def plain_names(tensors):
-    """Takes away from names what differs from publisher to publisher.
-
-    Arguments
-    ---------
-    tensors : dict
-        Names to tensors, read or not.
-
-    Returns
-    -------
-    tensors : dict
-        What belongs to the model, by NVIDIA's names, the layers as they were.
-    left_out : list
-        Names of the tensors that follow from others or do not belong to the model.
+    """Takes away from names what differs from publisher to publisher: what belongs to the model, by
+    NVIDIA's names, the layers as they were; and the names of tensors that follow from others or do
+    not belong to the model.
     """
     kept, left_out = {}, []
     within = any(WRAPPERS.sub("", name).startswith("waveglow.") for name in tensors)
@@ -153,12 +134,7 @@ def join_layers(tensors):
     normalization belongs too, so that nothing changes.
 
     ``cond_layers.i`` of all layers become ``cond_layer``; ``res_layers.i`` and ``skip_layers.i``
-    become ``res_skip_layers.i``.
-
-    Arguments
-    ---------
-    tensors : dict
-        Names to ``torch.Tensor``, from :func:`plain_names`; changed.
+    become ``res_skip_layers.i``. The dict of tensors, from :func:`plain_names`, is changed.
     """
     for k in range(numbered(tensors, "WN.")):
         network = f"WN.{k}."

@@ -22,27 +22,12 @@ MAX_INSTRUCTIONS = 5_000_000
 
 
 def read_pickle(file, persistent=None):
-    """Reads one pickle and leaves the file behind it.
+    """Reads one pickle of a binary file and leaves the file behind it: plain Python data (None,
+    numbers, strings, tuples, lists, dicts; an OrderedDict is a dict) and the records of records.py.
+    ``persistent`` gives what becomes of a persistent id.
 
-    Arguments
-    ---------
-    file : file object
-        Binary, at the beginning of the pickle.
-    persistent : callable
-        What becomes of a persistent id; None where there are none.
-
-    Returns
-    -------
-    object
-        Plain Python data (None, numbers, strings, tuples, lists, dicts; an OrderedDict is a dict),
-        the records of records.py.
-
-    Raises
-    ------
-    UserError
-        If it names something that no WaveGlow checkpoint needs.
-    Exception
-        Of half a dozen kinds, if it is damaged.
+    A name that no WaveGlow checkpoint needs is a UserError; a damaged pickle raises exceptions of
+    half a dozen kinds.
 
     Example
     -------

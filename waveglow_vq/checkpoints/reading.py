@@ -63,23 +63,8 @@ class Contents(NamedTuple):
 
 @contextlib.contextmanager
 def open_checkpoint(path):
-    """Opens a checkpoint; errors name the file.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file.
-
-    Yields
-    ------
-    Contents
-        Tensors can be read as long as the context lasts.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, damaged, of another kind, or names what no checkpoint needs; also
-        for errors that are raised within the context.
+    """Opens a checkpoint, whose tensors can be read as long as the context lasts. All errors, also
+    those that are raised within the context, are UserErrors that name the file.
     """
     path = user_path(path)
     if not path.is_file():
@@ -251,17 +236,8 @@ def _safetensors_contents(file, size):
 
 
 def state_dict_of(module):
-    """Names and tensors of a pickled ``torch.nn.Module``, as its ``state_dict`` would have them.
-
-    Arguments
-    ---------
-    module : Instance
-        The record of the module.
-
-    Returns
-    -------
-    dict
-        Names to :class:`~waveglow_vq.checkpoints.records.StoredTensor`.
+    """Names and tensors (:class:`~waveglow_vq.checkpoints.records.StoredTensor`) of a pickled
+    ``torch.nn.Module``, as its ``state_dict`` would have them.
     """
     tensors, waiting, seen = {}, [("", module, 0)], 0
     while waiting:
@@ -295,20 +271,7 @@ def is_state_dict(value):
 
 
 def read_tensors(contents, tensors):
-    """Reads tensors from the file.
-
-    Arguments
-    ---------
-    contents : Contents
-        The opened file.
-    tensors : dict
-        Names to :class:`~waveglow_vq.checkpoints.records.StoredTensor`.
-
-    Returns
-    -------
-    dict
-        Names to ``torch.Tensor`` of the file's dtypes, with memory of their own.
-    """
+    """Reads tensors from the opened file, with the file's dtypes and memory of their own."""
     # Tensors may share storages, and a small file could ask for very many large ones.
     bound = sum({tensor.storage.key: tensor.storage.numel for tensor in tensors.values()}.values())
     if sum(tensor.numel for tensor in tensors.values()) > 2 * bound:

@@ -148,19 +148,9 @@ def stored_tensor(storage, offset, shape, stride):
 
 
 def stored_object(identity, sources):
-    """The object that a persistent id of torch stands for.
-
-    Arguments
-    ---------
-    identity : tuple
-        ``('storage', type, key, location, numel[, view])``, or, in old files,
-        ``('module', class, source file, source)``.
-    sources : list
-        Receives the source code of classes, as text.
-
-    Returns
-    -------
-    Storage or Global
+    """The object that a persistent id of torch stands for, which is ``('storage', type, key,
+    location, numel[, view])`` or, in old files, ``('module', class, source file, source)``.
+    ``sources`` receives the source code of classes, as text.
     """
     kind, *rest = identity
     if kind == "module":

@@ -18,25 +18,9 @@ _COMMANDS_FOR = {
 
 
 def load_model(options, command, interfaces):
-    """Loads the model of a command, prepared for fast inference.
-
-    Arguments
-    ---------
-    options : argparse.Namespace
-        ``model``, ``device``, ``threads`` and, of commands that draw waveforms, ``dtype``.
-    command : str
-        Its name, for the error.
-    interfaces : tuple of str
-        The interfaces that it can use.
-
-    Returns
-    -------
-    ExportedInterface
-
-    Raises
-    ------
-    UserError
-        If it is not an export or one for another command, or the device is missing.
+    """Loads the model of a command, prepared for fast inference. The options are ``model``,
+    ``device``, ``threads`` and, of commands that draw waveforms, ``dtype``; ``interfaces`` are
+    those that the command can use.
     """
     from waveglow_vq.inference.exported_model import load_export
     from waveglow_vq.inference.loading import read_export_header

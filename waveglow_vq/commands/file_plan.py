@@ -30,29 +30,10 @@ class FilePlan(NamedTuple):
 def plan_files(source, output, suffixes, new_suffix, force=False):
     """Pairs input and output files, and checks them, before anything is computed.
 
-    Arguments
-    ---------
-    source : str or Path
-        A file, or a folder whose files are taken at any depth.
-    output : str or Path
-        For a file, the file to write, or a folder that exists, where it gets the input's name. For
-        a folder, the folder to write to, which gets the same tree.
-    suffixes : tuple of str
-        The files of a folder that are taken, links included; the others are counted. A file that
-        is named may be of any kind.
-    new_suffix : str
-        Of the outputs.
-    force : bool
-        Whether outputs may exist.
-
-    Returns
-    -------
-    FilePlan
-
-    Raises
-    ------
-    UserError
-        If there is nothing to do, an output exists, or two files would get one name.
+    For a file, ``output`` is the file to write, or a folder that exists, where it gets the input's
+    name. For a folder, it is the folder to write to, which gets the same tree. Files of a folder
+    are taken by ``suffixes``, at any depth, links included; the others are counted. A file that is
+    named may be of any kind. Outputs may exist only with ``force``.
 
     Example
     -------

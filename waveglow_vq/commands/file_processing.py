@@ -18,18 +18,8 @@ def sound_seconds(path):
 
 
 def write_blocks(path, blocks, sample_rate, advance):
-    """Writes blocks ``[n]`` of a waveform to a WAV file, whole or not at all.
-
-    Arguments
-    ---------
-    path : str or Path
-        Where to.
-    blocks : iterable of torch.Tensor
-        Samples; computed while they are written.
-    sample_rate : int
-        In Hz.
-    advance : callable
-        Told the seconds of each block.
+    """Writes blocks ``[n]`` of a waveform, computed meanwhile, to a WAV file, whole or not at all.
+    ``advance`` is told the seconds of each block.
     """
     from waveglow_vq.audio.io import WavWriter
 
@@ -40,30 +30,16 @@ def write_blocks(path, blocks, sample_rate, advance):
 
 
 def process(plan, work, total_seconds, what=""):
-    """Processes the files of a plan with a progress bar; prints the time it took.
+    """Processes the files of a plan with a progress bar; prints the time it took. Returns the exit
+    status: 1 if files of a folder could not be processed; the others were.
 
-    Arguments
-    ---------
-    plan : FilePlan
-        From :func:`plan_files`.
-    work : callable
-        ``work(input, output, advance)`` makes one output; it calls ``advance(seconds)`` for each
-        piece of sound that is done. What it writes is to be whole or not there.
-    total_seconds : callable
-        ``total_seconds(input)``, the seconds of sound of a file; None where nobody knows before.
-    what : str or callable
-        For the last line: what was done; or what tells it, given the seconds of sound.
+    ``work(input, output, advance)`` makes one output; it calls ``advance(seconds)`` for each piece
+    of sound that is done. What it writes is to be whole or not there. ``total_seconds(input)`` is
+    the sound of a file, None where nobody knows before. ``what`` is, for the last line, what was
+    done; or what tells it, given the seconds of sound.
 
-    Returns
-    -------
-    int
-        The exit status: 1 if files of a folder could not be processed; the others were.
-
-    Raises
-    ------
-    UserError
-        If the only file cannot be processed, an option is wrong, or nothing can be written. Any
-        other exception is the matter of its file, and the others are processed.
+    A UserError ends it if the only file cannot be processed, an option is wrong, or nothing can be
+    written. Any other exception is the matter of its file, and the others are processed.
     """
     from tqdm import tqdm
 

@@ -12,18 +12,8 @@ from speechbrain.dataio.sampler import DistributedSamplerWrapper
 
 
 def collate_utterances(items):
-    """Makes a batch of whole utterances, without those that could not be read.
-
-    Arguments
-    ---------
-    items : list of dict
-        Of a dataset from :func:`~waveglow_vq.data.datasets.utterance_dataset`.
-
-    Returns
-    -------
-    PaddedBatch
-        Of those that could be read, with ``skipped``, a list with a sentence for each of the
-        others. Where nothing is left, it has no ``wav``, only the ``id`` of what is missing.
+    """Makes a batch of whole utterances. Its ``skipped`` has a sentence for each of those that
+    could not be read; where nothing is left, it has no ``wav``, only the ``id`` of what is missing.
 
     Example
     -------
@@ -44,18 +34,6 @@ def collate_utterances(items):
 def part_of(dataset, rank, world):
     """The utterances that one of several processes evaluates: a contiguous block, the first of them
     on the main process. Each utterance is evaluated once.
-
-    Arguments
-    ---------
-    dataset : DynamicItemDataset
-        Of all utterances.
-    rank, world : int
-        Of this process, and how many processes there are.
-
-    Returns
-    -------
-    dataset : DynamicItemDataset
-        A view of the same data.
 
     Example
     -------

@@ -17,26 +17,9 @@ PITCH_SUFFIX = ".pitch.npy"  # of the file beside a clip
 
 
 def load_manifest(manifest, data_root, needed=("wav",)):
-    """Reads a manifest (its form: see preparation.py), and checks that its files lie in the corpus.
-
-    Arguments
-    ---------
-    manifest : str or Path
-        The JSON file.
-    data_root : str or Path
-        What ``{data_root}`` in it stands for.
-    needed : sequence of str
-        What every entry has to have, ``wav`` among it.
-
-    Returns
-    -------
-    dict
-        Id of the utterance: its entry.
-
-    Raises
-    ------
-    UserError
-        If it is missing or damaged, an entry lacks something, or a file lies elsewhere.
+    """Reads a manifest (its form: see preparation.py) as entries by id, and checks that its files
+    lie in the corpus. ``{data_root}`` in it stands for ``data_root``; every entry has to have what
+    is ``needed``, ``wav`` among it.
     """
     data_root = user_path(data_root)
     try:
@@ -64,13 +47,7 @@ def load_manifest(manifest, data_root, needed=("wav",)):
 
 
 def read_pitch(source):
-    """Reads the log-F0 beside a clip: float32 ``[frames]``, 0 where unvoiced.
-
-    Arguments
-    ---------
-    source : str, Path or SoundBytes
-        The file.
-    """
+    """Reads the log-F0 beside a clip: float32 ``[frames]``, 0 where unvoiced."""
     name = sound_name(source)
     note_reading(name)
     try:

@@ -56,18 +56,7 @@ class SegmentDataset(DynamicItemDataset):
 
     def draw(self, count, generator=None):
         """Draws utterances with replacement, each as often as its share of the corpus in time.
-
-        Arguments
-        ---------
-        count : int
-            How many.
-        generator : torch.Generator
-            Source of the draws.
-
-        Returns
-        -------
-        torch.Tensor
-            Indices ``[count]``.
+        Returns indices ``[count]``.
         """
         places = torch.rand(count, dtype=torch.float64, generator=generator) * self.cumulative[-1]
         indices = torch.searchsorted(self.cumulative, places, right=True)

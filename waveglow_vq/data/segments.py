@@ -190,22 +190,10 @@ class SegmentReader:
 
 
 def read_utterance(source, features, generator=None):
-    """Reads a whole utterance for evaluation.
+    """Reads a whole utterance for evaluation, from a mono audio file at the features' rate.
 
-    Arguments
-    ---------
-    source : str, Path or SoundBytes
-        A mono audio file at the features' rate.
-    features : LogMel
-        The feature contract.
-    generator : torch.Generator
-        Source of the dequantization noise.
-
-    Returns
-    -------
-    dict
-        ``wav``, dequantized and cut to whole hops; ``mel`` ``[1 + samples // hop, n_mels]`` of
-        the utterance as it is on disk.
+    ``wav`` is dequantized with noise of the generator and cut to whole hops; ``mel``, of shape
+    ``[1 + samples // hop, n_mels]``, is that of the utterance as it is on disk.
     """
     samples = check_sound(source, features.sample_rate)
     if samples <= features.n_fft:

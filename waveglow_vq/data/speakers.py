@@ -41,22 +41,7 @@ class Speakers(NamedTuple):
 
 
 def read_speakers(manifest_folder):
-    """Reads speakers.json, which the preparation of a corpus of several speakers leaves.
-
-    Arguments
-    ---------
-    manifest_folder : str or Path
-        Where the manifests are.
-
-    Returns
-    -------
-    Speakers
-
-    Raises
-    ------
-    UserError
-        If there is none, or it lacks something.
-    """
+    """Reads speakers.json, which the preparation of a corpus of several speakers leaves."""
     path = Path(manifest_folder) / SPEAKERS_FILE
     try:
         entries = json.loads(path.read_text("utf-8"))

@@ -80,21 +80,9 @@ def speaker_name(speaker):
 
 
 def speak_demo_texts(speaker, utterances, on_utterance=None):
-    """Speaks the first demo texts with the voice of one synthetic speaker.
-
-    Arguments
-    ---------
-    speaker : int
-        Index into `DEMO_SPEAKERS`.
-    utterances : int
-        Number of texts. Clips do not depend on it.
-    on_utterance : callable
-        Called after each utterance, for a progress bar.
-
-    Returns
-    -------
-    clips : list of numpy.ndarray
-        Signals of 16 bit integers at 22050 Hz.
+    """Speaks the first demo texts with the voice of one of `DEMO_SPEAKERS`, as 16 bit integers at
+    22050 Hz. Clips do not depend on the number of texts. `on_utterance` is called after each, for a
+    progress bar.
     """
     identity = DEMO_SPEAKERS[speaker]
     requests = []
@@ -133,26 +121,8 @@ def _record(speech, seed):
 def generate_demo_corpus(output_folder, utterances=64, speakers=1, layout="ljspeech"):
     """Generates the corpus, unless the folder holds it already.
 
-    Arguments
-    ---------
-    output_folder : str or Path
-        For the clips, their texts and the record `demo_corpus.json`.
-    utterances : int
-        Per speaker, at most `MAX_TEXTS`.
-    speakers : int
-        Number of synthetic speakers, at most `len(DEMO_SPEAKERS)`.
-    layout : str
-        "ljspeech" or "vctk" (0.80, but at 22050 Hz).
-
-    Returns
-    -------
-    output_folder : Path
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If a number is out of range, the folder holds another corpus, or the synthesizer
-        (espeakng-loader) is not installed.
+    `layout` is "ljspeech" or "vctk" (0.80, but at 22050 Hz); there are at most `MAX_TEXTS`
+    utterances per speaker and `len(DEMO_SPEAKERS)` speakers. The record is `demo_corpus.json`.
 
     Example
     -------

@@ -25,25 +25,12 @@ _RATE, _PITCH, _RANGE = 1, 3, 4
 
 
 def synthesize(utterances, on_utterance=None):
-    """Speaks a sequence of utterances in a fresh process.
+    """Speaks a sequence of utterances in a fresh process, each as an array of 16 bit samples (type
+    code "h") at 22050 Hz.
 
-    Arguments
-    ---------
-    utterances : list of dict
-        Each with "text"; "voice", such as "en-us+f3" (language + variant); "rate" in words per
-        minute; "pitch" and "range" from 0 to 99 (50 is the voice's own).
-    on_utterance : callable
-        Called after each utterance, for a progress bar.
-
-    Returns
-    -------
-    speech : list of array.array
-        One array of 16 bit samples (type code "h") per utterance, at 22050 Hz.
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If espeakng-loader is not installed, or a voice does not exist.
+    An utterance is a dict with "text"; "voice", such as "en-us+f3" (language + variant); "rate" in
+    words per minute; "pitch" and "range" from 0 to 99 (50 is the voice's own). `on_utterance` is
+    called after each, for a progress bar.
     """
     # Not at the top of the file: as a program, this file has only the standard library.
     from waveglow_vq.errors import UserError

@@ -18,22 +18,8 @@ from waveglow_vq.utils.files import write_json
 def demo_options(description, output, arguments=None, utterances=64, more=None):
     """The options of a demo.
 
-    Arguments
-    ---------
-    description : str
-        What it does.
-    output : str
-        Default of ``--output``.
-    arguments : list of str
-        In place of those of the command line.
-    utterances : int
-        Default of ``--utterances``.
-    more : dict
-        Further options, which are numbers: ``{name: (default, help)}``.
-
-    Returns
-    -------
-    argparse.Namespace
+    ``output`` and ``utterances`` are defaults; ``more`` are further options, which are numbers:
+    ``{name: (default, help)}``.
 
     Example
     -------
@@ -67,25 +53,12 @@ def demo_options(description, output, arguments=None, utterances=64, more=None):
 
 
 def run_demo(script, options, corpus_options, training, reporting):
-    """Corpus, training, report: the commands that a user would run.
+    """Corpus, training, report: the commands that a user would run. The script, beside train.py, is
+    run again with ``--only_report``.
 
-    Arguments
-    ---------
-    script : str or Path
-        The demo, beside train.py; it is run again with ``--only_report``.
-    options : argparse.Namespace
-        From :func:`demo_options`.
-    corpus_options : list
-        Further arguments of ``waveglow-vq demo-corpus``.
-    training : dict
-        Options of train.py; ``--train_option`` goes before them.
-    reporting : str
-        What the report does, for the reader.
-
-    Raises
-    ------
-    UserError
-        If a step fails.
+    ``corpus_options`` are further arguments of ``waveglow-vq demo-corpus``; ``training`` are
+    options of train.py, before which ``--train_option`` goes; ``reporting`` tells the reader what
+    the report does.
     """
     begin = time.monotonic()
     output, recipe = Path(options.output).resolve(), Path(script).resolve().parent
@@ -105,24 +78,8 @@ def generate(corpus, utterances, corpus_options=()):
 
 
 def train(script, hparams, output, run, options, minutes, chosen, what="training"):
-    """Runs a recipe on the corpus of a demo.
-
-    Arguments
-    ---------
-    script : Path
-        Of a recipe, such as train.py.
-    hparams : str
-        Name of a file in ``hparams`` beside it.
-    output, run : Path
-        The folders of the demo and of the run.
-    options : argparse.Namespace
-        From :func:`demo_options`.
-    minutes : float
-        Of training.
-    chosen : dict
-        Further options of the script.
-    what : str
-        What is trained, for the reader.
+    """Runs a recipe, with a file in ``hparams`` beside it, on the corpus of a demo. ``chosen`` are
+    further options of the script; ``what`` tells the reader what is trained.
     """
     arguments = [script, script.parent / "hparams" / hparams]
     if not sys.stderr.isatty():

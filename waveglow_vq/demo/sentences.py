@@ -138,19 +138,9 @@ COUNTED = (
 
 
 def demo_texts(count):
-    """The first so many texts of the demo corpus.
-
-    Arguments
-    ---------
-    count : int
-        How many, at most :data:`MAX_TEXTS`.
-
-    Returns
-    -------
-    list of tuple
-        ``(text, normalized text or None if it is the same)``: those of
-        :data:`~waveglow_vq.demo.texts.DEMO_TEXTS`, and then sentences by rules. A text does
-        not depend on how many follow it.
+    """The first texts of the demo corpus, at most :data:`MAX_TEXTS`, each with its normalized text,
+    None if that is the same: those of :data:`~waveglow_vq.demo.texts.DEMO_TEXTS`, and then
+    sentences by rules. A text does not depend on how many follow it.
 
     Example
     -------

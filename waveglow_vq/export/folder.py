@@ -155,18 +155,8 @@ def _write_export(export_folder, interface, text, model, labels, add_parts=None)
 
 
 def interface_of(model):
-    """The interface of a trained model.
-
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        The model.
-
-    Returns
-    -------
-    str
-        Name of a class of ``waveglow_vq.inference``: a converter if it knows speakers, else a
-        codec if it has codes, else a vocoder.
+    """The class of ``waveglow_vq.inference`` for a trained model: a converter if it knows speakers,
+    else a codec if it has codes, else a vocoder.
     """
     if model.speakers is not None:
         return "VoiceConverter"

@@ -67,22 +67,8 @@ SPEAKERS = {
 
 
 def export_hparams(hparams_text, interface, with_labels=False, sampling_sigma=None):
-    """The YAML of an export from the flattened YAML of a run.
-
-    Arguments
-    ---------
-    hparams_text : str
-        As for :func:`~waveglow_vq.export.folder.export_model`.
-    interface : str
-        Name of the interface.
-    with_labels : bool
-        Whether there are speaker labels.
-    sampling_sigma : float
-        As for :func:`~waveglow_vq.export.folder.export_model`.
-
-    Returns
-    -------
-    str
+    """The YAML of an export from the flattened YAML of a run; see
+    :func:`~waveglow_vq.export.folder.export_model`.
     """
     # Composed, not loaded: the tags, and which nodes are the same one, stay as they are.
     root = yaml.compose(hparams_text, Loader=yaml.SafeLoader)
@@ -103,22 +89,8 @@ def export_hparams(hparams_text, interface, with_labels=False, sampling_sigma=No
 def text_to_speech_hparams(
     hparams_text, sample_rate, tokenizer_checksum, codec_checksum, with_labels=False
 ):
-    """The YAML of an export of text to speech from the flattened YAML of a run.
-
-    Arguments
-    ---------
-    hparams_text : str
-        As for :func:`~waveglow_vq.export.folder.export_text_to_speech`.
-    sample_rate : int
-        Of the codec, in Hz.
-    tokenizer_checksum, codec_checksum : str
-        What loading compares, 64 hexadecimal digits each.
-    with_labels : bool
-        Whether there are speaker labels.
-
-    Returns
-    -------
-    str
+    """The YAML of an export of text to speech from the flattened YAML of a run. ``sample_rate`` is
+    the codec's; the checksums are what loading compares.
     """
     root = yaml.compose(hparams_text, Loader=yaml.SafeLoader)
     kept = {name: _find(root, name) for name in _OF_SPEECH}
@@ -133,17 +105,7 @@ def text_to_speech_hparams(
 
 
 def model_hparams(hparams_text):
-    """The YAML of the model of a run alone: to build it, or to see that it can be exported.
-
-    Arguments
-    ---------
-    hparams_text : str
-        The flattened YAML of a run of any recipe.
-
-    Returns
-    -------
-    str
-    """
+    """The YAML of the model of a run alone: to build it, or to see that it can be exported."""
     root = yaml.compose(hparams_text, Loader=yaml.SafeLoader)
     if _find(root, "codec_checksum") is not None:
         return text_to_speech_hparams(hparams_text, 0, "", "")

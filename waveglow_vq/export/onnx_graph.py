@@ -87,12 +87,8 @@ def model_of(vocoder):
 
 
 class VocoderGraph(nn.Module):
-    """Conditioner, flows and envelope as one function of tensors; see :func:`export_program`.
-
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        The model, which is copied.
+    """Conditioner, flows and envelope as one function of tensors; see :func:`export_program`. The
+    model is copied.
     """
 
     def __init__(self, model):
@@ -223,19 +219,8 @@ def levinson_durbin_scan(autocorrelation):
 def all_pole_scan(driven, coefficients):
     """x_n = driven_n - sum_k a_{t(n),k} x_{n-k}, from silence, as
     :func:`~waveglow_vq.lobes.filters.blockwise.recursive_filter_blocks` does it, with one step of
-    the scan for each of its steps.
-
-    Arguments
-    ---------
-    driven : torch.Tensor
-        ``[batch, blocks, block]``.
-    coefficients : torch.Tensor
-        ``[batch, blocks, order]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, blocks * block]``.
+    the scan for each of its steps: ``driven`` ``[batch, blocks, block]`` and ``coefficients``
+    ``[batch, blocks, order]`` give ``[batch, blocks * block]``.
 
     Example
     -------

@@ -27,33 +27,11 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 def average_run(run_folder, count, export_folder, best=False, name=None):
     """Averages checkpoints of a run and exports the model with the mean weights.
 
-    Arguments
-    ---------
-    run_folder : str or Path
-        The ``output_folder`` of a recipe.
-    count : int
-        Of end-of-epoch checkpoints; fewer if the run has kept fewer.
-    export_folder : str or Path
-        See :func:`~waveglow_vq.export.folder.export_model`.
-    best : bool
-        Those with the lowest validation loss instead of the last.
-    name : str
-        ``averaged`` (the average during the run) or ``model``; None for ``averaged`` if there is
-        one.
-
-    Returns
-    -------
-    checkpoints : list of speechbrain.utils.checkpoints.Checkpoint
-        The last or best one first.
-    name : str
-        As above.
-    interface : str
-        The class of ``waveglow_vq.inference`` that the export is for.
-
-    Raises
-    ------
-    UserError
-        If the folder is not that of a run, or its checkpoints are missing or damaged.
+    The run's ``output_folder`` may have kept fewer than ``count`` end-of-epoch checkpoints;
+    ``best`` takes those with the lowest validation loss instead of the last. ``name`` is
+    ``averaged`` (the average during the run) or ``model``; None for ``averaged`` if there is one.
+    Returns the checkpoints, the last or best one first, the name, and the class of
+    ``waveglow_vq.inference`` that the export is for.
     """
     if count < 1:
         raise UserError(f"{count} checkpoints cannot be averaged; give a number of at least 1")

@@ -48,21 +48,9 @@ class WeightAverage(AveragedModel):
 
 
 def choose_checkpoints(checkpointer, count, best_key=None):
-    """The end-of-epoch checkpoints to average.
-
-    Arguments
-    ---------
-    checkpointer : speechbrain.utils.checkpoints.Checkpointer
-        Where the checkpoints are.
-    count : int
-        How many; fewer if there are fewer.
-    best_key : str
-        Those with the lowest value of this key, such as ``valid_loss``; None for the latest.
-
-    Returns
-    -------
-    list of speechbrain.utils.checkpoints.Checkpoint
-        The latest or best one first; a UserError if there are none.
+    """The end-of-epoch checkpoints to average, the latest or best one first: ``count`` of them, or
+    as many as there are. The best have the lowest value of ``best_key``, such as ``valid_loss``;
+    with None, the latest are taken.
     """
     found = checkpointer.find_checkpoints(
         min_key=best_key,
@@ -86,22 +74,8 @@ def average_checkpoints(checkpoints, name="model"):
     in a run, when codes are no longer restarted. Integers (steps, ages of codes) are those of the
     newest checkpoint.
 
-    Arguments
-    ---------
-    checkpoints : list of speechbrain.utils.checkpoints.Checkpoint
-        At least one.
-    name : str
-        Recoverable: a model, or a :class:`WeightAverage` of one.
-
-    Returns
-    -------
-    state : dict
-        A state_dict of the model.
-
-    Raises
-    ------
-    UserError
-        If a file is missing or damaged, or they are of several models.
+    ``name`` is the recoverable: a model, or a :class:`WeightAverage` of one. Returns a state_dict
+    of the model.
     """
     checkpoints = sorted(checkpoints, key=ckpt_recency, reverse=True)
     paths = [checkpoint.path / f"{name}{PARAMFILE_EXT}" for checkpoint in checkpoints]

@@ -16,14 +16,8 @@ LEAST_LOSS_SCALE = 1.0
 
 
 class RunStopped(Stopped):
-    """A signal has ended the training, which is saved, in every process.
-
-    Arguments
-    ---------
-    number : int
-        Of the signal.
-    where : str
-        The last step, and how to resume.
+    """A signal has ended the training, which is saved, in every process. ``where`` says the last
+    step, and how to resume.
 
     Example
     -------
@@ -157,14 +151,7 @@ class BaseBrain(sb.Brain):
 
 
 class Until:
-    """The batches of a loader until ``enough()``.
-
-    Arguments
-    ---------
-    loader : iterable
-        With a length.
-    enough : callable
-        Asked before each batch.
+    """The batches of a loader until ``enough()``. It is asked before each batch.
 
     Example
     -------

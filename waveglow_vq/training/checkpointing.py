@@ -72,13 +72,7 @@ class KillSafeCheckpointer(Checkpointer):
     # ---- saving
 
     def save_checkpoint(self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO):
-        """As SpeechBrain's.
-
-        Raises
-        ------
-        UserError
-            If the disk is full or not writable; earlier checkpoints are kept.
-        """
+        """As SpeechBrain's. If the disk is full or not writable, earlier checkpoints are kept."""
         begun = self._everywhere(lambda: self._begin(meta or {}, end_of_epoch, name))
         unfinished = ddp_broadcast(begun and begun[0])
         try:
@@ -187,13 +181,7 @@ class KillSafeCheckpointer(Checkpointer):
     # ---- finding and loading
 
     def list_checkpoints(self):
-        """As SpeechBrain's.
-
-        Raises
-        ------
-        UserError
-            If the description of a checkpoint is damaged.
-        """
+        """As SpeechBrain's."""
         found = []
         for folder in self._list_checkpoint_dirs() if self.checkpoints_dir.is_dir() else ():
             try:
@@ -231,13 +219,7 @@ class KillSafeCheckpointer(Checkpointer):
     def recover_if_possible(
         self, importance_key=None, max_key=None, min_key=None, ckpt_predicate=None
     ):
-        """As SpeechBrain's; all processes load the main process's choice.
-
-        Raises
-        ------
-        UserError
-            If a file of the checkpoint is missing, damaged, or of a run with other options.
-        """
+        """As SpeechBrain's; all processes load the main process's choice."""
         # On a network disk, they might see different ones.
         chosen = self._everywhere(
             lambda: self.find_checkpoint(importance_key, max_key, min_key, ckpt_predicate),

@@ -52,30 +52,13 @@ class EpochMeans:
 
 
 def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None):
-    """Reconstructs one utterance.
+    """Reconstructs an utterance from ``wav`` ``[samples]``, whole hops, and log-mel ``[frames,
+    n_mels]``.
 
-    Arguments
-    ---------
-    model : WaveGlowVQ
-        In eval mode.
-    wav : torch.Tensor
-        ``[samples]``, whole hops.
-    mel : torch.Tensor
-        Log-mel ``[frames, n_mels]``.
-    sigma : float
-        Sampling temperature.
-    seed : int
-        Of the noise.
-    who : dict
-        ``speaker``, ``pitch``, ``f0_statistics`` and ``reference`` of the utterance as for the
-        model's ``forward``, each with a batch dimension, where the model uses them.
-
-    Returns
-    -------
-    wav : torch.Tensor
-        ``[samples]`` on the CPU.
-    seconds : float
-        Computing time.
+    The model is in eval mode; ``seed`` is that of the noise. ``who`` holds ``speaker``, ``pitch``,
+    ``f0_statistics`` and ``reference`` of the utterance as for the model's ``forward``, each with a
+    batch dimension, where the model uses them. Returns the waveform ``[samples]`` on the CPU, and
+    the seconds of computing.
     """
     begin = time.perf_counter()
     who = dict(who or {})
@@ -90,27 +73,12 @@ def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None):
 
 
 def write_samples(folder, utterances, model, features, sigma=1.0, scores=True):
-    """Reconstructs utterances; writes them, the recordings and a picture of both.
+    """Reconstructs utterances ``(id, wav, mel, who)``, as for :func:`reconstruct`; writes
+    ``<id>.wav``, the recording as ``<id>_recording.wav`` and a picture of both as ``<id>.png``.
 
-    Arguments
-    ---------
-    folder : str or Path
-        Where ``<id>.wav``, ``<id>_recording.wav`` and ``<id>.png`` go.
-    utterances : list of tuple
-        ``(id, wav, mel, who)`` as for :func:`reconstruct`.
-    model, sigma
-        As for :func:`reconstruct`.
-    features : LogMel
-        The feature contract.
-    scores : bool
-        Whether to score them too.
-
-    Returns
-    -------
-    results : dict
-        Plain floats: means of the measures of
-        :func:`~waveglow_vq.evaluation.score.score_pair`, and ``real_time_factor``, seconds of
-        computing per second of sound.
+    With ``scores``, returns means of the measures of
+    :func:`~waveglow_vq.evaluation.score.score_pair`, and ``real_time_factor``, seconds of computing
+    per second of sound.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

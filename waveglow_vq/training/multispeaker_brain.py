@@ -72,23 +72,8 @@ class MultiSpeakerBrain(WaveGlowBrain):
 
 @torch.no_grad()
 def speaker_centroids(condition, features, entries, speakers):
-    """Mean vectors of the speakers' training clips.
-
-    Arguments
-    ---------
-    condition : SpeakerCondition
-        With an encoder, in eval mode.
-    features : LogMel
-        The feature contract.
-    entries : iterable of dict
-        Entries of the manifest, as read_manifest gives them.
-    speakers : Speakers
-        Whose vectors are wanted.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[speakers, channels]``.
+    """Mean vectors ``[speakers, channels]`` of the speakers' training clips, which ``entries`` of
+    the manifest name. The condition has an encoder, in eval mode.
     """
     vectors = {label: [] for label in speakers.labels}
     unreadable = {}

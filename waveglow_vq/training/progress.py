@@ -21,12 +21,8 @@ class Progress:
     """Means, code statistics and counts of an epoch of training on this process.
 
     A checkpoint holds one file per process: the random states differ, and so do the recent encoder
-    outputs from which codes restart. A run that resumes with more processes starts these anew.
-
-    Arguments
-    ---------
-    model : WaveGlowVQ or TextToCodes
-        Its ``training_state`` is saved too.
+    outputs from which codes restart. A run that resumes with more processes starts these anew. The
+    model's ``training_state`` is saved too.
 
     Example
     -------

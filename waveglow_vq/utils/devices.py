@@ -19,23 +19,8 @@ SLOWER = 1.5
 
 
 def checked_device(device, option="device"):
-    """Checks that a device is available, and returns its name.
-
-    Arguments
-    ---------
-    device : str, torch.device or None
-        What the user asked for; None leaves the choice to SpeechBrain.
-    option : str
-        What messages call it.
-
-    Returns
-    -------
-    str or None
-
-    Raises
-    ------
-    UserError
-        If it is not a device, or this machine or this torch does not have it.
+    """Checks that a device is available, and returns its name. ``option`` is what errors call it; a
+    device of None leaves the choice to SpeechBrain.
 
     Example
     -------

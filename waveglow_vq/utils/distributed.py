@@ -92,18 +92,9 @@ def mean_everywhere(total, count, together=True):
     averages them over W processes, each process's loss is its own sum times W, over the number of
     all items.
 
-    Arguments
-    ---------
-    total, count : torch.Tensor
-        This process's sum and number of items, scalars.
-    together : bool
-        False where processes go through different batches, as in evaluation: the mean is then this
-        process's own, and none waits for another.
-
-    Returns
-    -------
-    mean : torch.Tensor
-        0 without items.
+    ``total`` and ``count`` are this process's scalars; the mean is 0 without items. ``together`` is
+    False where processes go through different batches, as in evaluation: the mean is then this
+    process's own, and none waits for another.
 
     Example
     -------
@@ -117,20 +108,9 @@ def mean_everywhere(total, count, together=True):
 
 
 def gather_frames(frames, counts):
-    """The frames of all processes, in the order in which one process would have had them: samplers
-    deal the items of a batch out in turn, so item j of process r is item j * W + r of all.
-
-    Arguments
-    ---------
-    frames : torch.Tensor
-        [N, D], this process's, item by item.
-    counts : list of int
-        Frames of each item, in sum N.
-
-    Returns
-    -------
-    frames : torch.Tensor
-        [N of all processes, D], the same everywhere.
+    """The frames ``[N, D]`` of all processes, in the order in which one process would have had
+    them: samplers deal the items of a batch out in turn, so item j of process r is item j * W + r
+    of all. ``counts`` holds the number of frames of each item.
 
     Example
     -------

@@ -61,11 +61,6 @@ def walk_files(folder):
     Hidden files and folders are skipped. Links are followed, but not in circles; a dead link is
     listed, so that whoever opens it gets the error.
 
-    Raises
-    ------
-    UserError
-        If a folder cannot be read.
-
     Example
     -------
     >>> import tempfile
@@ -137,23 +132,11 @@ def read_json(path):
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """Writes a file that appears complete or not at all.
+    """Writes a file that appears complete or not at all; missing folders are made, an old file is
+    replaced.
 
-    Arguments
-    ---------
-    path : str or Path
-        The file; missing folders are made, an old file is replaced.
-
-    Yields
-    ------
-    Path
-        The name to write to, in the same folder, hidden, with the ending ``.part``. It becomes
-        ``path`` unless an error interrupts.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; names and rights are checked before the work is done.
+    Yields the name to write to, in the same folder, hidden, with the ending ``.part``. It becomes
+    ``path`` unless an error interrupts. Names and rights are checked before the work is done.
 
     Example
     -------
@@ -220,18 +203,8 @@ def file_checksum(path):
 
 
 def model_checksum(model):
-    """SHA-256 of a model's weights: over the name, type, shape and bytes of every entry of its
-    state dict, in the order of the names.
-
-    Arguments
-    ---------
-    model : torch.nn.Module
-        The model; on any device.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
+    """SHA-256 of a model's weights, in hexadecimal: over the name, type, shape and bytes of every
+    entry of its state dict, in the order of the names. It is the same on every device.
 
     Example
     -------

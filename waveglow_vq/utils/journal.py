@@ -21,12 +21,8 @@ def json_digest(content, **options):
 
 class Journal:
     """A file with a line of JSON, ``[name, *values]``, for each finished item; the last line about
-    an item counts. Lines that are damaged, as the last one of a killed process, are skipped.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file; it is made when the journal is opened with ``with``.
+    an item counts. Lines that are damaged, as the last one of a killed process, are skipped. The
+    file is made when the journal is opened with ``with``.
 
     Example
     -------

@@ -14,19 +14,7 @@ import torch
 
 
 def whole_lengths(lengths, total):
-    """Relative lengths as counts.
-
-    Arguments
-    ---------
-    lengths : torch.Tensor
-        Shares of ``total`` in (0, 1], of any shape.
-    total : int
-        Steps of the padded batch.
-
-    Returns
-    -------
-    torch.Tensor
-        int64.
+    """Relative lengths, of any shape, as counts (int64) of the ``total`` steps of a padded batch.
 
     Example
     -------
@@ -61,19 +49,8 @@ def code_mask(lengths, frames, stride):
 
 
 def frame_mask(lengths, frames):
-    """Marks the frames that are not padding.
-
-    Arguments
-    ---------
-    lengths : torch.Tensor
-        Relative lengths in (0, 1], ``[batch]``, or None where nothing is padded.
-    frames : int
-        Number of frames of the padded batch.
-
-    Returns
-    -------
-    torch.Tensor
-        Booleans ``[batch, 1, frames]``, or None.
+    """Marks the frames that are not padding, ``[batch, 1, frames]``. The lengths ``[batch]`` are
+    relative, in (0, 1]; where nothing is padded they are None, and so is the mask.
 
     Example
     -------
@@ -99,23 +76,11 @@ def fill_padding(x, counts, value):
 
 
 def crop_frames(x, frames, starts=None, lengths=None):
-    """Takes ``frames`` frames of every item; behind its end an item's last frame is held.
+    """Takes ``frames`` frames of every item of ``x`` ``[batch, channels, all frames]``; behind its
+    end an item's last frame is held.
 
-    Arguments
-    ---------
-    x : torch.Tensor
-        ``[batch, channels, all frames]``.
-    frames : int
-        Frames to take.
-    starts : torch.Tensor
-        First frame of each item, ``[batch]``; 0 where None.
-    lengths : torch.Tensor
-        Relative lengths in (0, 1], ``[batch]``, or None where nothing is padded.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, channels, frames]``.
+    ``starts`` ``[batch]`` are the first frames, 0 where None; ``lengths`` ``[batch]`` are relative,
+    in (0, 1], or None where nothing is padded.
 
     Example
     -------

@@ -26,16 +26,8 @@ _file = None
 
 def known_here(then=None):
     """The ``worker_init_fn`` of a data loader, by which this process knows what the loader's
-    processes read, however they are started.
-
-    Arguments
-    ---------
-    then : callable or None
-        Another ``worker_init_fn``, which is called next.
-
-    Returns
-    -------
-    callable
+    processes read, however they are started. ``then`` is another ``worker_init_fn``, which is
+    called next.
 
     Example
     -------
@@ -62,12 +54,8 @@ def _begin(name, then, worker):
 
 
 def note_reading(name):
-    """Says what this process is about to read; takes about a microsecond.
-
-    Arguments
-    ---------
-    name : str
-        Of a file; of a long one, the end is kept.
+    """Says what this process is about to read; takes about a microsecond. Of a long name, the end
+    is kept.
 
     Example
     -------
@@ -83,18 +71,9 @@ def note_reading(name):
 
 
 def being_read(processes=None):
-    """What processes were reading last.
-
-    Arguments
-    ---------
-    processes : collection of int
-        Ids of this process or of its data loaders' processes, alive or not; where None, all of
-        the latter.
-
-    Returns
-    -------
-    list of str
-        Names of files; a process that read nothing, or of which nothing is known, has none.
+    """Names of the files that processes were reading last: this process or its data loaders'
+    processes, alive or not; where None, all of the latter. A process that read nothing, or of which
+    nothing is known, has none.
     """
     names = []
     for start in range(0, ROWS * WIDTH, WIDTH):

@@ -26,13 +26,9 @@ def worker_count(wanted=None):
 
 
 def check_processes(workers):
-    """Checks that this machine can run a number of worker processes; 0 or None for none.
-
-    Raises
-    ------
-    UserError
-        If they are more than 64 and four times the cores, or there is no shared memory, as in some
-        containers and function services.
+    """Checks that this machine can run a number of worker processes (0 or None for none): at most
+    64, or four times the cores, and with shared memory, which some containers and function services
+    lack.
 
     Example
     -------
@@ -56,33 +52,13 @@ def check_processes(workers):
 
 
 def run_tasks(work, tasks, workers, doing, method=None, prepare=None):
-    """Yields the results of all tasks in order. When it is closed or fails, no process is left.
+    """Yields the results ``work(task)`` of all tasks in order. When it is closed or fails, no
+    process is left. With one worker, or a single task, there is no second process; else what is
+    passed and returned is pickled.
 
-    Arguments
-    ---------
-    work : callable
-        ``work(task)`` gives a result; of several processes, one that can be pickled.
-    tasks : list
-        What to work on.
-    workers : int
-        Processes; with 1, or a single task, there is no second process.
-    doing : str
-        What a process does, for the error.
-    method : str or None
-        How processes are started: ``fork``, ``spawn`` or ``forkserver``; None: as Python has it
-        on this system, or as the program was told (``multiprocessing.set_start_method``).
-    prepare : callable or None
-        ``prepare()`` is called once in each process that is started.
-
-    Yields
-    ------
-    object
-        A result.
-
-    Raises
-    ------
-    UserError
-        If a process was killed.
+    ``doing`` says for the error what a process does. ``prepare()`` is called once in each process
+    that is started. ``method`` is ``fork``, ``spawn`` or ``forkserver``; None: as Python has it on
+    this system, or as the program was told (``multiprocessing.set_start_method``).
 
     Example
     -------

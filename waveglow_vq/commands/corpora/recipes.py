@@ -36,22 +36,9 @@ def run(options):
 
 
 def copy_recipes(folder):
-    """Copies the recipes and the presets that they include.
-
-    Arguments
-    ---------
-    folder : str or Path
-        Where ``recipes`` and ``hparams`` are to be; it is made if it is not there.
-
-    Returns
-    -------
-    int
-        The number of files.
-
-    Raises
-    ------
-    UserError
-        If one of the two exists or cannot be written; then neither is left.
+    """Copies the recipes and the presets that they include, as ``recipes`` and ``hparams`` of the
+    folder; returns the number of files. If one of the two exists or cannot be written, neither is
+    left.
 
     Example
     -------

@@ -52,24 +52,11 @@ def _round(report):
 
 
 def describe_model(folder):
-    """What an export is.
+    """What an export is, as plain values; None where something is not part of the model.
 
-    Arguments
-    ---------
-    folder : str or Path
-        The export folder.
-
-    Returns
-    -------
-    dict
-        Plain values; None where something is not part of the model. ``overlap_frames`` is what
-        ``--overlap_frames`` is by default; ``lookahead_ms`` how much of the log-mel or the codes a
-        stream has to know beyond what it gives, which is its latency beside that of a chunk.
-
-    Raises
-    ------
-    UserError
-        If it is not an export, or damaged.
+    ``overlap_frames`` is what ``--overlap_frames`` is by default; ``lookahead_ms`` how much of the
+    log-mel or the codes a stream has to know beyond what it gives, which is its latency beside that
+    of a chunk.
     """
     from waveglow_vq.inference.exported_model import load_export
 

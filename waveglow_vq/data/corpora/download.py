@@ -16,26 +16,8 @@ _TIMEOUT_SECONDS = 60
 
 
 def download_file(url, file, sha256=None):
-    """Downloads a file; an interrupted download is resumed.
-
-    Arguments
-    ---------
-    url : str
-        Where from.
-    file : str or Path
-        Where to; until it is complete it is called `<file>.part`. If it exists already, nothing
-        is fetched.
-    sha256 : str or None
-        Checksum that the file has to have.
-
-    Returns
-    -------
-    file : Path
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If it cannot be fetched, or its checksum is wrong.
+    """Downloads a file, unless it exists already. Until it is complete it is called `<file>.part`,
+    and an interrupted download is resumed. The SHA-256 is checked if it is given.
     """
     file = Path(file)
     if file.exists():
@@ -83,26 +65,9 @@ def download_file(url, file, sha256=None):
 
 
 def unpack_tar(archive, folder, expected):
-    """Unpacks a tar archive so that `folder / expected` appears complete or not at all.
-
-    Arguments
-    ---------
-    archive : str or Path
-        The archive, compressed or not.
-    folder : str or Path
-        Where to.
-    expected : str
-        Name of the top folder of the archive.
-
-    Returns
-    -------
-    unpacked : Path
-        `folder / expected`.
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If the archive is damaged, reaches outside of the folder, or holds something else.
+    """Unpacks a tar archive, compressed or not, so that `folder / expected`, its top folder,
+    appears complete or not at all. An archive that reaches outside of the folder, or holds
+    something else, is refused.
     """
     folder = Path(folder)
     workplace = folder / f"{expected}.part"

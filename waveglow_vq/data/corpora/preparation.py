@@ -149,23 +149,11 @@ def apply_filters(recordings, sounds, filters):
 
 
 def write_manifests(folder, manifests, report, speakers=None):
-    """Writes the manifests, speakers.json and, last, the report.
+    """Writes the manifests, speakers.json and, last, the report, to which it adds the sizes of the
+    splits.
 
-    Arguments
-    ---------
-    folder : Path
-        Where they go; made if missing.
-    manifests : dict
-        Split -> id -> entry.
-    report : dict
-        Holds `fingerprint`, `options` and `dropped`.
-    speakers : dict or None
-        What speakers.json holds, if there are several speakers.
-
-    Returns
-    -------
-    report : dict
-        With the sizes of the splits.
+    `manifests` is split -> id -> entry; the report holds `fingerprint`, `options` and `dropped`;
+    `speakers` is what speakers.json holds, if there are several speakers.
     """
     summaries = {}
     for name, manifest in manifests.items():
@@ -213,27 +201,15 @@ def pool_log_f0(prepared):
 
 
 def describe_speakers(parts, prepared, info, sample_rate):
-    """The contents of the manifests and of speakers.json, for several speakers.
+    """The contents of the manifests (split -> id -> entry) and of speakers.json, for several
+    speakers.
 
-    Arguments
-    ---------
-    parts : dict
-        Split -> list of recordings.
-    prepared : dict
-        Id -> PreparedAudio.
-    info : dict
-        Label -> what is known of the speaker; a speaker may be missing.
-    sample_rate : int
-        Of the prepared audio, in Hz.
+    An entry's `log_f0_mean` and `log_f0_std` are those of the recording; where nothing is voiced,
+    those of all training recordings. The speakers are label -> {"train_clips", "log_f0_mean",
+    "log_f0_std", "age", "gender", "accent", "region"} of those of train.
 
-    Returns
-    -------
-    manifests : dict
-        Split -> id -> entry. `log_f0_mean` and `log_f0_std` are those of the recording; where
-        nothing is voiced, those of all training recordings.
-    speakers : dict
-        Label -> {"train_clips", "log_f0_mean", "log_f0_std", "age", "gender", "accent", "region"}
-        of the speakers of train.
+    `parts` is split -> recordings, `prepared` id -> PreparedAudio, and `info` label -> what is
+    known of the speaker, who may be missing.
     """
     training = {}
     for recording in parts["train"]:

@@ -154,15 +154,6 @@ def prepare_utterance(utterance, audio_folder, preprocessing):
     Channels are averaged, the mean (a DC offset) is removed, the rate is changed, silence at the
     ends is cut off. The level stays, unless the result exceeds full scale: then it is scaled down
     to it. The folder of the speaker has to exist.
-
-    Returns
-    -------
-    PreparedAudio
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If the audio file is unusable.
     """
     wav, rate = read_wav_and_rate(utterance.path, mono="mix")
     wav = resample(wav - wav.mean(), rate, preprocessing.sample_rate)
@@ -195,25 +186,12 @@ def prepared_files(audio_folder, utterance):
 
 
 def speech_bounds(wav, sample_rate, threshold_db=TRIM_THRESHOLD_DB):
-    """Finds where the speech begins and ends.
+    """Finds where the speech of `wav` [N] begins and ends: the samples from `start` to before
+    `end`, with 0.1 s of what is around it. Frames of 20 ms that are quieter than the loudest one by
+    the (negative) threshold are silence; of a signal that is silent throughout, all is kept.
 
     Frames are compared above 120 Hz: in VCTK rumble lies at -20 to -45 dB, hardly below weak
     consonants, and without it the noise is quieter by 12 dB.
-
-    Arguments
-    ---------
-    wav : torch.Tensor
-        Samples [N].
-    sample_rate : int
-        In Hz.
-    threshold_db : float
-        Frames of 20 ms that are quieter than the loudest one by this much are silence; negative.
-
-    Returns
-    -------
-    start, end : int
-        Samples from `start` to before `end` are speech, with 0.1 s of what is around it. The whole
-        of a signal that is silent throughout.
 
     Example
     -------

@@ -62,26 +62,12 @@ def list_folder(folder):
 
 
 def scan_speaker_folder(folder):
-    """Lists a folder with one subfolder per speaker, which holds audio files at any depth.
+    """Lists a folder with one subfolder per speaker, which holds audio files at any depth, as
+    Recordings without texts, sorted by speaker and id.
 
-    The label of a speaker is the name of the subfolder. Audio files that lie directly in the
-    folder must be named like LibriSpeech's, <speaker>-<chapter>-<utterance>.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The folder. Links are followed. Other files than sound (a licence, a list of speakers) are
-        counted in the log.
-
-    Returns
-    -------
-    utterances : list of Recording
-        Without texts, sorted by speaker and id.
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If there is no sound, a name says no speaker, or two files make the same id.
+    The label of a speaker is the name of the subfolder. Audio files that lie directly in the folder
+    must be named like LibriSpeech's, <speaker>-<chapter>-<utterance>. Links are followed. Other
+    files than sound (a licence, a list of speakers) are counted in the log.
     """
     root = Path(os.path.abspath(user_path(folder)))
     if not root.is_dir():

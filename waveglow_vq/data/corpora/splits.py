@@ -89,32 +89,15 @@ def choose_subset(clips, max_utterances, seed=0):
 
 
 def split_by_id(recordings, splits, split_ratio, seed=0):
-    """Splits recordings by a hash of their id.
+    """Splits recordings, all of different ids, by a hash of their id.
 
-    The split of a recording depends on its own id only: neither the order of the list matters, nor
-    does a new recording move the others. The one exception are corpora so small that a split would
-    stay empty: it gets the recording nearest to its share, from a split with more than one.
+    The split of a recording depends on its own id and the seed only: neither the order of the list
+    matters, nor does a new recording move the others. The one exception are corpora so small that a
+    split would stay empty: it gets the recording nearest to its share, from a split with more than
+    one.
 
-    Arguments
-    ---------
-    recordings : list of Recording
-        All ids different.
-    splits : sequence of str
-        Names, such as ("train", "valid", "test").
-    split_ratio : sequence of float
-        Shares of any sum, such as (90, 5, 5). Since every recording is drawn by itself, the sizes
-        are close to the shares and not exactly theirs.
-    seed : int
-        Another seed, another split.
-
-    Returns
-    -------
-    Splits
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If the shares do not fit the splits, or there are fewer recordings than splits.
+    `split_ratio` holds shares of any sum, such as (90, 5, 5). Since every recording is drawn by
+    itself, the sizes are close to the shares and not exactly theirs.
 
     Example
     -------
@@ -170,23 +153,6 @@ def split_by_speaker(recordings, options=None):
 
     If valid or test stay empty, because every speaker has few recordings, it gets one from the
     speaker with the most, or those of one sentence.
-
-    Arguments
-    ---------
-    recordings : list of Recording
-        All ids different.
-    options : SplitOptions or None
-        None for the defaults.
-
-    Returns
-    -------
-    Splits
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If the shares are no shares, a speaker to hold out is not there, or no recording is left
-        to train on.
     """
     split_ratio, seed, unseen_speakers, disjoint_sentences = options or SplitOptions()
     if len(split_ratio) != 3 or min(split_ratio) < 0 or split_ratio[0] <= 0:

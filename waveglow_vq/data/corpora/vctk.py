@@ -55,19 +55,8 @@ class Corpus(NamedTuple):
 
 
 def find_vctk(data_folder):
-    """Finds the corpus in a folder, or in one of its subfolders.
-
-    Returns
-    -------
-    root : Path
-        The folder with speaker-info.txt, txt/ and the audio.
-    layout : str
-        "0.80" or "0.92".
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If there is no corpus, or there are several.
+    """Finds the corpus in a folder, or in one of its subfolders: the folder with speaker-info.txt,
+    txt/ and the audio, and its layout, "0.80" or "0.92".
     """
     if data_folder is None or not str(data_folder).strip():
         raise UserError("no data folder was given: name a copy of VCTK with --data_folder FOLDER")
@@ -98,22 +87,8 @@ def find_vctk(data_folder):
 
 
 def scan_vctk(data_folder, mic="mic1", additional_folders=(), speakers=None):
-    """Lists the utterances of the corpus with their texts; opens no audio file.
-
-    Arguments
-    ---------
-    data_folder, mic, additional_folders, speakers
-        See `prepare_vctk` in recipes/VCTK/vctk_prepare.py.
-
-    Returns
-    -------
-    Corpus
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If there is no corpus, a text cannot be read, two recordings have the same id, or a wanted
-        speaker is not there.
+    """Lists the utterances of the corpus with their texts; opens no audio file. The arguments are
+    those of `prepare_vctk` in recipes/VCTK/vctk_prepare.py.
     """
     require_choice("mic", mic, MICROPHONES)
     root, layout = find_vctk(data_folder)

@@ -157,24 +157,8 @@ def shards_are_ready(shards_folder):
 
 
 def read_shards(shards_folder, sample_rate=None):
-    """Reads and checks the index of a folder of shards.
-
-    Arguments
-    ---------
-    shards_folder : str or Path
-        The folder.
-    sample_rate : int or None
-        What the model wants, in Hz; None for any.
-
-    Returns
-    -------
-    Shards
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If the folder is not complete, the index is damaged or of another version, a shard is
-        missing or of another size, or the rate differs.
+    """Reads and checks the index of a folder of shards, which have to be complete. ``sample_rate``
+    is what the model wants, in Hz; None for any.
     """
     folder = user_path(shards_folder)
     file = folder / INDEX

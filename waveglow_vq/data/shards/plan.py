@@ -32,29 +32,10 @@ class EpochPlan(NamedTuple):
 def make_plan(shards, samples, segments, batch_size, world=1, workers=1):
     """Deals out shards to processes and their workers.
 
-    Arguments
-    ---------
-    shards : list of Shard
-        All.
-    samples : dict
-        Length of each utterance, by id.
-    segments : int
-        Wanted for an epoch, of all processes together. There are more where batches ask for it:
-        they are full, all processes have equally many, and every utterance is in one.
-    batch_size : int
-        Segments of a batch.
-    world, workers : int
-        Processes, and workers of each. There are no more workers than the process with the fewest
-        shards can give one to.
-
-    Returns
-    -------
-    EpochPlan
-
-    Raises
-    ------
-    waveglow_vq.errors.UserError
-        If there are fewer shards than processes.
+    An epoch has the ``segments`` that are wanted, of all processes together, or more where batches
+    ask for it: they are full, all processes have equally many, and every utterance is in one.
+    ``samples`` holds the length of each utterance by id. There are no more workers than the process
+    with the fewest shards can give one to.
     """
     if len(shards) < world:
         raise UserError(
@@ -87,21 +68,9 @@ def _deal(numbers, sizes, count):
 
 
 def share_segments(samples, segments, generator=None):
-    """How many segments each utterance gives: at least one, and otherwise in proportion to its
-    duration. Fractions are rounded at random, so that they are right on average.
-
-    Arguments
-    ---------
-    samples : list of int
-        Length of each utterance.
-    segments : int
-        Of all utterances together; at least one for each.
-    generator : torch.Generator
-        Of the rounding.
-
-    Returns
-    -------
-    list of int
+    """How many segments each utterance gives, by its length in ``samples``: at least one, and
+    otherwise in proportion to its duration. Fractions are rounded at random, so that they are right
+    on average.
 
     Example
     -------
@@ -133,21 +102,8 @@ def share_segments(samples, segments, generator=None):
 
 
 def order_draws(counts, held, generator=None):
-    """The order in which segments are drawn, with at most ``held`` utterances in memory.
-
-    Arguments
-    ---------
-    counts : list of int
-        Segments of each utterance, in the order in which they are read.
-    held : int
-        Utterances in memory.
-    generator : torch.Generator
-        Of the draws.
-
-    Returns
-    -------
-    list of int
-        Numbers of utterances.
+    """The order in which segments are drawn, as numbers of utterances, with at most ``held``
+    utterances in memory. ``counts`` are the segments of each, in the order in which they are read.
 
     Example
     -------

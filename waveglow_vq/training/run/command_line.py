@@ -40,28 +40,9 @@ def is_path(name):
 
 
 def split_arguments(arguments, flags, valued):
-    """Separates the YAML file, SpeechBrain's run options and the YAML's keys.
-
-    Arguments
-    ---------
-    arguments : list of str
-        The command line, without the program's name.
-    flags, valued : collection of str
-        Names of the run options without and with a value.
-
-    Returns
-    -------
-    hparams_file : str
-    run_arguments : list of str
-        The run options as they were typed.
-    given : dict
-        Texts of all other options by name, and of run options with a value, which may be keys of
-        the YAML too.
-
-    Raises
-    ------
-    UserError
-        If a value is missing, or belongs to nothing, or an option is given twice.
+    """Separates the YAML file, SpeechBrain's run options as they were typed, and the YAML's keys:
+    texts of all other options by name, and of run options with a value, which may be keys of the
+    YAML too. ``flags`` and ``valued`` are names of the run options without and with a value.
 
     Example
     -------
@@ -105,22 +86,7 @@ def split_arguments(arguments, flags, valued):
 
 
 def read_yaml(hparams_file):
-    """Reads the YAML of a recipe with its tags and comments; builds nothing.
-
-    Arguments
-    ---------
-    hparams_file : str or Path
-        Path of the file.
-
-    Returns
-    -------
-    ruamel.yaml.comments.CommentedMap
-
-    Raises
-    ------
-    UserError
-        If there is no such file, or it is no YAML.
-    """
+    """Reads the YAML of a recipe with its tags and comments; builds nothing."""
     try:
         known = ruamel.yaml.YAML().load(Path(hparams_file).read_text("utf-8"))
     except OSError:
@@ -133,17 +99,7 @@ def read_yaml(hparams_file):
 
 
 def read_recipe(hparams_file):
-    """Like :func:`read_yaml`, with what the sections include.
-
-    Arguments
-    ---------
-    hparams_file : str or Path
-        Path of the file.
-
-    Returns
-    -------
-    Mapping
-    """
+    """Like :func:`read_yaml`, with what the sections include."""
     known = read_yaml(hparams_file)
     for name in SECTIONS:
         tag = tag_of(known.get(name))
@@ -187,25 +143,9 @@ def into_sections(overrides, known):
 
 
 def typed_overrides(hparams_file, given):
-    """The overrides of a YAML.
-
-    Arguments
-    ---------
-    hparams_file : str or Path
-        The YAML of a recipe.
-    given : dict
-        Texts of the options by name.
-
-    Returns
-    -------
-    str
-        YAML. What is a path or a text in the file stays a text, ``~`` is expanded, also in paths
-        of the file itself, and other values are what YAML reads.
-
-    Raises
-    ------
-    UserError
-        If there is no such file, a value cannot be read, or a path cannot be written down.
+    """The overrides of a YAML, as YAML, from texts of the options by name. What is a path or a text
+    in the file stays a text, ``~`` is expanded, also in paths of the file itself, and other values
+    are what YAML reads.
 
     Example
     -------
@@ -231,18 +171,6 @@ def check_saved(hparams_file, given):
     """Checks that the YAML that a run has saved is only used to repeat that run. Its values are
     resolved: an override would change one of several places, and a run with another folder would
     resume from the checkpoints of the first.
-
-    Arguments
-    ---------
-    hparams_file : str or Path
-        The YAML of a recipe, or of a run.
-    given : iterable of str
-        Names of the options.
-
-    Raises
-    ------
-    UserError
-        If it is that of a run, and options would change it.
     """
     saved = Path(hparams_file).read_text("utf-8").startswith(_SAVED)
     changed = [name for name in given if name not in _OUTSIDE]
@@ -335,24 +263,7 @@ def _own_paths(hparams_file, known, overrides):
 
 
 def open_keys(known, overrides):
-    """The values of the keys that a YAML leaves open (``!PLACEHOLDER``).
-
-    Arguments
-    ---------
-    known : Mapping
-        From :func:`read_yaml`.
-    overrides : Mapping
-        Values by name.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    UserError
-        If one of them is not given.
-    """
+    """The values of the keys that a YAML leaves open (``!PLACEHOLDER``)."""
     names = [name for name in known if tag_of(known[name]) == "!PLACEHOLDER"]
     for name in names:
         if name not in overrides:

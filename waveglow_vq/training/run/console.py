@@ -18,19 +18,8 @@ _NEXT = {
 
 
 def seconds_left(schedule, steps_before=0, seconds_before=0.0):
-    """Remaining seconds of training, validation not counted.
-
-    Arguments
-    ---------
-    schedule : WarmupHoldHalve
-        Where the run stands.
-    steps_before, seconds_before : float
-        Where it stood when this process began, whose speed counts.
-
-    Returns
-    -------
-    float or None
-        None if nothing is known yet.
+    """Remaining seconds of training, validation not counted; None if nothing is known yet. The
+    speed is that since ``steps_before`` and ``seconds_before``, where this process began.
 
     Example
     -------
@@ -53,16 +42,8 @@ def seconds_left(schedule, steps_before=0, seconds_before=0.0):
 
 
 def progress_line(schedule, loss, left):
-    """A progress line for runs without a bar.
-
-    Arguments
-    ---------
-    schedule : WarmupHoldHalve
-        Where the run stands.
-    loss : float
-        Mean over the epoch so far.
-    left : float or None
-        From :func:`seconds_left`.
+    """A progress line for runs without a bar. ``loss`` is the mean over the epoch so far, ``left``
+    comes from :func:`seconds_left`.
 
     Example
     -------
@@ -135,20 +116,8 @@ def already_finished_line(schedule, epochs, output_folder, step_limit=None):
 
 
 def closing_lines(output_folder, interface, options=()):
-    """Where the results of a finished run are, and what to type next.
-
-    Arguments
-    ---------
-    output_folder : str or Path
-        Of the run.
-    interface : str
-        Class of ``waveglow_vq.inference`` that the export is for.
-    options : list of str
-        Options of that command.
-
-    Returns
-    -------
-    list of str
+    """Where the results of a finished run are, and what to type next: a command of the class
+    ``interface`` of ``waveglow_vq.inference``, with its options.
 
     Example
     -------

@@ -20,13 +20,6 @@ _IDENTITY = ("num_samples", "samples", "text", "speaker_label")
 def split_facts(dataset, seconds_of):
     """The ``clips`` and ``seconds`` of a split, and a ``fingerprint`` of its ordered utterances.
 
-    Arguments
-    ---------
-    dataset : DynamicItemDataset
-        With the entries of the manifest.
-    seconds_of : callable
-        ``seconds_of(entry)``.
-
     Example
     -------
     >>> from speechbrain.dataio.dataset import DynamicItemDataset
@@ -51,11 +44,6 @@ def split_facts(dataset, seconds_of):
 def small_splits(facts):
     """A warning for each split of fewer than 5 clips or 30 s.
 
-    Arguments
-    ---------
-    facts : dict
-        Name of the split: its :func:`split_facts`.
-
     Example
     -------
     >>> small_splits({"valid": {"clips": 5, "seconds": 30.0}, "test": {"clips": 4, "seconds": 99}})
@@ -79,12 +67,7 @@ def _amount(split):
 @register_checkpoint_hooks
 class CorpusRecord:
     """Part of a checkpoint: the splits of its run. If others are in use when it is loaded, a
-    warning says so, once.
-
-    Arguments
-    ---------
-    facts : dict
-        Name of the split: its :func:`split_facts`.
+    warning says so, once. ``facts`` holds the :func:`split_facts` by name of the split.
     """
 
     def __init__(self, facts):

@@ -23,15 +23,8 @@ def use_debug_folder(experiment):
     What was prepared before is read where it lies. What was not is prepared in that folder, which
     is removed at the end unless ``--debug_persistently`` keeps it. TMPDIR says where it is made.
 
-    Arguments
-    ---------
-    experiment : Experiment
-        Its ``hparams``, ``overrides`` and ``run_opts`` become those of the debugging run.
-
-    Raises
-    ------
-    UserError
-        If the YAML file is what a run has saved, which names the folders of that run.
+    The experiment's ``hparams``, ``overrides`` and ``run_opts`` become those of the debugging run.
+    The YAML that a run has saved is refused, as it names the folders of that run.
     """
     options = effective_options(experiment.hparams, experiment.run_opts)
     if not options["debug"]:

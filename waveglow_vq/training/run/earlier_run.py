@@ -7,18 +7,8 @@ import torch
 
 def check_earlier_run(hparams):
     """Checks that an output folder holds no run of another model. Its options and manifests would
-    be replaced before its checkpoint is found not to fit.
-
-    Arguments
-    ---------
-    hparams : dict
-        What the YAML of a recipe describes. The model of a recipe with a ``codec`` is not known
-        yet, and is not compared.
-
-    Raises
-    ------
-    UserError
-        If the newest checkpoint there is of another model.
+    be replaced before its checkpoint is found not to fit. The model of a recipe with a ``codec`` is
+    not known yet, and is not compared.
 
     Example
     -------

@@ -170,20 +170,7 @@ def _death(error):
 
 
 def train_and_test(brain, train, valid, test):
-    """Trains, or resumes training, and tests the best checkpoint.
-
-    Arguments
-    ---------
-    brain : ModelBrain
-        Of the recipe.
-    train, valid, test : Dataset
-        For instance from :func:`~waveglow_vq.data.datasets.make_datasets`.
-
-    Raises
-    ------
-    UserError
-        If something cannot be read, written or computed.
-    """
+    """Trains, or resumes training, and tests the best checkpoint."""
     hparams = brain.hparams
     brain.know_corpus(train=train, valid=valid, test=test)
     loading = {
@@ -231,11 +218,6 @@ def leave_processes(brain):
     Threads of gloo drop what the last collectives held; if that is a Python object and the
     interpreter is shutting down, the process is aborted, with all its work done. The threads end
     with the group, and the group with the last reference to it: the wrapped modules go first.
-
-    Arguments
-    ---------
-    brain : speechbrain.Brain
-        Its modules are unwrapped from DistributedDataParallel.
     """
     if not torch.distributed.is_initialized():
         return

@@ -107,18 +107,7 @@ FOLDERS = ("output_folder", "save_folder", "manifest_folder")
 
 
 def check_launch(run_opts):
-    """Checks how the processes were started, before they form a group.
-
-    Arguments
-    ---------
-    run_opts : RunOptions
-        From :func:`~waveglow_vq.training.run.hyperparameters.parse_arguments`.
-
-    Raises
-    ------
-    UserError
-        If the processes of this machine cannot each have a GPU, or cannot talk to each other.
-    """
+    """Checks how the processes were started, before they form a group."""
     local_rank, world = os.environ.get("LOCAL_RANK"), int(os.environ.get("WORLD_SIZE", 1))
     backend = run_opts["distributed_backend"]
     if run_opts["data_parallel_backend"]:
@@ -158,23 +147,8 @@ def check_launch(run_opts):
 
 def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
     """Finds at once what would end a run hours later or make it useless. To be called before
-    anything is prepared or written.
-
-    Arguments
-    ---------
-    hparams : dict
-        Those of a recipe; missing keys are not checked.
-    run_opts : RunOptions
-        SpeechBrain's run options.
-    hparams_file : str
-        The YAML, to check that its model can be exported; or None.
-    overrides : str
-        Of the YAML.
-
-    Raises
-    ------
-    UserError
-        For the first mistake.
+    anything is prepared or written. Keys that are missing are not checked; that the model can be
+    exported is checked if the YAML is given.
 
     Example
     -------

@@ -24,26 +24,8 @@ from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 
 
 def parse_arguments(arguments):
-    """SpeechBrain's ``parse_arguments``, which refuses what that would misread.
-
-    Arguments
-    ---------
-    arguments : list of str
-        The command line, without the program's name.
-
-    Returns
-    -------
-    hparams_file : str
-    run_opts : RunOptions
-    overrides : str
-        As from ``speechbrain.parse_arguments``.
-
-    Raises
-    ------
-    UserError
-        For an option that is abbreviated, or has no value or a wrong one.
-    SystemExit
-        With ``--help``.
+    """SpeechBrain's ``parse_arguments``, which refuses what that would misread. Returns the path of
+    the YAML, the RunOptions and the overrides.
 
     Example
     -------
@@ -75,24 +57,7 @@ def parse_arguments(arguments):
 
 
 def load_hparams(hparams_file, overrides):
-    """Builds the objects of a recipe's YAML. The keys of its sections stand beside the others.
-
-    Arguments
-    ---------
-    hparams_file : str
-        Path of the YAML file.
-    overrides : str
-        What the command line replaces.
-
-    Returns
-    -------
-    hparams : dict
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read or built, or lacks one of the options.
-    """
+    """Builds the objects of a recipe's YAML. The keys of its sections stand beside the others."""
     yaml = ruamel.yaml.YAML()
     try:
         replaced = yaml.load(overrides) or {}
@@ -127,20 +92,7 @@ def load_hparams(hparams_file, overrides):
 
 
 def merge_overrides(overrides, replaced, preset=None):
-    """Overrides with others in their place.
-
-    Arguments
-    ---------
-    overrides : str
-        YAML.
-    replaced : dict
-        Values by name.
-    preset : dict or None
-        Values within the preset.
-
-    Returns
-    -------
-    str
+    """Overrides with others in their place. ``preset`` holds values within the preset.
 
     Example
     -------

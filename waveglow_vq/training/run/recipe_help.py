@@ -56,20 +56,6 @@ class Option(NamedTuple):
 def read_options(hparams_file):
     """The options of a recipe, without what builds objects and what only passes a value on.
 
-    Arguments
-    ---------
-    hparams_file : str or Path
-        The YAML of a recipe.
-
-    Returns
-    -------
-    list of Option
-
-    Raises
-    ------
-    UserError
-        If the file, or one that it includes, cannot be read.
-
     Example
     -------
     >>> file = getfixture("tmp_path") / "recipe.yaml"
@@ -179,18 +165,8 @@ def show_help(arguments=None, what=""):
 
 
 def help_text(hparams_file, what=""):
-    """The help of a recipe.
-
-    Arguments
-    ---------
-    hparams_file : str or Path or None
-        Its YAML; None for a list of those there are.
-    what : str
-        What the program does.
-
-    Returns
-    -------
-    str
+    """The help of a recipe, from its YAML; without one, a list of those there are. ``what`` says
+    what the program does.
     """
     program = Path(sys.argv[0])
     lines = [f"usage: python {program} {hparams_file or 'HPARAMS.yaml'} [--OPTION VALUE ...]", ""]
@@ -251,20 +227,6 @@ def preset_form(keys, text):
 def check_known(replaced, known, hparams_file):
     """Refuses options that a YAML does not have, with a suggestion. HyperPyYAML does so at the
     outermost level only; within a mapping it adds them, and nothing reads them.
-
-    Arguments
-    ---------
-    replaced : Mapping
-        Names and values that the command line replaces.
-    known : Mapping
-        The YAML, with what it includes.
-    hparams_file : str or Path
-        Its file.
-
-    Raises
-    ------
-    UserError
-        For the first unknown option.
     """
     for keys, value in _unknown(replaced, known):
         raise UserError(_hint(keys, value, read_options(hparams_file), hparams_file))

@@ -193,23 +193,8 @@ def extract_codes(
 
 
 def read_index(codes_folder, checksum=None):
-    """Reads the index of a folder of codes.
-
-    Arguments
-    ---------
-    codes_folder : str or Path
-        From :func:`extract_codes`.
-    checksum : str or None
-        That of the model that the codes have to be of; None for any.
-
-    Returns
-    -------
-    CodeCorpus
-
-    Raises
-    ------
-    UserError
-        If there are no codes, not all of them yet, or those of another model.
+    """Reads the index of a folder of codes; they have to be complete, and of the model with this
+    checksum if one is given.
     """
     path = user_path(codes_folder) / INDEX
     index = read_json(path)
@@ -231,28 +216,8 @@ def read_index(codes_folder, checksum=None):
 
 
 def read_code_corpus(codes_folder, manifest, data_root, checksum=None):
-    """Reads the utterances of a manifest that have a text and codes.
-
-    Arguments
-    ---------
-    codes_folder : str or Path
-        From :func:`extract_codes`.
-    manifest : str or Path
-        Of the corpus.
-    data_root : str or Path
-        What ``{data_root}`` in it stands for.
-    checksum : str or None
-        See :func:`read_index`.
-
-    Returns
-    -------
-    list of CodedUtterance
-        In the order of the manifest. The log counts those without.
-
-    Raises
-    ------
-    UserError
-        If nothing is left, or a file is damaged or of another model.
+    """Reads the utterances of a manifest that have a text and codes, in its order, as
+    CodedUtterance. The log counts those without. ``checksum`` is as for :func:`read_index`.
     """
     corpus = read_index(codes_folder, checksum)
     utterances, without_text, without_codes = [], 0, 0

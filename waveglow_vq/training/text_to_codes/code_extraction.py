@@ -68,29 +68,11 @@ def is_valid(path, checksum):
 
 
 def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_skipped):
-    """Encodes recordings, and notes each in the journal.
+    """Encodes recordings, and notes each in the journal of ``folder``.
 
-    Arguments
-    ---------
-    codec : ExportedModel
-        From :func:`~waveglow_vq.inference.codes.coding.load_codec`.
-    codec_folder : str or Path
-        Where other processes load it from.
-    recordings : dict
-        Paths, or members of shards, by id of the utterance.
-    keys : dict
-        From :func:`recording_key`, by id.
-    folder : Path
-        Where the codes go.
-    num_workers, max_skipped
-        See :func:`~waveglow_vq.training.text_to_codes.code_corpus.extract_codes`.
-
-    Returns
-    -------
-    seconds : float
-        Duration of what was encoded.
-    skipped : dict
-        Reasons by id of an utterance that could not be encoded.
+    ``recordings`` are paths, or members of shards, by id of the utterance; ``keys`` come from
+    :func:`recording_key`, by id; other processes load the codec from ``codec_folder``. Returns the
+    seconds of what was encoded, and the reasons by id of what could not be.
     """
     workers = 1
     if codec.device_type == "cpu":

@@ -34,25 +34,9 @@ class TextDataset(DynamicItemDataset):
 
 
 def make_text_datasets(hparams, data_root, tokenizer, labels=None, checksum=None):
-    """The three datasets of a recipe; see :func:`text_dataset`.
-
-    Arguments
-    ---------
-    hparams : dict
-        Holds ``manifest_folder``, ``codes_folder``, ``min_codes``, ``max_codes`` and
-        ``max_valid_utterances``.
-    data_root : str or Path
-        What ``{data_root}`` in the manifests stands for.
-    tokenizer : TextTokenizer
-        Makes the tokens.
-    labels : list of str
-        Of the speakers, in the order of their numbers; None for one speaker.
-    checksum : str
-        Of the model that the codes have to be of; None for any.
-
-    Returns
-    -------
-    train, valid, test : TextDataset
+    """The training, validation and test datasets of a recipe; see :func:`text_dataset`. ``hparams``
+    holds ``manifest_folder``, ``codes_folder``, ``min_codes``, ``max_codes`` and
+    ``max_valid_utterances``.
     """
     manifests = Path(hparams["manifest_folder"])
 

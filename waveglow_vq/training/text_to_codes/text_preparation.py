@@ -44,23 +44,8 @@ def begin_log(output_folder):
 
 
 def read_codec(codec_folder, several=False):
-    """Checks the codec before anything is written.
-
-    Arguments
-    ---------
-    codec_folder : str or Path or None
-        The export of a model with codes.
-    several : bool
-        Whether the codec may have several speakers.
-
-    Returns
-    -------
-    CodecFacts
-
-    Raises
-    ------
-    UserError
-        If there is none, or none for the corpus.
+    """Checks the codec, the export of a model with codes, before anything is written. It may have
+    several speakers only if ``several``.
 
     Example
     -------
@@ -87,30 +72,8 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
     """Extracts the codes of a corpus and trains a tokenizer on its texts, unless they exist, on the
     main process.
 
-    Arguments
-    ---------
-    hparams : dict
-        Of the recipe.
-    overrides : str
-        Of its YAML.
-    data_root : str or Path
-        What ``{data_root}`` in the manifests stands for.
-    codec : CodecFacts
-        From :func:`read_codec`.
-    device : str or None
-        For the extraction; None for a GPU if there is one.
-
-    Returns
-    -------
-    overrides : str
-        With what follows from corpus and codec: sizes of the model, checksum of the codec, longest
-        text, labels of the speakers.
-
-    Raises
-    ------
-    UserError
-        If the codes there are of another codec, the tokenizer there does not fit the options, or
-        there are no texts or speakers.
+    The overrides that it returns add what follows from corpus and codec: sizes of the model,
+    checksum of the codec, longest text, labels of the speakers.
     """
     manifests = {name: Path(hparams["manifest_folder"]) / f"{name}.json" for name in SPLITS}
     report = extract_codes(
@@ -155,22 +118,11 @@ def prepare_text(hparams, overrides, data_root, codec, device=None):
 
 def prepare_text_datasets(experiment, data_root, codec):
     """Codes, tokenizer, and the sizes of the model that follow from them; begins the run; and the
-    datasets, with the model's statistics read off the training data. Every process has to call it.
+    training, validation and test datasets, with the model's statistics read off the training data.
+    Every process has to call it.
 
-    Arguments
-    ---------
-    experiment : Experiment
-        Its ``hparams`` are built again with what is filled in, ``data_root``, and ``sample_rate``,
-        the codec's.
-    data_root : str or Path
-        What ``{data_root}`` in the manifests stands for.
-    codec : CodecFacts
-        From :func:`read_codec`.
-
-    Returns
-    -------
-    train, valid, test : TextDataset
-        From :func:`~waveglow_vq.training.text_to_codes.text_datasets.make_text_datasets`.
+    The experiment's ``hparams`` are built again with what is filled in, ``data_root``, and
+    ``sample_rate``, the codec's.
     """
     device = experiment.run_opts["device"]
     arguments = [experiment.hparams, experiment.overrides, data_root, codec, device]
