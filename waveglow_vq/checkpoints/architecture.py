@@ -19,22 +19,13 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 class Architecture(NamedTuple):
     """What the shapes say; the arguments of :class:`~waveglow_vq.lobes.flows.waveglow.WaveGlow`,
     but for the first two.
-
-    Arguments
-    ---------
-    n_mels : int
-        Mel bands.
-    hop_length : int
-        Samples per frame: the stride of the learned upsampling, a quarter of its kernel.
-    group_size, flows, early_every, early_size, layers, channels, kernel_size, use_weight_norm
-        As there. ``early_every`` is 0 where no channels leave early.
     """
 
     n_mels: int
-    hop_length: int
+    hop_length: int  # the stride of the learned upsampling, a quarter of its kernel
     group_size: int
     flows: int
-    early_every: int
+    early_every: int  # 0 where no channels leave early
     early_size: int
     layers: int
     channels: int

@@ -74,33 +74,15 @@ model: !new:waveglow_vq.lobes.model.WaveGlowVQ
 
 
 class Checkpoint(NamedTuple):
-    """A checked checkpoint.
+    """A checked checkpoint."""
 
-    Arguments
-    ---------
-    source : str
-        Which implementation wrote it.
-    container : str
-        The kind of file.
-    architecture : Architecture
-        From the shapes.
-    features : dict
-        Arguments of :class:`~waveglow_vq.audio.features.LogMel`.
-    tensors : dict
-        Names in NVIDIA's current layout to fp32 tensors.
-    dtypes : list
-        What the file holds.
-    left_out : list
-        Names of tensors of the file that are not needed.
-    """
-
-    source: str
-    container: str
+    source: str  # which implementation wrote it
+    container: str  # the kind of file
     architecture: Architecture
-    features: dict
-    tensors: dict
-    dtypes: list
-    left_out: list
+    features: dict  # arguments of LogMel
+    tensors: dict  # names in NVIDIA's current layout to fp32 tensors
+    dtypes: list  # what the file holds
+    left_out: list  # names of tensors of the file that are not needed
 
 
 def import_checkpoint(path, export_folder, sigma=None):

@@ -38,27 +38,13 @@ SAFETENSORS_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF1
 
 
 class Contents(NamedTuple):
-    """What a file holds.
+    """What a file holds."""
 
-    Arguments
-    ---------
-    container : str
-        The kind of file.
-    root : object
-        What was saved; see :func:`~waveglow_vq.checkpoints.pickles.read_pickle`.
-    read_storage : callable
-        ``read_storage(storage)`` gives its bytes.
-    sources : list
-        Source code of the classes, as far as the file has it.
-    config : dict
-        The configuration beside the weights, of NeMo's archives; else None.
-    """
-
-    container: str
-    root: object
-    read_storage: object
-    sources: list
-    config: dict | None = None
+    container: str  # the kind of file
+    root: object  # what was saved; see read_pickle
+    read_storage: object  # read_storage(storage) gives its bytes
+    sources: list  # source code of the classes, as far as the file has it
+    config: dict | None = None  # the configuration beside the weights, of NeMo's archives
 
 
 @contextlib.contextmanager

@@ -10,21 +10,11 @@ from waveglow_vq.utils.files import count_kinds, walk_files
 
 
 class FilePlan(NamedTuple):
-    """What a command does.
+    """What a command does."""
 
-    Arguments
-    ---------
-    pairs : list of tuple
-        Input file and output file, Paths.
-    folder : Path
-        Where the outputs go; None if the input is a single file.
-    left_out : str
-        What else a folder holds, in words.
-    """
-
-    pairs: list
-    folder: Path
-    left_out: str = ""
+    pairs: list  # of input file and output file, Paths
+    folder: Path  # where the outputs go; None if the input is a single file
+    left_out: str = ""  # what else a folder holds, in words
 
 
 def plan_files(source, output, suffixes, new_suffix, force=False):

@@ -2,12 +2,7 @@
 
 import waveglow_vq
 from waveglow_vq.errors import UserError
-from waveglow_vq.inference.loading import (
-    CODEC_FOLDER,
-    HPARAMS_FILE,
-    TOKENIZER_FILE,
-    WEIGHTS_FILE,
-)
+from waveglow_vq.inference.loading import CODEC_FOLDER, HPARAMS_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 
 import yaml
 

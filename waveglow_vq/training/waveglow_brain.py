@@ -1,5 +1,6 @@
 """The training loop of vocoders, codecs and converters."""
 
+from collections import Counter
 from pathlib import Path
 
 from waveglow_vq.data.loaders import collate_utterances, training_loader
@@ -183,19 +184,13 @@ class WaveGlowBrain(ModelBrain):
     # ---- the test
 
     def _end_of_test(self, stats):
-        skipped = self._gather_skipped_clips()
+        skipped = Counter()
+        for clips in all_gather_object(self.progress.skipped_clips):
+            skipped.update(clips)
         super()._end_of_test(stats)
         if if_main_process():
             for sentence, count in skipped.items():
                 logger.warning(f"skipped {count} times in this run: {sentence}")
-
-    def _gather_skipped_clips(self):
-        """Sentences about unreadable clips and their counts, over all processes."""
-        total = {}
-        for clips in all_gather_object(self.progress.skipped_clips):
-            for sentence, count in clips.items():
-                total[sentence] = total.get(sentence, 0) + count
-        return total
 
     def export(self, folder):
         """Exports the evaluated model."""

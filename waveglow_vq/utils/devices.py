@@ -54,15 +54,12 @@ def checked_device(device, option="device"):
         if number:
             raise UserError(f"{option}: {name}: there is one mps device; give mps")
     elif found.type != "cpu":
-        _try(found, option)
+        try:
+            torch.zeros(1, device=found).cpu()
+        except Exception as error:  # each kind of device has errors of its own where it is missing
+            sentence = f"{option}: {found}: torch cannot use it here; give {KINDS}"
+            raise UserError(sentence) from error
     return name
-
-
-def _try(device, option):
-    try:
-        torch.zeros(1, device=device).cpu()
-    except Exception as error:  # each kind of device has errors of its own where it is missing
-        raise UserError(f"{option}: {device}: torch cannot use it here; give {KINDS}") from error
 
 
 def supports_float64(device):

@@ -37,10 +37,7 @@ def add_arguments(parser):
     )  # fmt: skip
     parser.add_argument("--ext", help="file extension (default: all audio files)")
     parser.add_argument(
-        "--sample_rate",
-        type=int,
-        metavar="HZ",
-        help="sample rate (default: that of the files)",
+        "--sample_rate", type=int, metavar="HZ", help="sample rate (default: that of the files)"
     )
     parser.add_argument("--resample", action="store_true", help="resample files at other rates")
 

@@ -2,12 +2,7 @@
 
 from pathlib import Path
 
-from waveglow_vq.commands.arguments import (
-    compute_arguments,
-    path,
-    search_arguments,
-    search_changes,
-)
+from waveglow_vq.commands.arguments import compute_arguments, path, search_arguments, search_changes
 from waveglow_vq.commands.common import load_model, write_report
 from waveglow_vq.errors import UserError
 

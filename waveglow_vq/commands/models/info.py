@@ -42,13 +42,10 @@ def run(options):
             from waveglow_vq.checkpoints import describe_checkpoint
 
             report = {"checkpoint": str(path)} | describe_checkpoint(path)
-    print_facts(report if options.json else _round(report), options.json)
+    if not options.json:  # for people, four digits are enough
+        report = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in report.items()}
+    print_facts(report, options.json)
     return 0
-
-
-def _round(report):
-    """For people, four digits are enough; JSON has all of them."""
-    return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in report.items()}
 
 
 def describe_model(folder):

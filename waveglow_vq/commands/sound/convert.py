@@ -33,9 +33,7 @@ def add_arguments(parser):
         "--mode", default="codes", help="codes or latent_swap (default: %(default)s)"
     )
     parser.add_argument(
-        "--source_speaker",
-        metavar="LABEL",
-        help="source, for latent_swap (default: unknown)",
+        "--source_speaker", metavar="LABEL", help="source, for latent_swap (default: unknown)"
     )
     parser.add_argument(
         "--flat_pitch",

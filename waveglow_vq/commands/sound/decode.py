@@ -53,12 +53,7 @@ def run(options):
             check_code_file(codec, code_file)
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
-        blocks = codec.decode_stream(
-            code_file,
-            sigma=options.sigma,
-            generator=options.seed,
-            **more,
-        )
+        blocks = codec.decode_stream(code_file, sigma=options.sigma, generator=options.seed, **more)
         write_blocks(output, blocks, codec.sample_rate, advance)
 
     return process(plan, work, lambda source: read_code_file(source).seconds)

@@ -91,6 +91,8 @@ def run(options):
 
 def _plan(options):
     """Which text becomes which file: a FilePlan from names of texts, and the texts by name."""
+    from waveglow_vq.inference.speech.spoken_text import read_text_file
+
     output = Path(options.output)
     if not (options.text_file or options.lines):
         if os.path.isfile(options.text):
@@ -105,10 +107,10 @@ def _plan(options):
     if options.text_file:
         plan = plan_files(file, output, (), ".wav", options.force)
         source = plan.pairs[0][0]
-        return plan, {source: _read_text(source)}
+        return plan, {source: read_text_file(source)}
     if output.exists() and not output.is_dir():
         raise UserError(f"OUTPUT: {output} is a file; with --lines, name a folder")
-    lines = enumerate(lines_of(_read_text(file)), 1)
+    lines = enumerate(lines_of(read_text_file(file)), 1)
     lines = {number: line for number, line in lines if line.strip()}
     if not lines:
         raise UserError(f"TEXT: {file} holds no text")
@@ -117,12 +119,6 @@ def _plan(options):
     pairs = [(names[number], output / f"{number:0{width}}.wav") for number in lines]
     check_outputs([file for _, file in pairs], options.force)
     return FilePlan(pairs, output), {names[number]: line for number, line in lines.items()}
-
-
-def _read_text(file):
-    from waveglow_vq.inference.speech.spoken_text import read_text_file
-
-    return read_text_file(file)
 
 
 def _check_picture(options):

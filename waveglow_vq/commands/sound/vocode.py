@@ -36,11 +36,7 @@ def add_arguments(parser):
 
 def run(options):
     """Vocodes; returns the exit status."""
-    from waveglow_vq.inference.log_mels import (
-        read_log_mel,
-        refuse_other_kinds,
-        warn_of_other_kinds,
-    )
+    from waveglow_vq.inference.log_mels import read_log_mel, refuse_other_kinds, warn_of_other_kinds
 
     suffixes = sound_suffixes() + LOG_MEL_SUFFIXES
     plan = plan_files(options.input, options.output, suffixes, ".wav", options.force)

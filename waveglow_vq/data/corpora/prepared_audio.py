@@ -66,21 +66,11 @@ class Preprocessing(NamedTuple):
 
 
 class PreparedAudio(NamedTuple):
-    """What is known of a prepared utterance.
+    """What is known of a prepared utterance."""
 
-    Arguments
-    ---------
-    sound : Sound
-        Length, peak and loudness, for the filters.
-    voiced_frames : int
-        Frames with a pitch.
-    log_f0_mean, log_f0_std : float
-        Over the voiced frames; 0 if there are none.
-    """
-
-    sound: Sound
+    sound: Sound  # length, peak and loudness, for the filters
     voiced_frames: int
-    log_f0_mean: float
+    log_f0_mean: float  # over the voiced frames; 0 if there are none
     log_f0_std: float
 
 

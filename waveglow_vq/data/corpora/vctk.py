@@ -37,21 +37,11 @@ _COMMENT = re.compile(r"\(.*\)\s*$")
 
 
 class Corpus(NamedTuple):
-    """What `scan_vctk` finds.
+    """What `scan_vctk` finds."""
 
-    Arguments
-    ---------
-    utterances : list of Recording
-        Sorted by speaker and id.
-    info : dict
-        Label -> {"age", "gender", "accent", "region"} of the speakers of whom it is known.
-    counts : dict
-        Statistics for the report.
-    """
-
-    utterances: list
-    info: dict
-    counts: dict
+    utterances: list  # Recordings, sorted by speaker and id
+    info: dict  # label -> {"age", "gender", "accent", "region"}, of speakers of whom it is known
+    counts: dict  # statistics for the report
 
 
 def find_vctk(data_folder):

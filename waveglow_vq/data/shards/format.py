@@ -34,36 +34,18 @@ _MEMBER = re.compile(r"(.+\.tar)#([^#/]+)@([0-9]+)\+([0-9]+)", re.DOTALL)
 
 
 class Shard(NamedTuple):
-    """A shard of the index.
-
-    Arguments
-    ---------
-    path : Path
-        The file.
-    ids : list of str
-        Its clips, in the order of the file.
-    """
+    """A shard of the index."""
 
     path: Path
-    ids: list
+    ids: list  # its clips, in the order of the file
 
 
 class Shards(NamedTuple):
-    """A folder of shards.
+    """A folder of shards."""
 
-    Arguments
-    ---------
-    folder : Path
-        What ``{data_root}`` in its manifests stands for.
-    sample_rate : int
-        Of all clips, in Hz.
-    splits : dict
-        Name of the split: list of Shard.
-    """
-
-    folder: Path
-    sample_rate: int
-    splits: dict
+    folder: Path  # what {data_root} in its manifests stands for
+    sample_rate: int  # of all clips, in Hz
+    splits: dict  # name of the split: list of Shard
 
     def of(self, split):
         """The shards of a split; a UserError if there are none."""

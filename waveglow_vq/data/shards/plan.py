@@ -15,18 +15,10 @@ import torch
 
 
 class EpochPlan(NamedTuple):
-    """Who reads what, in every epoch.
+    """Who reads what, in every epoch."""
 
-    Arguments
-    ---------
-    parts : list
-        Of each process, of each of its workers, the numbers of its shards.
-    batches : int
-        Of an epoch, for each process.
-    """
-
-    parts: list
-    batches: int
+    parts: list  # of each process, of each of its workers, the numbers of its shards
+    batches: int  # of an epoch, for each process
 
 
 def make_plan(shards, samples, segments, batch_size, world=1, workers=1):

@@ -33,24 +33,12 @@ _COLUMN = 34
 
 
 class Option(NamedTuple):
-    """A key that can be set on the command line.
+    """A key that can be set on the command line; texts are from the YAML."""
 
-    Arguments
-    ---------
-    keys : tuple of str
-        Its name; within a preset, the names that lead to it.
-    default : str
-        From the YAML.
-    comment : str
-        From the YAML, behind it.
-    above : list of str
-        Headings and remarks above it.
-    """
-
-    keys: tuple
+    keys: tuple  # its name; within a preset, the names that lead to it
     default: str
-    comment: str
-    above: list
+    comment: str  # behind it
+    above: list  # headings and remarks
 
 
 def read_options(hparams_file):

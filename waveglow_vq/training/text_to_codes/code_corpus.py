@@ -42,39 +42,17 @@ INDEX = "codes.json"
 
 
 class CodeCorpus(NamedTuple):
-    """The index of a folder of codes, ``codes.json``.
+    """The index of a folder of codes, ``codes.json``."""
 
-    Arguments
-    ---------
-    codec : str
-        Name of the model, for people.
-    checksum : str
-        Of its weights: :func:`~waveglow_vq.utils.files.model_checksum`.
-    sample_rate : int
-        Of the model, in Hz.
-    codebook_size : int
-        Number of codes.
-    samples_per_code : int
-        Samples of waveform for each code.
-    pitch_levels : int
-        Values of the pitch beside unvoiced; 0 without pitch.
-    samples_per_pitch : int
-        Samples of waveform for each value of the pitch in the files; 0 without pitch.
-    utterances : int
-        Number of files.
-    skipped : dict
-        Reasons by id of an utterance that could not be encoded.
-    """
-
-    codec: str
-    checksum: str
-    sample_rate: int
+    codec: str  # name of the model, for people
+    checksum: str  # of its weights: utils.files.model_checksum
+    sample_rate: int  # of the model, in Hz
     codebook_size: int
     samples_per_code: int
-    pitch_levels: int
-    samples_per_pitch: int
-    utterances: int = 0
-    skipped: dict = {}
+    pitch_levels: int  # values of the pitch beside unvoiced; 0 without pitch
+    samples_per_pitch: int  # for each value of the pitch in the files; 0 without pitch
+    utterances: int = 0  # number of files
+    skipped: dict = {}  # id of an utterance that could not be encoded: the reason
 
     @property
     def codes_per_second(self):
@@ -83,33 +61,20 @@ class CodeCorpus(NamedTuple):
 
 
 class CodedUtterance(NamedTuple):
-    """A training utterance.
+    """A training utterance; ``id`` and ``text`` are from the manifest.
 
-    Arguments
-    ---------
-    id, text : str
-        From the manifest.
-    codes : torch.Tensor
-        int64 ``[T]``.
-    pitch : torch.Tensor
-        int64 ``[T]``, one value for each code (see
-        :func:`~waveglow_vq.inference.codes.coding.resample_nearest`): 0 where unvoiced, else 1 to
-        ``pitch_levels``; None for models without pitch.
-    speaker : str
-        The label, if the manifest has one.
-    wav : str
-        Path of the recording.
-    samples : int
-        Its length at the model's rate.
+    ``pitch`` has one value for each code (see
+    :func:`~waveglow_vq.inference.codes.coding.resample_nearest`): 0 where unvoiced, else 1 to
+    ``pitch_levels``; None for models without pitch.
     """
 
     id: str
     text: str
-    codes: torch.Tensor
-    pitch: torch.Tensor | None
-    speaker: str | None
-    wav: str
-    samples: int
+    codes: torch.Tensor  # int64 [T]
+    pitch: torch.Tensor | None  # int64 [T]
+    speaker: str | None  # the label, if the manifest has one
+    wav: str  # path of the recording
+    samples: int  # its length at the model's rate
 
 
 def extract_codes(
