@@ -64,9 +64,10 @@ def find_vctk(data_folder):
             if (candidate / sounds).is_dir()
         ]
         if len(found) > 1:
+            first, second = (root / LAYOUTS[layout] for root, layout in found[:2])
             raise UserError(
-                f"{folder} holds more than one copy of VCTK ({_name(*found[0])} and"
-                f" {_name(*found[1])}): name one of them with --data_folder"
+                f"{folder} holds more than one copy of VCTK ({first} and {second}): name one of"
+                " them with --data_folder"
             )
         if found:
             return found[0]
@@ -217,7 +218,3 @@ def _recordings(root, layout):
             how_to_convert(ignored),
         )
     return recordings, ignored
-
-
-def _name(root, layout):
-    return root / LAYOUTS[layout]
