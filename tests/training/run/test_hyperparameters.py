@@ -139,3 +139,9 @@ def test_keys_of_a_section_are_options_like_those_beside_them(tmp_path):
     assert options[("epochs",)] == ("200", "in all") and options[("rate",)] == ("0.1", "")
     with pytest.raises(UserError, match=r"did you mean epochs: --epochs\?|did you mean --epochs"):
         load_hparams(str(file), "epoch: 3")
+
+
+def test_a_key_that_a_script_needs_and_its_yaml_lacks(hparams_file):
+    hparams = load_hparams(hparams_file, "")
+    with pytest.raises(UserError, match="has no 'codec'; give one that belongs to this script"):
+        hparams["codec"]

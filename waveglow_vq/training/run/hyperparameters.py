@@ -56,6 +56,11 @@ def parse_arguments(arguments):
     return hparams_file, run_opts, typed_overrides(hparams_file, given)
 
 
+class _Hyperparameters(dict):
+    def __missing__(self, name):
+        raise UserError(f"the YAML file has no {name!r}; give one that belongs to this script")
+
+
 def load_hparams(hparams_file, overrides):
     """Builds the objects of a recipe's YAML. The keys of its sections stand beside the others."""
     yaml = ruamel.yaml.YAML()
@@ -82,7 +87,7 @@ def load_hparams(hparams_file, overrides):
     check_numbers(without_sections(replaced))
     with open(hparams_file, encoding="utf-8") as stream, write_errors():
         try:
-            return without_sections(load_hyperpyyaml(stream, replaced))
+            return _Hyperparameters(without_sections(load_hyperpyyaml(stream, replaced)))
         except UserError:
             raise
         except (TypeError, ValueError) as error:
