@@ -117,8 +117,8 @@ class WaveGlowBrain(ModelBrain):
             limit = self.hparams.max_skipped_clips
             if len(self.progress.skipped_clips) > limit:
                 raise UserError(
-                    f"{sentence}; more than {limit} clips cannot be read (max_skipped_clips): "
-                    "repair the corpus or prepare it again"
+                    f"{sentence.rstrip('.')}; more than {limit} clips cannot be read "
+                    "(max_skipped_clips): repair the corpus or prepare it again"
                 )
 
     # ---- an epoch

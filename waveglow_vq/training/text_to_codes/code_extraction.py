@@ -104,8 +104,8 @@ def encode_all(codec, codec_folder, recordings, keys, folder, num_workers, max_s
                 logger.warning("a recording is skipped: %s", problem)
                 if len(skipped) > max_skipped:
                     raise UserError(
-                        f"{problem}; more than {max_skipped} recordings cannot be encoded"
-                        " (max_skipped): repair the corpus or prepare it again"
+                        f"{problem.rstrip('.')}; more than {max_skipped} recordings cannot be "
+                        "encoded (max_skipped): repair the corpus or prepare it again"
                     )
             progress.update()
     return seconds, skipped
