@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
-from waveglow_vq.moved import COMMANDS, MODULES
+from waveglow_vq.moved import COMMANDS, MODULES, RECIPES
 
 import pytest
 
@@ -33,5 +33,13 @@ def test_what_was_run_as_a_module_names_its_command(module, command):
         [sys.executable, "-m", f"waveglow_vq.{module}", "--help"], capture_output=True, text=True
     )
     assert run.returncode == 2
-    assert run.stderr == f"python -m waveglow_vq.{module} is now: waveglow-vq {command}\n"
+    assert run.stderr == f"error: python -m waveglow_vq.{module} is now: waveglow-vq {command}\n"
     assert run.stdout == ""
+
+
+@pytest.mark.parametrize("module", RECIPES)
+def test_a_script_of_an_earlier_recipe_says_what_replaced_it(module, tmp_path):
+    (tmp_path / "train.py").write_text(f"import waveglow_vq.{module}")
+    run = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: train.py is a script of an earlier version: copy")

@@ -6,6 +6,8 @@ from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
+from waveglow_vq.errors import say
+
 # Old names and new ones, below waveglow_vq. The first six are in exports.
 MODULES = {
     "data.features": "audio.features",
@@ -14,6 +16,7 @@ MODULES = {
     "lobes.speakers": "lobes.conditioners.speaker_condition",
     "lobes.wave_vq": "lobes.conditioners.wav_vq",
     "lobes.waveglow": "lobes.flows.waveglow",
+    "lobes.quantizer_statistics": "lobes.quantizers.statistics",
     "options": "utils.options",
     "data.audio": "audio.io",
     "evaluation.pitch": "evaluation.f0_accuracy",
@@ -30,6 +33,8 @@ COMMANDS = {
     "inference.onnx": "export-onnx",
     "training.average": "average",
 }
+# What scripts of earlier recipes import first; their YAML files and runs go on with today's.
+RECIPES = ("data.download", "data.preparation", "training.demo", "training.recipe_help")
 
 
 def install_old_names():
@@ -38,7 +43,7 @@ def install_old_names():
     Raises
     ------
     SystemExit
-        Where ``python -m`` names a module that is a command now.
+        With status 2 where ``python -m`` names a module that is a command now.
 
     Example
     -------
@@ -52,14 +57,23 @@ def install_old_names():
         module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
         command = COMMANDS.get(module.removeprefix("waveglow_vq."))
         if command is not None:
-            print(f"python -m {module} is now: waveglow-vq {command}", file=sys.stderr)
-            raise SystemExit(2)
+            _end(f"python -m {module} is now: waveglow-vq {command}")
+
+
+def _end(sentence):
+    say(f"error: {sentence}")
+    raise SystemExit(2)
 
 
 class _OldNames(MetaPathFinder, Loader):
     def find_spec(self, fullname, path=None, target=None):
-        known = fullname.removeprefix("waveglow_vq.") in MODULES
-        return ModuleSpec(fullname, self) if known else None
+        name = fullname.removeprefix("waveglow_vq.")
+        if name in RECIPES:
+            _end(
+                f"{sys.argv[0]} is a script of an earlier version: copy today's with 'waveglow-vq "
+                "recipes NEW_FOLDER' and give them the same options; they resume earlier runs"
+            )
+        return ModuleSpec(fullname, self) if name in MODULES else None
 
     def exec_module(self, module):
         new = MODULES[module.__name__.removeprefix("waveglow_vq.")]
