@@ -277,7 +277,7 @@ def parse(arguments):
     numbers = ("clips", "segments", "batch", "steps", "repeats", "prepare_clips", "resample_clips")
     for name in numbers:
         if getattr(options, name) < 1:
-            raise UserError(f"--{name} has to be at least 1")
+            raise UserError(f"--{name} must be at least 1")
     if options.segments < 2 * options.batch:
         raise UserError("--segments have to make at least two batches")
     return options

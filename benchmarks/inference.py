@@ -55,7 +55,7 @@ HIFIGAN = {
 
 class Case(NamedTuple):
     """One row: whose, in which precision, for how many items of how many seconds; what is run, and
-    what has to be done before that is not timed; multiplications of one run."""
+    what must be done before that is not timed; multiplications of one run."""
 
     name: str
     dtype: str
@@ -342,9 +342,9 @@ def parse(arguments):
     parser.add_argument("--json", help="also write all figures to this file")
     options = parser.parse_args(arguments)
     if min([options.repeats, *options.batch]) < 1:
-        raise UserError("--repeats and --batch have to be at least 1")
+        raise UserError("--repeats and --batch must be at least 1")
     if not all(0 < seconds < math.inf for seconds in options.seconds):
-        raise UserError("--seconds has to be positive")
+        raise UserError("--seconds must be positive")
     if options.waveglow_folder and "nvidia256" not in options.sizes:
         raise UserError("--waveglow_folder: add nvidia256 to --sizes, whose weights it is given")
     options.shapes = [(seconds, batch) for batch in options.batch for seconds in options.seconds]

@@ -139,9 +139,9 @@ def parse(arguments):
     parser.add_argument("--json", help="also write all figures to this file")
     options, options.recipe_options = parser.parse_known_args(arguments)
     if options.minutes is not None and options.minutes <= 0:
-        raise UserError("--minutes has to be positive")
+        raise UserError("--minutes must be positive")
     if options.steps and options.steps < EPOCHS:
-        raise UserError(f"--steps has to be 0, or at least {EPOCHS}")
+        raise UserError(f"--steps must be 0, or at least {EPOCHS}")
     return options
 
 

@@ -146,7 +146,7 @@ def main(arguments=None):
     parser.add_argument("--json", help="also write all figures to this file")
     options = parser.parse_args(arguments)
     if options.steps < 1 or options.batch < 1:
-        raise UserError("--steps and --batch have to be at least 1")
+        raise UserError("--steps and --batch must be at least 1")
     results = {row: {} for row in options.rows}
     for case in options.cases:
         for row in options.rows:

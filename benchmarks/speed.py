@@ -303,9 +303,9 @@ def parse(arguments):
     options = parser.parse_args(arguments)
     for name in ("batch", "train_batch", "repeats"):
         if getattr(options, name) < 1:
-            raise UserError(f"--{name} has to be at least 1")
+            raise UserError(f"--{name} must be at least 1")
     if not 0 < options.seconds < math.inf:
-        raise UserError("--seconds has to be positive")
+        raise UserError("--seconds must be positive")
     check_device(options.device)
     return options
 

@@ -105,7 +105,7 @@ def parse(arguments):
     options = parser.parse_args(arguments)
     options.device = "cpu"
     if min(options.seconds) < 1 or options.threads < 1:
-        raise UserError("--seconds and --threads have to be at least 1")
+        raise UserError("--seconds and --threads must be at least 1")
     return options
 
 

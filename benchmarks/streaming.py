@@ -5,7 +5,7 @@ stream with several overlaps against the waveform computed at once, with the sam
     python benchmarks/streaming.py recording.wav --size small --couplings 0.05
 
 Without an export, couplings are random, as those of untrained models are the identity; what a
-trained model's error is has to be measured with it.
+trained model's error is must be measured with it.
 """
 
 import argparse

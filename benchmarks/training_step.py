@@ -274,7 +274,7 @@ def parse(arguments):
     options = parser.parse_args(arguments)
     for name in ("batch", "samples", "repeats"):
         if getattr(options, name) < 1:
-            raise UserError(f"--{name} has to be at least 1")
+            raise UserError(f"--{name} must be at least 1")
     try:
         options.preset = yaml.safe_load(options.preset) or {}
     except yaml.YAMLError:

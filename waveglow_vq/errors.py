@@ -18,10 +18,10 @@ class UserError(ValueError):
 
     Example
     -------
-    >>> raise UserError("--sigma is -1, but it has to be positive")
+    >>> raise UserError("--sigma is -1, but it must be positive")
     Traceback (most recent call last):
     ...
-    waveglow_vq.errors.UserError: --sigma is -1, but it has to be positive
+    waveglow_vq.errors.UserError: --sigma is -1, but it must be positive
     """
 
 

@@ -25,7 +25,7 @@ def test_the_model_of_a_command(vocoder_folder, codec_folder, tmp_path):
         ({"model": tmp_path / "a.pt"}, "is a file.*import-checkpoint"),
         ({"model": tmp_path}, "not an export folder"),
         ({"threads": 0}, "--threads: 0"),
-        ({"device": "gpu"}, "--device: 'gpu' is no device; give cpu"),
+        ({"device": "gpu"}, "--device: 'gpu' is not a device; give cpu"),
         ({"dtype": "fp8"}, "fp8"),
     ):
         with pytest.raises(UserError, match=words):

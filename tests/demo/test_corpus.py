@@ -188,12 +188,12 @@ def test_other_voices_replace_those_of_an_earlier_version(synthesizer, tmp_path,
 
 @pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (MAX_TEXTS + 1, 1), (1, 99)])
 def test_refuses_numbers_out_of_range(tmp_path, numbers):
-    with pytest.raises(UserError, match="has to be from 1 to"):
+    with pytest.raises(UserError, match="must be from 1 to"):
         generate_demo_corpus(tmp_path, *numbers)
 
 
 def test_refuses_an_unknown_layout(tmp_path):
-    with pytest.raises(UserError, match="--layout is 'timit'; it has to be one of ljspeech, vctk"):
+    with pytest.raises(UserError, match="--layout is 'timit'; it must be one of ljspeech, vctk"):
         generate_demo_corpus(tmp_path, 1, layout="timit")
 
 

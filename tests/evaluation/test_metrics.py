@@ -56,7 +56,7 @@ def test_longer_signal_is_cut_or_warped(metric, wav):
 def test_too_short_and_wrong_shape(metric, wav):
     with pytest.raises(UserError, match="estimate is too short.*2047"):
         metric(wav, wav[:2047])
-    with pytest.raises(ValueError, match="reference has to be samples"):
+    with pytest.raises(ValueError, match="reference must be samples"):
         metric(wav[None], wav)
 
 

@@ -168,9 +168,9 @@ def test_impossible_calls(vocoder, codec_folder, tmp_path):
     codec = SpeechCodec.from_hparams(codec_folder, run_opts={"device": "cpu"})
     with pytest.raises(UserError, match="the model has codes"):
         export_onnx(codec, path)
-    with pytest.raises(UserError, match="opset: 17; it has to be from 18 to"):
+    with pytest.raises(UserError, match="opset: 17; it must be from 18 to"):
         export_onnx(vocoder, path, opset=17)
-    with pytest.raises(UserError, match="opset: 1000; it has to be"):
+    with pytest.raises(UserError, match="opset: 1000; it must be"):
         export_onnx(vocoder, path, opset=1000)
     with pytest.raises(UserError, match="missing does not exist"):
         export_onnx(vocoder, tmp_path / "missing" / "vocoder.onnx")

@@ -57,7 +57,7 @@ def test_options_of_functions(refusal, converter_folders):
 
 
 def test_what_classes_say_themselves(refusal):
-    assert "kernel_size: 4; it has to be odd" in refusal(
+    assert "kernel_size: 4; it must be odd" in refusal(
         "kernel_size: 3\n      c", "kernel_size: 4\n      c"
     )
 

@@ -131,7 +131,7 @@ def test_a_slice_with_its_margin_gives_what_the_whole_gives(first, last):
 
 
 def test_the_margin_is_needed_up_to_its_last_sample():
-    """Not larger than it has to be: a change 1023 samples away is seen."""
+    """Not larger than it must be: a change 1023 samples away is seen."""
     wav = speech(6 * HOP + MARGIN)
     changed = wav.clone()
     changed[:, 5 * HOP + MARGIN - 1] += 1

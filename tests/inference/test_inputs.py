@@ -111,7 +111,7 @@ def test_what_is_no_array(given):
 
 @pytest.mark.parametrize("value", ["0.8", b"1", True, np.True_, None, [1.0], 1j, -0.1, 1e999])
 def test_numbers_that_are_none(value):
-    with pytest.raises(UserError, match="^sigma: .*it has to be a number of at least 0"):
+    with pytest.raises(UserError, match="^sigma: .*it must be a number of at least 0"):
         as_number("sigma", value)
 
 

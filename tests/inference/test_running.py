@@ -43,7 +43,7 @@ def test_run_options(vocoder_folder, vocoder, mel):
     [
         ("cpu", "run_opts: expected a dict such as .*, got str"),
         ({"devise": "cpu"}, "run_opts: SpeechBrain has no option 'devise'"),
-        ({"device": "gpu"}, "device: 'gpu' is no device"),
+        ({"device": "gpu"}, "device: 'gpu' is not a device"),
         (
             {"device": "cpu", "precision": "half"},
             "precision: 'half' is not one of fp32, fp16, bf16",

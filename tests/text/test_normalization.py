@@ -193,5 +193,5 @@ def test_pieces_are_spoken_as_the_whole():
 
 
 def test_the_longest_piece_has_at_least_one_character():
-    with pytest.raises(UserError, match="max_characters: 0; it has to be a whole number"):
+    with pytest.raises(UserError, match="max_characters: 0; it must be a whole number"):
         split_sentences("text", 0)

@@ -16,12 +16,12 @@ def no_gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("device", "words"),
     [
-        ("GPU", "'GPU' is no device"),
-        ("cuda:x", "'cuda:x' is no device"),
-        ("", "'' is no device"),
-        (1, "'1' is no device"),
-        (["cpu"], "is no device; give cpu, cuda, cuda:1 or mps"),
-        ("meta", "'meta' is no device"),
+        ("GPU", "'GPU' is not a device"),
+        ("cuda:x", "'cuda:x' is not a device"),
+        ("", "'' is not a device"),
+        (1, "'1' is not a device"),
+        (["cpu"], "is not a device; give cpu, cuda, cuda:1 or mps"),
+        ("meta", "'meta' is not a device"),
         ("cuda:3", "cuda:3: torch finds no CUDA device here; give cpu"),
         (torch.device("cuda", 3), "cuda:3: torch finds no CUDA device here"),
         ("mps", "mps: torch cannot use mps here .*; give cpu"),

@@ -15,7 +15,7 @@ _ENDINGS = {
     "SVX": (".svx", ".8svx", ".iff"),
     "WAV": (".wav", ".wave"),
 }
-# Audio and video that has to be converted first.
+# Audio and video that must be converted first.
 _TO_CONVERT = (
     ".m4a .m4b .aac .mp4 .m4v .mov .webm .weba .mkv .mka .wma .wmv .avi .amr .3gp .ac3 .ape .wv .ra"
 ).split()

@@ -49,7 +49,7 @@ MAX_N_FFT, MAX_SAMPLE_RATE = 2**16, 2**20
 # The halves alternate in the code of the first, unpublished version.
 ALTERNATING = re.compile(r"\bk\s*%\s*2\b")
 
-# What features of NeMo have to be for the log-mels to be ours.
+# What features of NeMo must be for the log-mels to be ours.
 NEMO_FEATURES = {
     "log": True,
     "mag_power": 1.0,
@@ -116,7 +116,7 @@ def import_checkpoint(path, export_folder, sigma=None):
     """
     sigma = SAMPLING_SIGMA if sigma is None else sigma
     if not 0 <= sigma < math.inf:
-        raise UserError(f"sigma: {sigma}; it has to be a number of at least 0")
+        raise UserError(f"sigma: {sigma}; it must be a number of at least 0")
     check_place(export_folder)
     checkpoint = read_checkpoint(path)
     text = hparams_text(checkpoint)

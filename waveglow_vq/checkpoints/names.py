@@ -111,7 +111,7 @@ def plain_names(tensors):
 
 
 def numbered(names, prefix):
-    """How many parts are numbered behind a prefix; they have to be numbered without a gap.
+    """How many parts are numbered behind a prefix; they must be numbered without a gap.
 
     Example
     -------

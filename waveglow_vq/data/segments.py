@@ -74,7 +74,7 @@ class SegmentReader:
     ):
         if context_frames <= segment_frames:
             raise UserError(
-                f"context_frames: {context_frames} frames of log-mel have to be more than the "
+                f"context_frames: {context_frames} frames of log-mel must be more than the "
                 f"segment_frames of {segment_frames}"
             )
         self.features = features

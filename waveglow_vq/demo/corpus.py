@@ -129,16 +129,16 @@ def generate_demo_corpus(output_folder, utterances=64, speakers=1, layout="ljspe
     >>> generate_demo_corpus("demo_data", utterances=0)
     Traceback (most recent call last):
     ...
-    waveglow_vq.errors.UserError: --utterances is 0; it has to be from 1 to 9999
+    waveglow_vq.errors.UserError: --utterances is 0; it must be from 1 to 9999
     """
     for option, value, most in (
         ("--utterances", utterances, MAX_TEXTS),
         ("--speakers", speakers, len(DEMO_SPEAKERS)),
     ):
         if not 1 <= value <= most:
-            raise UserError(f"{option} is {value}; it has to be from 1 to {most}")
+            raise UserError(f"{option} is {value}; it must be from 1 to {most}")
     if layout not in LAYOUTS:
-        raise UserError(f"--layout is {layout!r}; it has to be one of {', '.join(LAYOUTS)}")
+        raise UserError(f"--layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
     output_folder = Path(output_folder)
     record_file = output_folder / RECORD
     request = {

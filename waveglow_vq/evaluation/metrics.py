@@ -212,7 +212,7 @@ def _convergence(target, output):
 def _check(wav, name):
     wav = torch.as_tensor(wav).detach().cpu().float()
     if wav.ndim != 1:
-        raise ValueError(f"{name} has to be samples [N], got {tuple(wav.shape)}")
+        raise ValueError(f"{name} must be samples [N], got {tuple(wav.shape)}")
     check_length(wav, name)
     return wav
 

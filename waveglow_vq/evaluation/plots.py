@@ -208,7 +208,7 @@ def _decibels(signal, features, scale):
     if signal.ndim == 2 and scale == "mel":
         return (_DB_PER_NEPER * signal).numpy()
     if signal.ndim != 1:
-        raise ValueError(f"a signal has to be samples [N], got {tuple(signal.shape)}")
+        raise ValueError(f"a signal must be samples [N], got {tuple(signal.shape)}")
     if scale == "mel":
         # The features may live on another device than the pictures.
         device = features.window.device

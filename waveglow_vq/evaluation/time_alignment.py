@@ -34,7 +34,7 @@ def align(reference, estimate, max_shift_samples=MAX_SHIFT_SAMPLES):
     (True, 37)
     """
     shortest = min(len(reference), len(estimate))
-    # What is left after cutting has to be long enough to be scored.
+    # What is left after cutting must be long enough to be scored.
     max_shift = max(0, min(max_shift_samples, shortest - MIN_SAMPLES))
     if max_shift == 0:
         return reference[:shortest], estimate[:shortest], 0

@@ -88,7 +88,7 @@ def export_onnx(vocoder, path, opset=OPSET):
         raise UserError(f"{path} is a folder; give the name of a file, such as vocoder.onnx")
     newest = onnx.defs.onnx_opset_version()
     if not OPSET <= opset <= newest:
-        raise UserError(f"opset: {opset}; it has to be from {OPSET} to {newest}")
+        raise UserError(f"opset: {opset}; it must be from {OPSET} to {newest}")
     model = model_of(vocoder)
     for name, value in model.state_dict().items():
         if not bool(torch.isfinite(value).all()):

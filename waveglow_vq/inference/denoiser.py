@@ -42,7 +42,7 @@ def denoise(signal, bias_magnitude, strength):
     [0.707, 0.636, 0.0]
     """
     if not 0 <= strength < math.inf:
-        raise UserError(f"denoise: {strength}; the strength has to be a number of at least 0")
+        raise UserError(f"denoise: {strength}; the strength must be a number of at least 0")
     signal = at_least_fp32(signal)
     if not strength:
         return signal

@@ -93,7 +93,7 @@ def as_number(option, value):
     >>> as_number("sigma", "0.8")
     Traceback (most recent call last):
     ...
-    waveglow_vq.errors.UserError: sigma: '0.8'; it has to be a number of at least 0
+    waveglow_vq.errors.UserError: sigma: '0.8'; it must be a number of at least 0
     """
     # Strings and booleans convert to floats too, but are mistakes.
     fits = hasattr(value, "__float__") and not isinstance(value, (str, bytes, bool, np.bool_))
@@ -103,7 +103,7 @@ def as_number(option, value):
         fits = False
     if not fits:
         shown = repr(value) if isinstance(value, (str, bytes)) else value
-        raise UserError(f"{option}: {shown}; it has to be a number of at least 0")
+        raise UserError(f"{option}: {shown}; it must be a number of at least 0")
     return float(value)
 
 
@@ -172,7 +172,7 @@ def as_generator(generator):
 def as_count(option, count, least):
     """A whole number of at least ``least`` as an int; else a UserError."""
     if isinstance(count, bool) or not hasattr(count, "__index__") or int(count) < least:
-        raise UserError(f"{option}: {count!r}; it has to be a whole number of at least {least}")
+        raise UserError(f"{option}: {count!r}; it must be a whole number of at least {least}")
     return int(count)
 
 
@@ -264,5 +264,5 @@ def as_code_batch(codes, codebook_size, device):
         raise UserError("codes: an item of the batch has no codes, only padding")
     at_end = torch.arange(codes.shape[1], device=codes.device) < counts[:, None]
     if not bool((at_end == (codes >= 0)).all()):
-        raise UserError("codes: padding (-1) has to be at the end of an item, not within it")
+        raise UserError("codes: padding (-1) must be at the end of an item, not within it")
     return codes, counts

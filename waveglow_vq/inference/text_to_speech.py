@@ -97,7 +97,7 @@ class TextToSpeech(ExportedInterface):
     @classmethod
     def from_hparams(cls, source, **kwargs):
         """Loads an export folder as the other interfaces do, from this machine only; weights,
-        tokenizer and codec have to be those that training exported together."""
+        tokenizer and codec must be those that training exported together."""
         if isinstance(source, FetchSource):
             raise UserError("source: text to speech is loaded from a folder; download it first")
         return super().from_hparams(source, **kwargs)
@@ -328,7 +328,7 @@ class TextToSpeech(ExportedInterface):
         spoken : SpokenText
             From :meth:`encode_text`.
         speaker, generator, sigma, pause
-            As for :meth:`synthesize`; the speaker has to be the same again.
+            As for :meth:`synthesize`; the speaker must be the same again.
 
         Returns
         -------

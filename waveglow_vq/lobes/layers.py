@@ -44,7 +44,7 @@ class ResidualStack(nn.Module):
     def __init__(self, channels, layers, kernel_size=3, speaker_channels=0):
         super().__init__()
         if kernel_size % 2 == 0:
-            raise UserError(f"kernel_size: {kernel_size}; it has to be odd")
+            raise UserError(f"kernel_size: {kernel_size}; it must be odd")
         self.wide = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2)
             for _ in range(layers)

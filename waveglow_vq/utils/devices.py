@@ -29,7 +29,7 @@ def checked_device(device, option="device"):
     >>> checked_device("gpu")
     Traceback (most recent call last):
     ...
-    waveglow_vq.errors.UserError: device: 'gpu' is no device; give cpu, cuda, cuda:1 or mps
+    waveglow_vq.errors.UserError: device: 'gpu' is not a device; give cpu, cuda, cuda:1 or mps
     """
     if device is None:
         return None
@@ -38,7 +38,7 @@ def checked_device(device, option="device"):
     except RuntimeError:
         found = None
     if found is None or found.type == "meta":
-        raise UserError(f"{option}: {str(device)!r} is no device; give {KINDS}")
+        raise UserError(f"{option}: {str(device)!r} is not a device; give {KINDS}")
     name, number = str(found), found.index or 0
     if found.type == "cuda":
         if not torch.cuda.is_available():

@@ -9,7 +9,7 @@ from waveglow_vq.errors import UserError
 def require_integer(name, value, least):
     """Raises a UserError unless the value of an option is a whole number of at least so much."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{name}: {value!r}; it has to be a whole number of at least {least}")
+        raise UserError(f"{name}: {value!r}; it must be a whole number of at least {least}")
 
 
 def require_number(name, value, least=None, above=None, below=None, most=None):
@@ -20,7 +20,7 @@ def require_number(name, value, least=None, above=None, below=None, most=None):
     >>> require_number("dropout", 1.0, least=0, below=1)
     Traceback (most recent call last):
     ...
-    waveglow_vq.errors.UserError: dropout: 1.0; it has to be a number at least 0 and below 1
+    waveglow_vq.errors.UserError: dropout: 1.0; it must be a number at least 0 and below 1
     """
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     bounds = [
@@ -35,7 +35,7 @@ def require_number(name, value, least=None, above=None, below=None, most=None):
     ]
     if not good or not all(fits(value, bound) for _, bound, fits in bounds):
         wanted = " and ".join(f"{text} {bound}" for text, bound, _ in bounds)
-        raise UserError(f"{name}: {value!r}; it has to be a number {wanted}")
+        raise UserError(f"{name}: {value!r}; it must be a number {wanted}")
 
 
 def require_choice(name, value, choices):

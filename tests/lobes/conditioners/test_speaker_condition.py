@@ -230,7 +230,7 @@ def test_the_switch():
     ("options", "message"),
     [
         ({"source": "lookup"}, "speaker_source: 'lookup' is not one of table, encoder"),
-        ({"max_speakers": 0}, "max_speakers: 0; it has to be a whole number of at least 1"),
+        ({"max_speakers": 0}, "max_speakers: 0; it must be a whole number of at least 1"),
         ({"dropout": 1.0}, "speaker_dropout: 1.0"),
         ({"dropout": -0.1}, "speaker_dropout: -0.1"),
     ],

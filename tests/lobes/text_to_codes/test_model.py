@@ -280,9 +280,9 @@ def test_it_trains_in_bf16():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"channels": 18}, "^channels: 18; it has to be a multiple of 4"),
-        ({"dropout": 1.0}, "^dropout: 1.0; it has to be a number"),
-        ({"code_dropout": -0.1}, "^code_dropout: -0.1; it has to be a number"),
+        ({"channels": 18}, "^channels: 18; it must be a multiple of 4"),
+        ({"dropout": 1.0}, "^dropout: 1.0; it must be a number"),
+        ({"code_dropout": -0.1}, "^code_dropout: -0.1; it must be a number"),
     ],
 )
 def test_wrong_options_are_named(options, sentence):

@@ -102,7 +102,7 @@ def test_what_is_prepared_is_read_where_it_lies(replacements, tmp_path):
     assert replaced["skip_prep"] is True
     assert replaced["manifest_folder"] == str(tmp_path / "manifests")
     assert "audio_folder" not in replaced
-    # What may have to be completed, in a copy.
+    # What may must be completed, in a copy.
     assert replaced["codes_folder"] == str(folder / "codes")
     assert (folder / "codes" / "a.wvq").read_text() == "codes"
     assert (folder / Path(replaced["tokenizer_file"]).name).read_text() == "tokens"

@@ -41,7 +41,7 @@ def test_the_recipes_are_right_as_they_are(file, tmp_path):
     [
         ("batch_size", 0, "a whole number of at least 1"),
         ("batch_size", 2.0, "whole number"),
-        ("batch_size", "8", "'8'; it has to be a whole number"),
+        ("batch_size", "8", "'8'; it must be a whole number"),
         ("batch_size", True, "whole number"),
         ("batch_size", None, "whole number of at least 1$"),
         ("valid_batch_size", -1, "at least 1"),
@@ -113,7 +113,7 @@ def test_takes_what_is_allowed():
         ({"precision": "fp16"}, "--precision bf16"),
         ({"eval_precision": "fp16"}, "--precision bf16"),
         ({"auto_mix_prec": True}, "--precision bf16"),
-        ({"device": "toaster"}, "'toaster' is no device"),
+        ({"device": "toaster"}, "'toaster' is not a device"),
     ],
 )
 def test_what_the_command_line_says_counts(given, message):

@@ -61,7 +61,7 @@ def test_a_key_that_is_a_run_option_too_is_given_to_both(hparams_file):
         (["--size"], "--size needs a value"),
         (["--size", "--debug"], "--size needs a value"),
         (["--size", "a", "b"], "'b' behind --size belongs to no option"),
-        (["-v"], "-v is no option; options begin with two dashes"),
+        (["-v"], "-v is not an option; options begin with two dashes"),
         (["--size", "tiny", "--size=base"], "--size is given twice"),
         (["--batch_size", "[1"], r"--batch_size '\[1' cannot be read as YAML"),
         (["--batch_size", ""], "--batch_size is empty"),
@@ -94,7 +94,7 @@ def test_a_reference_to_nothing(hparams_file):
 def test_a_key_that_the_yaml_leaves_open_has_to_be_given(hparams_file):
     with open(hparams_file, "a") as file:
         file.write("corpus: !PLACEHOLDER # where it is\n")
-    with pytest.raises(UserError, match="--corpus has to be given"):
+    with pytest.raises(UserError, match="--corpus must be given"):
         load_hparams(hparams_file, "")
     assert load_hparams(hparams_file, "corpus: here")["corpus"] == "here"
 

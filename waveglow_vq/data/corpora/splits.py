@@ -109,7 +109,7 @@ def split_by_id(recordings, splits, split_ratio, seed=0):
     """
     splits = list(splits)
     if len(set(splits)) != len(splits) or not splits:
-        raise UserError(f"splits are {splits}, but have to be different names")
+        raise UserError(f"splits are {splits}, but must be different names")
     if len(splits) != len(split_ratio) or min(split_ratio) < 0 or sum(split_ratio) <= 0:
         raise UserError(
             f"split_ratio is {list(split_ratio)}, but has to give one share, not negative, for"
@@ -206,7 +206,7 @@ def choose_unseen(labels, unseen_speakers, seed=0):
         if not 0 <= unseen_speakers < max(1, len(labels)):
             raise UserError(
                 f"unseen_speakers is {unseen_speakers}, but there are {len(labels)} speakers, of"
-                " which at least one has to be trained on"
+                " which at least one must be trained on"
             )
         ranked = sorted(labels, key=lambda label: hash_fraction(label, seed, "unseen"))
         return set(ranked[:unseen_speakers])

@@ -139,7 +139,7 @@ def shards_are_ready(shards_folder):
 
 
 def read_shards(shards_folder, sample_rate=None):
-    """Reads and checks the index of a folder of shards, which have to be complete. ``sample_rate``
+    """Reads and checks the index of a folder of shards, which must be complete. ``sample_rate``
     is what the model wants, in Hz; None for any.
     """
     folder = user_path(shards_folder)

@@ -153,7 +153,7 @@ def _complete(options, model):
 
 
 def _targets(manifests, labels, train, options):
-    """Speakers with enough training clips, by speakers.json; their recordings have to be there."""
+    """Speakers with enough training clips, by speakers.json; their recordings must be there."""
     speakers = read_speakers(manifests)
     clips = dict(zip(speakers.labels, speakers.train_clips, strict=True))
     unknown = sorted(set(clips) - set(labels))

@@ -51,7 +51,7 @@ def alignment_figures(attention, tolerance=TOLERANCE):
     """
     attention = torch.as_tensor(attention).detach().cpu().double()
     if attention.ndim != 2 or 0 in attention.shape or not bool(attention.isfinite().all()):
-        raise ValueError(f"attention has to be [codes, tokens], finite: {list(attention.shape)}")
+        raise ValueError(f"attention must be [codes, tokens], finite: {list(attention.shape)}")
     tokens = attention.shape[1]
     tolerance = min(tolerance, (tokens - 1) // 2)
     peaks = attention.argmax(1)

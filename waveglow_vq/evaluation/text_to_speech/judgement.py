@@ -13,7 +13,7 @@
   of this from 1.
 - *truncated*, *diagonal*: figures of the attention with which the codes were chosen
   (:func:`~waveglow_vq.evaluation.text_to_speech.attention.alignment_figures`). In a text of several
-  sentences, none may be truncated, and all have to be diagonal. Distances in the text are allowed
+  sentences, none may be truncated, and all must be diagonal. Distances in the text are allowed
   for as many characters as the tolerance has, however long the tokens are.
 - *looping*: what :func:`~waveglow_vq.evaluation.text_to_speech.attention.loop_signs` finds.
   Recorded speech stands still and repeats itself too; too long is what is longer than

@@ -137,7 +137,7 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
     """
     model = codec.mods.model
     samples = model.conditioner.sample_count(len(codes))
-    # Several codes of a waveform may share a frame of the features, which has to be whole.
+    # Several codes of a waveform may share a frame of the features, which must be whole.
     missing = model.conditioner.code_count(samples) - len(codes)
     codes = torch.cat([codes, codes[-1:].expand(missing)])
     voice = None

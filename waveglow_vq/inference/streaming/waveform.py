@@ -127,7 +127,7 @@ def stream_waveform(
         so that the result is exact. Fewer cost less time, and change the waveform near the edges
         of chunks.
     chunk_frames : int
-        Frames of a chunk. It is yielded as soon as it and what has to be seen behind it are known.
+        Frames of a chunk. It is yielded as soon as it and what must be seen behind it are known.
         None: as many as fit into a window of WINDOW_SAMPLES.
     noise : iterable of torch.Tensor
         In the place of a generator: the noise ``[batch, n]``, group after group.

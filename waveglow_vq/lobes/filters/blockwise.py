@@ -46,7 +46,7 @@ def recursive_filter_blocks(driven, coefficients, history):
 class _Recursion(torch.autograd.Function):
     """x = A^-1 (driven - C history), where A is the unit lower-triangular matrix of the
     recursion. Its gradient is a recursion again, backwards in time with A transposed, so that
-    neither the steps nor their matrices have to be kept."""
+    neither the steps nor their matrices must be kept."""
 
     @staticmethod
     def forward(ctx, driven, coefficients, history):

@@ -71,7 +71,7 @@ class WaveNet(InferenceCache):
     ):
         super().__init__()
         if kernel_size % 2 == 0:
-            raise UserError(f"kernel_size: {kernel_size}; it has to be odd")
+            raise UserError(f"kernel_size: {kernel_size}; it must be odd")
         normalized = weight_norm if use_weight_norm else (lambda module: module)
         self.channels = channels
         self.kernel_size = kernel_size

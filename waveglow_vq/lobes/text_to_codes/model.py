@@ -121,7 +121,7 @@ class TextToCodes(nn.Module):
     ):
         super().__init__()
         if channels % (2 * heads):
-            raise UserError(f"channels: {channels}; it has to be a multiple of {2 * heads}")
+            raise UserError(f"channels: {channels}; it must be a multiple of {2 * heads}")
         for name, value in (("dropout", dropout), ("code_dropout", code_dropout)):
             require_number(name, value, least=0, below=1)
         self.vocabulary_size, self.codebook_size = vocabulary_size, codebook_size

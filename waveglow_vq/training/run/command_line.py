@@ -54,7 +54,7 @@ def split_arguments(arguments, flags, valued):
     for argument in rest:
         if not argument.startswith("--"):
             if argument.startswith("-"):
-                raise UserError(f"{argument} is no option; options begin with two dashes")
+                raise UserError(f"{argument} is not an option; options begin with two dashes")
             if hparams_file is not None:
                 where = f" behind {option}" if option else ""
                 raise UserError(
@@ -238,7 +238,7 @@ def _texts(name, text):
         except ruamel.yaml.YAMLError as error:
             raise UserError(f"--{name} {text!r} cannot be read as YAML: {error}") from None
     if not all(isinstance(value, str) for value in values):
-        raise UserError(f"--{name} {text!r} has to be a list of names, such as [one, two]")
+        raise UserError(f"--{name} {text!r} must be a list of names, such as [one, two]")
     as_text = _path if name.endswith("_folders") else _text
     return [as_text(f"--{name}", value) for value in values]
 
@@ -267,7 +267,7 @@ def open_keys(known, overrides):
     names = [name for name in known if tag_of(known[name]) == "!PLACEHOLDER"]
     for name in names:
         if name not in overrides:
-            raise UserError(f"--{name} has to be given: the YAML leaves it open (!PLACEHOLDER)")
+            raise UserError(f"--{name} must be given: the YAML leaves it open (!PLACEHOLDER)")
     return {name: overrides[name] for name in names}
 
 

@@ -155,13 +155,13 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
     >>> check_configuration({"batch_size": 0}, RunOptions())
     Traceback (most recent call last):
     ...
-    waveglow_vq.errors.UserError: batch_size: 0; it has to be a whole number of at least 1
+    waveglow_vq.errors.UserError: batch_size: 0; it must be a whole number of at least 1
     """
     options = effective_options(hparams, run_opts)
     check_numbers(options)
     for name in SWITCHES:
         if not isinstance(options.get(name, False), bool):
-            raise UserError(f"{name}: {options[name]!r}; it has to be True or False")
+            raise UserError(f"{name}: {options[name]!r}; it must be True or False")
     _check_device(options)
     _check_steps(options)
     check_processes(options.get("num_workers"))
@@ -181,14 +181,14 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
 
 
 def check_numbers(options):
-    """Raises a UserError for the first option that has to be a number of a range and is not.
+    """Raises a UserError for the first option that must be a number of a range and is not.
 
     Example
     -------
     >>> check_numbers({"learning_rate": "fast"})
     Traceback (most recent call last):
     ...
-    waveglow_vq.errors.UserError: learning_rate: 'fast'; it has to be a number above 0
+    waveglow_vq.errors.UserError: learning_rate: 'fast'; it must be a number above 0
     """
     for name, allowed in NUMBERS.items():
         if name in options:
@@ -233,7 +233,7 @@ def _check_number(name, value, allowed):
         wanted += f" {'and below' if allowed.below else 'and at most'} {high}"
     null = ", or null" if allowed.null else ""
     hint = " (a large number such as 1e9 clips nothing)" if name == "max_grad_norm" else ""
-    raise UserError(f"{name}: {value!r}; it has to be {wanted}{null}{hint}")
+    raise UserError(f"{name}: {value!r}; it must be {wanted}{null}{hint}")
 
 
 def _check_device(options):

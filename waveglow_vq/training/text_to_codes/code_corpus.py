@@ -122,7 +122,7 @@ def extract_codes(
         are unusable, or nothing can be written.
     """
     if num_workers is not None and num_workers < 1:
-        raise UserError(f"num_workers is {num_workers}; it has to be at least 1")
+        raise UserError(f"num_workers is {num_workers}; it must be at least 1")
     folder, data_root = user_path(codes_folder), user_path(data_root)
     entries = all_entries(manifests, data_root)
     codec = load_codec(codec_folder, {"device": device} if device else None)
@@ -158,7 +158,7 @@ def extract_codes(
 
 
 def read_index(codes_folder, checksum=None):
-    """Reads the index of a folder of codes; they have to be complete, and of the model with this
+    """Reads the index of a folder of codes; they must be complete, and of the model with this
     checksum if one is given.
     """
     path = user_path(codes_folder) / INDEX
