@@ -28,7 +28,7 @@ def run(options):
     copied = copy_recipes(folder)
     print(f"{folder}: {copied} files in {' and '.join(f'{name}/' for name in FILES)}")
     corpora = sorted(path.parent.name for path in folder.glob("recipes/*/train.py"))
-    print(f"To train on {' or '.join(corpora)} (README.md there lists the options):")
+    print(f"To train on {' or '.join(corpora)} (with --help it lists the options):")
     print(f"  cd {shlex.quote(str(folder / 'recipes' / corpora[0]))}")
     print("  python train.py hparams/mel.yaml --data_folder CORPUS")
     print("For a demo on generated speech that takes minutes: python demo.py")
