@@ -68,7 +68,7 @@ def their_noise(z):
     class Noise:
         def __init__(self, batch, channels, groups):
             nonlocal position
-            # Drawn from the end of the chain to its front, and anew at every call.
+            # Drawn from the end of the chain to its front, and again at every call.
             position = (position if position > 0 else z.shape[1]) - channels
             self.values = z[:, position : position + channels]
 

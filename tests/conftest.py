@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "recipes" / recipe) for recipe in ("LJSpeech", "VCTK")]
 
 # Whatever Python's own choice: it is quick. Processes started in other ways, which import all
-# anew, have a test of their own, training/test_start_methods.py.
+# again, have a test of their own, training/test_start_methods.py.
 if "fork" in multiprocessing.get_all_start_methods():
     multiprocessing.set_start_method("fork", force=True)
 

@@ -43,7 +43,7 @@ from waveglow_vq.utils.options import build_options
 logger = logging.getLogger(__name__)
 
 MANIFESTS = (*SPLITS, UNSEEN)
-_VERSION = 1  # of the manifests; those of another version are made anew
+_VERSION = 1  # of the manifests; those of another version are made again
 
 
 def prepare_vctk(
@@ -85,7 +85,7 @@ def prepare_vctk(
     num_workers : int or None
         Files prepared at a time; None for the number of processors, at most 16.
     skip_prep : bool
-        Whether to rely on what is there already.
+        Whether to use what exists.
     shards_folder : str or Path or None
         Where prepared audio and pitch are also written as shards, with manifests of their own.
     utterances_per_shard : int

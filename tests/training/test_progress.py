@@ -60,7 +60,7 @@ def test_an_epoch_goes_on_with_all_that_it_had(progress, tmp_path):
     # What was reported before it was loaded is no part of it.
     other.take()
     assert other.units == 6
-    # And the epoch after it begins anew, but for what is told of the whole run.
+    # And the epoch after it begins again, but for what is told of the whole run.
     other.begin(seed=2)
     assert (other.units, other.restarted, other.skipped_steps, other.seconds) == (0, 0, 0, 0.0)
     assert other.means.summary() == {} and len(other.skipped_clips) == 2

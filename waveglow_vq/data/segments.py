@@ -45,7 +45,7 @@ class SegmentReader:
     min_loudness_dbfs : float
         A segment less loud than this is drawn again.
     random_shift : bool
-        Whether an utterance begins at a random sample of its first hop, each time anew. Frames
+        Whether an utterance begins at a random sample of its first hop, each time. Frames
         and groups then fall elsewhere on the waveform each time; without it, a small corpus is
         soon known by heart.
     attempts : int

@@ -126,7 +126,7 @@ class WaveGlowVQ(nn.Module):
         Arguments
         ---------
         optimizer : torch.optim.Optimizer
-            Holds the parameters; its moments of restarted codes begin anew.
+            Holds the parameters; its moments of restarted codes begin again.
         taken : bool
             False if the step was left out, since the gradient was not finite. Then whatever the
             training forwards since the last call have changed is put back exactly.

@@ -129,7 +129,7 @@ def _speaker_labels(run_folder, settings):
     if not path.is_file():
         raise UserError(
             f"{run_folder}: who the speakers are is neither in its manifest folder "
-            f"({SPEAKERS_FILE}) nor in its export; prepare the corpus anew"
+            f"({SPEAKERS_FILE}) nor in its export; prepare the corpus again"
         )
     load_labels(encoder, path)
     return encoder

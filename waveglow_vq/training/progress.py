@@ -21,7 +21,7 @@ class Progress:
     """Means, code statistics and counts of an epoch of training on this process.
 
     A checkpoint holds one file per process: the random states differ, and so do the recent encoder
-    outputs from which codes restart. A run that resumes with more processes starts these anew. The
+    outputs from which codes restart. A run that resumes with more processes starts these again. The
     model's ``training_state`` is saved too.
 
     Example

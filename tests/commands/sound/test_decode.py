@@ -11,7 +11,7 @@ from tests.inference.conftest import CPU
 
 @pytest.fixture
 def coded(codec_folder, recording, tmp_path):
-    """A file of codes, and what is expected of it."""
+    """A code file, and what is expected of it."""
     codec = SpeechCodec.from_hparams(codec_folder, run_opts=CPU)
     path = tmp_path / "codes" / "a.wvq"
     write_code_file(path, codec.to_code_file(recording))
@@ -74,6 +74,6 @@ def test_refusals(
         ([codec_folder, path, out, "--speaker", "p225"], "--speaker: "),
         ([codec_folder, path, out, "--overlap_frames", "-1"], "overlap_frames"),
         ([converter_folders("codes"), path, out, "--overlap_frames", "1"], "--overlap_frames: "),
-        ([codec_folder, recording, out], "is not a file of codes"),
+        ([codec_folder, recording, out], "is not a code file"),
     ):
         assert words in refused("decode", *arguments)

@@ -171,14 +171,14 @@ def test_any_bit_that_is_wrong(tmp_path):
             damaged = bytearray(data)
             damaged[position] ^= bit
             path.write_bytes(damaged)
-            assert_refused(path, "not a file of codes" if position < 8 else "damaged")
+            assert_refused(path, "not a code file" if position < 8 else "damaged")
 
 
 def test_other_files(tmp_path):
     path = tmp_path / "other"
     for data in (b"RIFF....WAVE", b"\x89PNG\r\n\x1a\n" + bytes(100), b"x", bytes(500)):
         path.write_bytes(data)
-        assert_refused(path, "is not a file of codes")
+        assert_refused(path, "is not a code file")
     assert_refused(tmp_path / "missing.wvq", "does not exist")
     assert_refused(tmp_path, "is not a file")
 
@@ -218,7 +218,7 @@ def test_newer_versions(tmp_path):
 def test_values_that_do_not_fit(tmp_path, position, value, sentence):
     path = tmp_path / "wrong.wvq"
     path.write_bytes(changed(position, value))
-    assert_refused(path, f"not a valid file of codes: .*({sentence})")
+    assert_refused(path, f"not a valid code file: .*({sentence})")
 
 
 def test_bytes_behind_the_end(tmp_path):

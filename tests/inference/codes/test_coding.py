@@ -1,4 +1,4 @@
-"""Recordings to files of codes and back, by codecs and converters."""
+"""Recordings to code files and back, by codecs and converters."""
 
 import math
 from types import SimpleNamespace

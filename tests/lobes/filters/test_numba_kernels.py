@@ -278,7 +278,7 @@ def test_without_numba_the_plain_form_serves():
 
 def test_without_a_folder_for_compiled_code(tmp_path):
     """Neither the package's folder nor the user's can be written: here, since there is a file
-    where numba would put one. Compiled anew then, in each process."""
+    where numba would put one. Compiled again then, in each process."""
     (tmp_path / "file").touch()
     refuse = (
         "import os, numba.core.caching as caching\n"

@@ -75,7 +75,7 @@ def test_dead_codes_restart_once_they_are_due(quantizer_class, scale):
     assert restarted == [0, 0, 7]
     assert torch.isin(quantizer.codebook[1:], x).all()
     placed = quantizer.codebook.detach().clone()
-    # Their time begins anew.
+    # Their time begins again.
     assert not quantizer.unused_steps.any()
     # They stick: a step in which no frame chooses them leaves them in their places.
     quantizer(x[:, :1])

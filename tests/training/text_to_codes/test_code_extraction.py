@@ -32,7 +32,7 @@ from tests.training.text_to_codes.coded_corpus import (
 
 
 def codes_of(folder):
-    """The files of codes, and what the journal says."""
+    """The code files, and what the journal says."""
     files = {path.name: path.read_bytes() for path in folder.glob("*.wvq")}
     return files, Journal(folder / JOURNAL).entries
 

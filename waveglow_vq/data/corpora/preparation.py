@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 # For a corpus in which nothing is voiced: between the voices of men and women.
 _NEUTRAL_LOG_F0 = (math.log(150.0), 0.2)
-_VERSION = 1  # of the manifests; those of another version are made anew
+_VERSION = 1  # of the manifests; those of another version are made again
 
 
 def prepare_manifests(

@@ -41,7 +41,7 @@ _TRIM_MARGIN_SECONDS = 0.1
 _TRIM_FRAME_SECONDS = 0.02
 _TRIM_HIGH_PASS_HZ = 120.0
 _FULL_SCALE = 32767 / 32768  # the largest 16-bit sample
-_VERSION = 1  # of the prepared files; those of another version are made anew
+_VERSION = 1  # of the prepared files; those of another version are made again
 
 
 class Preprocessing(NamedTuple):

@@ -27,7 +27,7 @@ from waveglow_vq.utils.files import user_path
 
 INDEX = "shards.json"
 JOURNAL = "shards.jsonl"  # the shards that are complete, while others are not
-VERSION = 1  # of the shards; those of another version are made anew
+VERSION = 1  # of the shards; those of another version are made again
 
 SHARD = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)-[0-9]{6}\.tar")
 _MEMBER = re.compile(r"(.+\.tar)#([^#/]+)@([0-9]+)\+([0-9]+)", re.DOTALL)

@@ -30,7 +30,7 @@ _HAS_PITCH, _HAS_STATISTICS, _HAS_VOICE = 1, 2, 4
 
 
 class CodeFile(NamedTuple):
-    """What a file of codes holds: a recording as a model coded it.
+    """What a code file holds: a recording as a model coded it.
 
     Arguments
     ---------
@@ -140,7 +140,7 @@ def unpack_values(data, length, count):
 
 
 def write_code_file(path, code_file):
-    """Writes a file of codes; it appears as a whole or not at all.
+    """Writes a code file; it appears as a whole or not at all.
 
     Arguments
     ---------
@@ -172,7 +172,7 @@ def write_code_file(path, code_file):
 
 
 def read_code_file(path):
-    """Reads a file of codes and checks all that it says.
+    """Reads a code file and checks all that it says.
 
     Arguments
     ---------
@@ -198,7 +198,7 @@ def read_code_file(path):
     if not data:
         raise UserError(f"{path} is an empty file (0 bytes).")
     if not _MAGIC.startswith(data[: len(_MAGIC)]):
-        raise UserError(f"{path} is not a file of codes; 'waveglow-vq encode' writes such files.")
+        raise UserError(f"{path} is not a code file; 'waveglow-vq encode' writes such files.")
     # Whatever a later version adds, the magic, the version behind it and the CRC at the end stay.
     end = len(data) - _CRC.size
     if end < len(_MAGIC) + 2 or _CRC.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
@@ -206,7 +206,7 @@ def read_code_file(path):
     version = int.from_bytes(data[8:10], "little")
     if version > VERSION:
         raise UserError(
-            f"{path} is a file of codes of version {version}, and this version of waveglow-vq "
+            f"{path} is a code file of version {version}, and this version of waveglow-vq "
             f"reads up to version {VERSION}; install a newer one."
         )
     try:
@@ -215,7 +215,7 @@ def read_code_file(path):
         problem = str(error)
     problem = problem or _problem(code_file)
     if problem:
-        raise UserError(f"{path} is not a valid file of codes: {problem}; encode it again.")
+        raise UserError(f"{path} is not a valid code file: {problem}; encode it again.")
     return code_file
 
 

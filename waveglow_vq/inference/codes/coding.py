@@ -1,4 +1,4 @@
-"""Between waveforms, codes and files of codes, by a model that has codes."""
+"""Between waveforms, codes and code files, by a model that has codes."""
 
 import math
 from pathlib import Path

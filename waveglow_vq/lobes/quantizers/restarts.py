@@ -65,7 +65,7 @@ class CodebookRestarts(nn.Module):
         Arguments
         ---------
         optimizer : torch.optim.Optimizer
-            Holds the codebook; its moments of the restarted rows begin anew.
+            Holds the codebook; its moments of the restarted rows begin again.
         taken : bool
             False if the optimizer left its step out, since the gradient was not finite. Then all
             that the training forwards since the last call have changed is put back as it was.

@@ -1,6 +1,6 @@
 """The codes of a corpus: extracted once by a trained model, kept as files, read to train on.
 
-    <codes_folder>/<utterance id>.wvq   a file of codes for each utterance, see code_file.py
+    <codes_folder>/<utterance id>.wvq   a code file for each utterance, see code_file.py
     <codes_folder>/codes.jsonl          a line for each that is finished: of which recording it is
     <codes_folder>/codes.json           of which model they are, and whether all are there
 

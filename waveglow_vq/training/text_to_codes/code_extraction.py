@@ -19,7 +19,7 @@ from tqdm import tqdm
 logger = logging.getLogger(__name__)
 
 JOURNAL = "codes.jsonl"
-VERSION = 1  # of a folder of codes; those of another version are extracted anew
+VERSION = 1  # of a folder of codes; those of another version are extracted again
 # Fewer are not worth the start of a process.
 _CLIPS_PER_PROCESS = 256
 
@@ -55,12 +55,12 @@ def recording_key(entry, data_root):
 
 
 def code_path(folder, key):
-    """The file of codes of an utterance."""
+    """The code file of an utterance."""
     return Path(folder) / f"{key}{SUFFIX}"
 
 
 def is_valid(path, checksum):
-    """Whether a file of codes is complete and of the model."""
+    """Whether a code file is complete and of the model."""
     try:
         return read_code_file(path).checksum == checksum
     except UserError:
