@@ -89,5 +89,4 @@ class SpeechBrainDocstrings(Extension):
             ("Example", "Examples"),
         ):
             text = re.sub(rf"^{ours}\n-+$", f"{theirs}\n---", text, flags=re.MULTILINE)
-        text = re.sub(r"\nAuthors\n \*.*", "", text, flags=re.DOTALL)
         obj.docstring.value = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text)
