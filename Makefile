@@ -17,7 +17,7 @@ help:
 	@echo "make test-all  all of them"
 	@echo "make lint      code style"
 	@echo "make docs      the documentation with the API reference: site/index.html"
-	@echo "make bench     the measurements behind the tables of the README"
+	@echo "make bench     the measurements behind the tables of docs/results"
 	@echo "make venv      only the virtual environment"
 	@echo "make judges    also the speaker encoder and the recognizer that judge conversions"
 	@echo "make clean     remove what the other targets leave, except the virtual environment"
