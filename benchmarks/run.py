@@ -1,4 +1,4 @@
-"""The measurements behind the tables of the README. Without options: inference.
+"""The measurements behind the tables of docs/results. Without options: inference.
 
     python benchmarks/run.py --waveglow_folder /clones/waveglow
     python benchmarks/run.py --only streaming recording.wav --model /runs/1234/export
