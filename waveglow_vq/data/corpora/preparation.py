@@ -302,6 +302,7 @@ def _fingerprint(recordings, options):
         except OSError:
             missing.append(r.path)
             continue
+        # The empty dict was a field once; without it all corpora would be prepared again.
         identity = [r.id, r.source, r.text, {}, status.st_size, status.st_mtime_ns]
         digest.update(json.dumps(identity).encode())
     if missing:
