@@ -11,6 +11,7 @@ import copy
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.filters.steps import step_of_block
 from waveglow_vq.lobes.flows.coupling import FlowStep
+from waveglow_vq.lobes.flows.folded_weights import fold, fold_condition
 from waveglow_vq.lobes.flows.transforms import Transform
 from waveglow_vq.lobes.flows.upsampling import interpolate_frames
 from waveglow_vq.lobes.flows.wavenet import WaveNet
@@ -145,9 +146,8 @@ def _fold_parametrizations(module):
 
 def _fold_products(network):
     """Makes constants of a coupling network's products of weights, computed in fp64."""
-    start = [weight.float() for weight in network.folded_start(torch.float64)]
-    outputs = [(w.float(), b.float()) for w, b in network.folded_outputs(torch.float64)]
-    network.folded_start, network.folded_outputs = lambda: start, lambda: outputs
+    weights, condition = fold(network, torch.float64), fold_condition(network, torch.float64)
+    network.exported = weights.to(torch.float32), condition.to(torch.float32)
 
 
 class _Inverse1x1(Transform):

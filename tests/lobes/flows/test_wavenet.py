@@ -1,6 +1,6 @@
 from waveglow_vq.lobes.flows.transforms import FlowContext
 from waveglow_vq.lobes.flows.upsampling import frames_to_groups, interpolate_frames
-from waveglow_vq.lobes.flows.wavenet import WaveNet, gated
+from waveglow_vq.lobes.flows.wavenet import WaveNet
 
 import pytest
 import torch
@@ -93,26 +93,12 @@ def test_folds_are_not_rounded_more_than_layers_under_autocast(dtype):
         found = net(x, FlowContext(local, groups_per_frame=8))
         plain = plain_forward(net, x, local, 8)
     error, plain_error = ((y.double() - truth).norm() / truth.norm() for y in (found, plain))
-    assert found.dtype == dtype and error < 1.2 * plain_error < 0.05
+    assert found.dtype == torch.float32 and error < 1.2 * plain_error < 0.05
 
 
-def test_gate_and_its_gradient():
-    gates = random_tensor(2, 6, 5).requires_grad_()
-    filtered, gate = gates.chunk(2, dim=1)
-    expected = filtered.tanh() * gate.sigmoid()
-    found = gated(gates.clone())
-    weights = random_tensor(2, 3, 5, seed=1)
-    gradients = [torch.autograd.grad((y * weights).sum(), gates)[0] for y in (found, expected)]
-    with torch.no_grad():
-        without_gradient = gated(gates.clone())
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-15)
-    torch.testing.assert_close(*gradients, rtol=0, atol=1e-15)
-    assert torch.equal(found, without_gradient)
-
-
-def test_gate_has_no_second_derivative():
-    gates = random_tensor(1, 4, 5).requires_grad_()
-    (first,) = torch.autograd.grad(gated(gates.clone()).square().sum(), gates, create_graph=True)
+def test_gradients_have_no_derivatives():
+    net, x = network(condition_channels=0), random_tensor(2, 3, 8).requires_grad_()
+    (first,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
 

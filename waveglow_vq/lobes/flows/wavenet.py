@@ -2,6 +2,8 @@
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows.folded_wavenet import FoldedWaveNet
+from waveglow_vq.lobes.flows.folded_weights import fold, fold_condition
+from waveglow_vq.lobes.flows.gated_layers import layer_inputs, run_layers
 from waveglow_vq.lobes.flows.inference_cache import InferenceCache
 from waveglow_vq.lobes.flows.transforms import FlowContext
 from waveglow_vq.lobes.flows.upsampling import frames_to_groups
@@ -9,12 +11,7 @@ from waveglow_vq.lobes.flows.weight_norm import weight_norm
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
-from torch.nn.functional import conv1d, pad
-
-# Channels of folded weights are filled up with zeros to a multiple of this, as half-precision
-# units of GPUs want them.
-MULTIPLE = 8
+from torch.nn.functional import conv1d, linear, pad
 
 
 class WaveNet(InferenceCache):
@@ -94,80 +91,26 @@ class WaveNet(InferenceCache):
         nn.init.zeros_(self.end.weight)
         nn.init.zeros_(self.end.bias)
 
+    # Folded weights that an export takes for constants.
+    exported = None
+
     @property
     def receptive_field(self):
         """Groups that an output sees to either side of its own."""
         return (self.kernel_size - 1) // 2 * (2 ** len(self.dilated) - 1)
 
-    def _conditions(self, groups, context):
-        """What each layer adds to its pre-activations, one after another, each when it is asked
-        for: ``[batch, 2 * channels, groups]``, 1 for groups where it is constant, or None."""
-        size = 2 * self.channels
-        nothing = [None] * len(self.dilated)
-        speakers = locals_ = nothing
-        if self.speaker is not None and context.speaker is not None:
-            speakers = self.speaker(context.speaker)[..., None].split(size, dim=1)
-        if self.local is not None and context.groups_per_frame > 1:
-            locals_ = self.local(context.local).split(size, dim=1)
-        elif self.local is not None:
-            # One by one: the projection of all layers at group rate is the largest tensor of the
-            # network, and is slower to write and to read than to compute.
-            weights, biases = self.local.weight.split(size), self.local.bias.split(size)
-            pairs = zip(weights, biases, strict=True)
-            locals_ = (conv1d(context.local[..., :groups], *pair) for pair in pairs)
-        for local, speaker in zip(locals_, speakers, strict=True):
-            condition = local if speaker is None else speaker
-            if local is not None and speaker is not None:
-                condition = local + speaker
-            if condition is not None and condition.shape[-1] > 1:
-                condition = frames_to_groups(condition, groups, context.groups_per_frame)
-            yield condition
+    @property
+    def dilations(self):
+        """Those of the layers."""
+        return [layer.dilation[0] for layer in self.dilated]
 
     def _prepare(self, dtype):
         return FoldedWaveNet(self, dtype)
 
-    def folded_outputs(self, kind=None):
-        """Weight and bias of one 1x1 convolution for each layer, whose outputs are the residual
-        and, in the place of the skip, what the skip adds to the network's output:
-
-            end(sum_i skip_i) = sum_i (E V_i acts_i + E b_i) + e
-
-        with E, e of the last projection and V_i, b_i of the skips: a few channels instead of as
-        many as the network has. Computed with the given type, where one is given.
-        """
-        kind = kind or self.end.weight.dtype
-        missing = -len(self.end.weight) % MULTIPLE
-        end = pad(self.end.weight[..., 0].to(kind), (0, 0, 0, missing))
-        shift = pad(self.end.bias.to(kind), (0, missing))
-        for layer in self.residual_skip:
-            weight, bias = layer.weight[..., 0].to(kind), layer.bias.to(kind)
-            sizes = [len(weight) - self.channels, self.channels]
-            (residual, skip), (residual_bias, skip_bias) = weight.split(sizes), bias.split(sizes)
-            shift = shift + end @ skip_bias
-            yield torch.cat([residual, end @ skip])[..., None], torch.cat([residual_bias, shift])
-            shift = torch.zeros_like(shift)
-
-    def folded_start(self, kind=None):
-        """Weights of the first projection and of the first dilated layer, both for the network's
-        input; a channel of ones, behind it, stands for the projection's bias."""
-        kind = kind or self.start.weight.dtype
-        start = torch.cat([self.start.weight[..., 0], self.start.bias[:, None]], dim=1).to(kind)
-        start = pad(start, (0, -start.shape[1] % MULTIPLE))
-        dilated = torch.einsum("oik,ic->ock", self.dilated[0].weight.to(kind), start)
-        return start[..., None], dilated
-
-    def _first_gates(self, x, mask, weight):
-        ones = torch.ones_like(x[:, :1]) if mask is None else mask.to(x.dtype)
-        x = pad(torch.cat([x, ones], dim=1), (0, 0, 0, weight.shape[1] - x.shape[1] - 1))
-        return conv1d(x, weight, self.dilated[0].bias, padding=self.dilated[0].padding)
-
     def forward(self, x, context=FlowContext()):
-        """Computes the output.
-
-        The layers are applied as they are defined, but for two folds of linear maps that follow
-        each other, which save 13 % of the published model's multiplications: the first projection
-        into the first dilated layer, and the skips into the last projection. What was prepared for
-        inference (see folded_wavenet.py) is used in its place.
+        """Computes the output, in the layout ``[batch, groups, channels]`` (see gated_layers.py),
+        with folded weights (see folded_weights.py). What was prepared for inference (see
+        folded_wavenet.py) is used in its place.
 
         Arguments
         ---------
@@ -180,71 +123,57 @@ class WaveNet(InferenceCache):
         Returns
         -------
         torch.Tensor
-            ``[batch, out_channels, groups]``.
+            ``[batch, out_channels, groups]``, at least fp32.
         """
+        if torch.compiler.is_exporting():
+            return self.channels_first(x, context)
         folded = self.prepared()
         if folded is not None:
             return folded(x, context)
-        mask, groups = context.mask, x.shape[-1]
-        if mask is not None:
-            x = x * mask
-        # Products of weights are not rounded to what autocast would have them.
+        dtype = self.end.weight.dtype
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+        # Products of weights, and what is at frame rate, are not rounded to what autocast would
+        # have them.
         with torch.autocast(x.device.type, enabled=False):
-            (_, first), outputs = self.folded_start(), list(self.folded_outputs())
-        hidden, total = self.start(x), 0
-        layers = zip(self.dilated, outputs, self._conditions(groups, context), strict=True)
-        for i, (dilated, (weight, bias), condition) in enumerate(layers):
-            if i == 0:
-                gates = self._first_gates(x, mask, first)
-            else:
-                hidden = hidden if mask is None else hidden * mask
-                gates = dilated(hidden)
-            if condition is not None:
-                gates = gates.add_(condition)
-            out = conv1d(gated(gates), weight, bias)
-            if i < len(self.dilated) - 1:
+            weights, condition = fold(self), fold_condition(self)
+            inputs = layer_inputs(x, context, weights, condition, self.dilations, dtype)
+            total = run_layers(*inputs)
+        return total[:, : x.shape[-1], : self.end.out_channels].transpose(1, 2)
+
+    def channels_first(self, x, context=FlowContext()):
+        """As :meth:`forward`, in the layout of x and without the operations of one device: for
+        export."""
+        weights, condition = self.exported or (fold(self), fold_condition(self))
+        mask, groups = context.mask, x.shape[-1]
+        ones = torch.ones_like(x[:, :1]) if mask is None else mask.to(x.dtype)
+        x = torch.cat([x * ones, ones], dim=1)
+        x = pad(x, (0, 0, 0, weights.start.shape[2] - x.shape[1]))
+        hidden, total, last = conv1d(x, weights.start.transpose(1, 2)), 0, len(self.dilated) - 1
+        for i, dilation in enumerate(self.dilations):
+            kernel = weights.dilated[i - 1] if i else weights.first
+            reach = self.kernel_size // 2 * dilation
+            source = hidden if i else x
+            gates = conv1d(source, kernel.transpose(1, 2), padding=reach, dilation=dilation)
+            gates = gates + self._channels_first_condition(condition, i, context, groups)
+            filtered, gate = gates.sigmoid().chunk(2, dim=1)
+            kernel, bias = weights.last, weights.last_bias
+            if i < last:
+                kernel, bias = weights.outs[i], weights.out_biases[i]
+            out = conv1d((filtered - 0.5) * gate, kernel.transpose(1, 2), bias)
+            if i < last:
                 hidden = hidden + out[:, : self.channels]
+                hidden = hidden if mask is None else hidden * ones
                 out = out[:, self.channels :]
             total = total + out
         return total[:, : self.end.out_channels]
 
-
-def gated(gates):
-    """``tanh(u) * sigmoid(v)`` of ``gates = (u, v)``, halves of the channels. It writes to
-    ``gates``: nobody else may need them.
-
-    Example
-    -------
-    >>> import torch
-    >>> gated(torch.tensor([0.5, 0.0]).view(1, 2, 1)).item()
-    0.23105...
-    """
-    if torch.compiler.is_compiling():
-        filtered, gate = gates.chunk(2, dim=1)
-        return filtered.tanh() * gate.sigmoid()
-    if torch.is_grad_enabled():
-        return _Gate.apply(gates)
-    filtered, gate = gates.chunk(2, dim=1)
-    return filtered.tanh_() * gate.sigmoid_()
-
-
-class _Gate(torch.autograd.Function):
-    """As :func:`gated`. The derivatives, s (1 - t^2) and t s (1 - s) with t the tanh and s the
-    sigmoid, take the place of the pre-activations, so that nothing else is held until the backward
-    pass, which is one multiplication."""
-
-    @staticmethod
-    def forward(ctx, gates):
-        filtered, gate = gates.chunk(2, dim=1)
-        acts = filtered.tanh_() * gate.sigmoid_()
-        torch.addcmul(gate, acts, filtered, value=-1, out=filtered)
-        torch.addcmul(acts, acts, gate, value=-1, out=gate)
-        ctx.save_for_backward(gates)
-        return acts
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        (derivatives,) = ctx.saved_tensors
-        halves = derivatives.unflatten(1, (2, -1))
-        return (gradient[:, None] * halves).reshape(derivatives.shape)
+    def _channels_first_condition(self, condition, i, context, groups):
+        term = condition.bias[i][:, None]
+        if condition.speaker is not None and context.speaker is not None:
+            speaker = linear(context.speaker, condition.speaker[i], condition.speaker_bias[i])
+            term = term + speaker[..., None]
+        if condition.local is not None:
+            local = conv1d(context.local, condition.local[i][..., None]) + term
+            term = frames_to_groups(local, groups, context.groups_per_frame)
+        return term
