@@ -1,5 +1,6 @@
 """A step is taken as a whole or not at all; options of the loop that SpeechBrain reads wrongly."""
 
+import copy
 import time
 
 from waveglow_vq.training.base_brain import BaseBrain
@@ -92,3 +93,32 @@ def test_nothing_is_saved_while_gradients_are_accumulated():
 
 def test_the_limit_of_steps_is_a_number():
     assert brain_of(optimizer_step_limit="12").optimizer_step_limit == 12
+
+
+def test_a_state_of_another_kind_of_optimizer_goes_on_fused():
+    """Of a run from before, or from a device without."""
+    plain, fused = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    fused.load_state_dict(plain.state_dict())
+    brain = Brain(
+        {"line": fused}, lambda p: torch.optim.Adam(p, 0.1, fused=True), {}, {"device": "cpu"}
+    )
+    optimizer = torch.optim.Adam(plain.parameters(), 0.1)
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(torch.tensor([[1.0, 2.0]])).square().sum().backward()
+        optimizer.step()
+
+    step(plain, optimizer)
+    fused.load_state_dict(plain.state_dict())
+    brain.checkpointer = None
+    brain.init_optimizers()
+    brain.optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert not brain.optimizer.param_groups[0]["fused"]
+    brain.keep_optimizer_kind()
+    assert brain.optimizer.param_groups[0]["fused"]
+    for _ in range(3):
+        step(plain, optimizer)
+        step(fused, brain.optimizer)
+    assert torch.allclose(plain.weight, fused.weight, rtol=1e-6)
+    assert brain.optimizer.state[fused.weight]["step"] == 4

@@ -1,5 +1,6 @@
 """The training loop itself, on a model of one weight."""
 
+import functools
 import itertools
 import os
 import signal
@@ -24,7 +25,7 @@ class Line(BaseBrain):
     """Notes which step is saved, and does something after a step of the training or a batch of the
     validation."""
 
-    saved, after = (), {}
+    saved, after, late = (), {}, False
 
     def compute_forward(self, batch, stage):
         return self.modules.model(batch)
@@ -33,6 +34,7 @@ class Line(BaseBrain):
         return predictions.square().mean()
 
     def on_fit_batch_end(self, *arguments):
+        super().on_fit_batch_end(*arguments)
         self.after.get(self.step, int)()
 
     def evaluate_batch(self, batch, stage):
@@ -46,17 +48,21 @@ class Line(BaseBrain):
         elif stage == sb.Stage.VALID:
             self.stop_if_asked()
 
+    def may_read_late(self):
+        return self.late
+
     def _save_intra_epoch_ckpt(self):
         self.saved += (self.step,)
         super()._save_intra_epoch_ckpt()
 
 
-def fit(folder, batches=6, valid=(), after=(), **options):
+def fit(folder, batches=6, valid=(), after=(), late=False, **options):
     model = torch.nn.Linear(1, 1)
     checkpointer = KillSafeCheckpointer(folder, {"model": model})
     run_opts = {"device": "cpu", "noprogressbar": True, **options}
-    brain = Line({"model": model}, lambda p: torch.optim.SGD(p, 0.1), {}, run_opts, checkpointer)
-    brain.after = dict(after)
+    optimizer = functools.partial(torch.optim.SGD, lr=0.1, fused=late)
+    brain = Line({"model": model}, optimizer, {}, run_opts, checkpointer)
+    brain.after, brain.late = dict(after), late
     data, valid = ([torch.ones(1, 1)] * count for count in (batches, len(valid)))
     stop = None
     try:
@@ -129,16 +135,18 @@ def test_the_end_of_an_accumulation_is_waited_for(tmp_path):
     assert (brain.saved, brain.optimizer_step) == ((4,), 2)
 
 
-@pytest.mark.parametrize("moment", [3, "valid"])
-def test_where_one_process_is_asked_all_end_at_the_same_step(tmp_path, moment):
+@pytest.mark.parametrize(("moment", "late"), [(3, False), (3, True), ("valid", False)])
+def test_where_one_process_is_asked_all_end_at_the_same_step(tmp_path, moment, late):
     def work(rank):
         # The others have more to validate.
         valid = range(4 if rank else 1)
         after = {moment: ask()} if rank == 1 else {}
         options = {"distributed_backend": "gloo", "find_unused_parameters": True}
-        brain, stop = fit(tmp_path / "save", valid=valid, after=after, **options)
+        brain, stop = fit(tmp_path / "save", valid=valid, after=after, late=late, **options)
         assert stop.number == signal.SIGTERM
-        assert brain.saved == (3 if moment == 3 else 6,)
+        # What is read late, all know a step later.
+        assert brain.saved == (3 + late if moment == 3 else 6,)
+        assert brain.optimizer_step == brain.saved[0]
 
     assert together(2, tmp_path, work) == [0, 0]
 

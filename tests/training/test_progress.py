@@ -34,8 +34,10 @@ def progress():
     progress.begin(seed=1)
     for value, weight in ((2.0, 4), (5.0, 2)):
         progress.report({"nll": torch.tensor(value)}, weight)
+        progress.end_step()
         progress.take()
     progress.report({"nll": torch.tensor(torch.nan)}, 4)
+    progress.end_step()
     progress.drop()
     progress.restarted, progress.seconds = 7, 41.5
     for sentence in ("a.wav is cut off", "b.wav is missing", "a.wav is cut off"):
@@ -58,6 +60,7 @@ def test_an_epoch_goes_on_with_all_that_it_had(progress, tmp_path):
     assert other.skipped_clips == {"a.wav is cut off": 2, "b.wav is missing": 1}
     assert other.model.state.tolist() == [3.0]
     # What was reported before it was loaded is no part of it.
+    other.end_step()
     other.take()
     assert other.units == 6
     # And the epoch after it begins again, but for what is told of the whole run.

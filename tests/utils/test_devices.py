@@ -68,9 +68,19 @@ def test_half_precision_that_is_slower_is_said_once(caplog):
     assert line.startswith("--dtype it: this processor has no fast bf16")
     assert "41 times as long as in fp32; fp32 is faster here" in line
     assert len(said(caplog, slow, "fp16")) == 1
-    assert said(caplog, slow, "fp32") == said(caplog, slow, "bf16", "cuda") == []
+    assert said(caplog, slow, "fp32") == said(caplog, slow, "fp16", "cuda") == []
     assert said(caplog, (0.0001, 0.0002), "bf16") == said(caplog, (0.00021, 0.0002), "bf16") == []
 
 
 def test_the_product_is_measured():
     assert devices.slowdown("bf16") > 0.05
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_bf16_that_a_gpu_emulates_is_said_once(monkeypatch, caplog, supported):
+    devices._warn_of_emulation.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    for precision in ("fp16", "bf16", "bf16"):
+        devices.warn_of_slow_half(f"--precision {precision}", precision, "cuda")
+    sentence = "--precision bf16: this GPU has no bf16 and emulates it, slowly; give fp16"
+    assert [record.getMessage() for record in caplog.records] == [sentence] * (not supported)

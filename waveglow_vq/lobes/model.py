@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.conditioners.base import Conditioner
 from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN, SpeakerAdversary
 from waveglow_vq.lobes.flows.inference_cache import prepare_inference
 from waveglow_vq.lobes.flows.waveglow import draw_noise, negative_log_likelihood
@@ -114,6 +115,13 @@ class WaveGlowVQ(nn.Module):
     def quantizer(self):
         """The quantizer, or None."""
         return self.conditioner.quantizer
+
+    @property
+    def changes_in_forward(self):
+        """Whether a training forward changes the model, so that a step that is not taken has to be
+        put back."""
+        own = type(self.conditioner).after_optimizer_step
+        return self.quantizer is not None or own is not Conditioner.after_optimizer_step
 
     def prepare_inference(self, dtype=None):
         """Folds weights for inference, with coupling networks in the given precision (None: that of

@@ -13,8 +13,8 @@ class WeightAverage(AveragedModel):
         average <- d * average + (1 - d) * weights,    d = min(decay, (1 + n) / (10 + n))
 
     after n updates: early on the memory is short, so that the average is useful from the start.
-    Buffers are copied: they hold counts, and codebooks that are averages already. Do not put it
-    into ``modules``: it gets no gradient.
+    Buffers of the checkpoint are copied: they hold counts, and codebooks that are averages already;
+    the others are constants. Do not put it into ``modules``: it gets no gradient.
 
     Arguments
     ---------
@@ -36,15 +36,32 @@ class WeightAverage(AveragedModel):
     """
 
     def __init__(self, model, decay=0.999):
-        super().__init__(model, multi_avg_fn=self._average)
+        super().__init__(model)
         self.decay = decay
         for parameter in self.parameters():
             parameter.requires_grad_(False)
+        self._pairs = {}
 
-    def _average(self, averages, weights, updates):
-        n = float(updates)
-        decay = min(self.decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(averages, weights, 1 - decay)
+    @torch.no_grad()
+    def update_parameters(self, model):
+        """Follows the weights of ``model``, always the same one. Nobody waits for the device: the
+        count of updates is on the host."""
+        if not self._pairs:
+            # Found once: to go through a model's parts takes a millisecond.
+            kept = self.module.state_dict().keys()
+            buffers = [dict(m.named_buffers()) for m in (self.module, model)]
+            self._pairs = {
+                "weights": [list(m.parameters()) for m in (self.module, model)],
+                "buffers": [[own[name] for name in kept & buffers[0].keys()] for own in buffers],
+            }
+        own, weights = self._pairs["weights"]
+        n = int(self.n_averaged)
+        if own:
+            decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
+            torch._foreach_lerp_(own, weights, 1 - decay)
+        for buffer, theirs in zip(*self._pairs["buffers"], strict=True):
+            buffer.copy_(theirs)
+        self.n_averaged += 1
 
 
 def choose_checkpoints(checkpointer, count, best_key=None):

@@ -1,11 +1,17 @@
 """SpeechBrain's Brain with steps that are taken completely or not at all."""
 
 import dataclasses
+import math
 import signal
 import time
 
 from waveglow_vq.signals import Stopped, held_signals, noted_signal
-from waveglow_vq.utils.distributed import greatest_everywhere, own_rank, world_size
+from waveglow_vq.utils.distributed import (
+    all_reduce_greatest,
+    greatest_everywhere,
+    own_rank,
+    world_size,
+)
 
 import speechbrain as sb
 import torch
@@ -34,10 +40,41 @@ class RunStopped(Stopped):
         return f"stopped by {signal.Signals(self.number).name}: {self.where}"
 
 
+class HostCopy:
+    """Numbers of a device on their way to the host: :meth:`read` waits for what the device had to
+    do up to here, and not for what it was given since.
+
+    Example
+    -------
+    >>> HostCopy(torch.tensor([1.0, 2.0])).read()
+    [1.0, 2.0]
+    """
+
+    def __init__(self, numbers):
+        self.arrived = None
+        if numbers.is_cuda:
+            numbers = numbers.to("cpu", non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+        self.numbers = numbers
+
+    def read(self):
+        """The numbers, as a list."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.numbers.tolist()
+
+
 class BaseBrain(sb.Brain):
     """SpeechBrain's loop. It differs where a gradient is not finite and in when checkpoints are
-    written within an epoch; and a signal (Ctrl-C, SIGTERM, SIGHUP) ends the training between two
-    steps, with a checkpoint.
+    written within an epoch; a signal (Ctrl-C, SIGTERM, SIGHUP) ends the training between two
+    steps, with a checkpoint; and a GPU never waits for the host to read what a step has given.
+
+    On a GPU with a fused optimizer, which leaves out a step by itself, loss and gradient of a batch
+    are read when the gradient of the next one is under way (``reads_late``). What follows a step,
+    :meth:`after_step`, is done then, and at the latest before the next step, a checkpoint and the
+    end of the epoch: the weights have not moved since, so that the order makes no difference.
+    Elsewhere it is done at once.
 
     Arguments
     ---------
@@ -65,6 +102,11 @@ class BaseBrain(sb.Brain):
         self.world, self.rank = world_size(), own_rank()
         # Whether the latest optimizer step was taken.
         self.step_taken = True
+        self.reads_late = False
+        # Number of the latest batch, its loss and, if it ended in a step, whether it was taken.
+        self._unread = None
+        # What the processes were asked a batch before.
+        self._asked = None
         # Batches of the last trained epoch, and their mean loss.
         self.trained = (0, 0.0)
 
@@ -74,24 +116,97 @@ class BaseBrain(sb.Brain):
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("scaler", scaler, optional_load=True)
 
-    def check_loss_isfinite(self, loss):
-        """Left to :meth:`optimizers_step`: the loss of one process alone may not be finite, but all
-        have the same gradient."""
+    def may_read_late(self):
+        """Whether a step can be left out without the host, which learns of it later. May be
+        narrowed; the optimizer is there, and loaded."""
+        fused = all(group.get("fused") for group in self.optimizer.param_groups)
+        return self.device_type == "cuda" and fused
+
+    def on_fit_start(self):
+        """SpeechBrain's, which resumes."""
+        super().on_fit_start()
+        if self.opt_class is not None:
+            self.keep_optimizer_kind()
+            self.reads_late = self.may_read_late()
+
+    def keep_optimizer_kind(self):
+        """Lets a state that was loaded, from before or from another device, not decide by which
+        kernels the optimizer computes."""
+        for group in self.optimizer.param_groups:
+            for name in {"fused", "foreach"} & self.optimizer.defaults.keys():
+                group[name] = self.optimizer.defaults[name]
+            on_device = group.get("fused") or group.get("capturable")
+            for parameter in group["params"]:
+                state = self.optimizer.state.get(parameter, {})
+                if isinstance(state.get("step"), torch.Tensor):
+                    state["step"] = state["step"].to(parameter.device if on_device else "cpu")
+
+    def fit_batch(self, batch):
+        """SpeechBrain's, but the loss stays where it is. What the batch before has given is read
+        here, if it is read late."""
+        should_step = self.step % self.grad_accumulation_factor == 0
+        self.on_fit_batch_start(batch, should_step)
+        with self.no_sync(not should_step):
+            with self.training_ctx:
+                outputs = self.compute_forward(batch, sb.Stage.TRAIN)
+                loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
+            self.scaler.scale(loss / self.grad_accumulation_factor).backward()
+        loss = loss.detach()
+        self.catch_up()
+        numbers = [loss]
+        if should_step:
+            numbers.append(self.optimizers_step().to(loss.dtype))
+        self._unread = self.step, HostCopy(torch.stack(numbers))
+        self.on_fit_batch_end(batch, outputs, loss, should_step)
+        return loss
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Reads what the batch has given, unless it is read late. To be extended, not replaced."""
+        limit = self.optimizer_step_limit
+        if not self.reads_late or (limit is not None and self.optimizer_step + 1 >= limit):
+            self.catch_up()
+
+    def catch_up(self):
+        """Reads what the latest batch has given, if that has not been done."""
+        if self._unread is None:
+            return
+        (step, numbers), self._unread = self._unread, None
+        loss, *taken = numbers.read()
+        if step and math.isfinite(loss):
+            # As SpeechBrain's update_average.
+            self.avg_train_loss -= self.avg_train_loss / step
+            self.avg_train_loss += loss / step
+        if taken:
+            self.step_taken = bool(taken[0])
+            self.optimizer_step += self.step_taken
+            self.after_step()
+
+    def after_step(self):
+        """What follows a step of the optimizer, also one that was not taken (``step_taken``)."""
+
+    def update_average(self, loss, avg_loss):
+        """SpeechBrain's; :meth:`catch_up` does it in training."""
+        return avg_loss if self.modules.training else super().update_average(loss, avg_loss)
 
     def optimizers_step(self):
-        """A step, or none if the gradient is not finite. SpeechBrain's would step the parameters
-        whose own gradient is finite."""
+        """A step, or none if the gradient is not finite: returns which, a tensor. SpeechBrain's
+        would step the parameters whose own gradient is finite."""
         self.scaler.unscale_(self.optimizer)
         groups = self.optimizer.param_groups
         norm = torch.nn.utils.clip_grad_norm_(
             [parameter for group in groups for parameter in group["params"]], self.max_grad_norm
         )
-        self.step_taken = bool(torch.isfinite(norm))
-        if self.step_taken:
-            self.scaler.step(self.optimizer)
-            self.optimizer_step += 1
+        taken = torch.isfinite(norm)
+        if self.reads_late:
+            # As torch's GradScaler says it to a fused optimizer.
+            self.optimizer.found_inf = (~taken).float()
+            self.optimizer.step()
+            del self.optimizer.found_inf
+        elif taken:
+            self.optimizer.step()
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        return taken
 
     def recovers_from(self, skipped_steps):
         """Whether training may continue after so many skipped steps of an epoch. A dynamic scale of
@@ -117,11 +232,27 @@ class BaseBrain(sb.Brain):
         due = 0 < self.ckpt_interval_minutes < elapsed_minutes
         due = due or 0 < self.ckpt_interval_steps <= steps_since_ckpt
         # The first process has the clock. All have to save, or stop, at the same step.
-        own = [int(due and self.rank == 0), noted_signal()]
-        due, asked = greatest_everywhere(own, self.device)
+        due, asked = self._agreed([int(due and self.rank == 0), noted_signal()])
         if asked:
             self._stop(asked)
         return bool(due) and self.checkpointer is not None
+
+    def _agreed(self, own):
+        """The greatest of all processes' numbers; where reading is late, those of the batch before,
+        until one of them asks for something."""
+        if not (self.reads_late and self.world > 1):
+            return greatest_everywhere(own, self.device)
+        numbers = torch.tensor(own).to(self.device, non_blocking=True)
+        before, self._asked = self._asked, HostCopy(all_reduce_greatest(numbers))
+        agreed = [0] * len(own) if before is None else [int(number) for number in before.read()]
+        if any(agreed):
+            self._asked = None
+        return agreed
+
+    def _save_intra_epoch_ckpt(self):
+        """SpeechBrain's, of all that was done."""
+        self.catch_up()
+        super()._save_intra_epoch_ckpt()
 
     def evaluate_batch(self, batch, stage):
         """SpeechBrain's, unless there was a signal."""
@@ -140,6 +271,7 @@ class BaseBrain(sb.Brain):
             self._stop(asked, saved)
 
     def _stop(self, number, saved=False):
+        self.catch_up()
         where = f"step {self.optimizer_step:,} is the last"
         # What --debug saves is removed.
         if self.checkpointer is not None and not self.debug:

@@ -42,8 +42,9 @@ class ModelBrain(BaseBrain):
     The model is ``modules: {model: ...}``. Its ``forward`` returns an output with ``loss``, a
     scalar, ``terms``, a dict of scalars to report, and, for models with codes, ``statistics``. It
     has ``after_optimizer_step(optimizer, taken)``, which returns the number of restarted codes,
-    ``training_state()`` and ``load_training_state(state)``. ``hparams`` holds the keys of
-    ``hparams/training.yaml``.
+    ``training_state()`` and ``load_training_state(state)``, and ``changes_in_forward``, whether a
+    step that is not taken has to be put back before the next ``forward`` (True where it has no such
+    attribute). ``hparams`` holds the keys of ``hparams/training.yaml``.
 
     Subclasses implement the methods that raise NotImplementedError, and may extend those that say
     so.
@@ -186,6 +187,10 @@ class ModelBrain(BaseBrain):
         self.began_at = schedule.steps, schedule.seconds
         self.last_line_at = time.monotonic()
 
+    def may_read_late(self):
+        """Not where the model has to know of a step before the next batch."""
+        return super().may_read_late() and not getattr(self.model, "changes_in_forward", True)
+
     def _fit_train(self, train_set, epoch, enable):
         """SpeechBrain's, with a time limit, of which the bar shows minutes."""
         schedule = self.hparams.schedule
@@ -205,10 +210,15 @@ class ModelBrain(BaseBrain):
     # ---- a step
 
     def compute_forward(self, batch, stage):
-        """Calls the model, or its average in evaluation."""
-        batch = batch.to(self.device)
+        """Calls the model, or its average in evaluation. The batch stays on the host, where nobody
+        waits to see its lengths; the model gets copies."""
         model = self.modules.model if stage == sb.Stage.TRAIN else self.evaluated
-        return model(**self.model_inputs(batch, stage))
+        inputs = self.model_inputs(batch, stage)
+        return model(**{name: self.on_device(value) for name, value in inputs.items()})
+
+    def on_device(self, tensor):
+        """A tensor of a batch, or None, on the device."""
+        return None if tensor is None else tensor.to(self.device, non_blocking=True)
 
     def compute_objectives(self, predictions, batch, stage):
         """The model's own loss; keeps its terms for the report. May be extended."""
@@ -222,10 +232,13 @@ class ModelBrain(BaseBrain):
         return predictions.loss
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Restarts dead codes and updates the average and the learning rate after an optimizer
-        step."""
-        if not should_step:
-            return
+        """Closes the report of a step."""
+        if should_step:
+            self.progress.end_step()
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
+
+    def after_step(self):
+        """Restarts dead codes and updates the average and the learning rate."""
         restarted = self.model.after_optimizer_step(self.optimizer, self.step_taken)
         if not self.step_taken:
             self._skip_step()
@@ -238,7 +251,7 @@ class ModelBrain(BaseBrain):
         now = time.monotonic()
         seconds, self.last_step_at = now - self.last_step_at, now
         self.progress.seconds += seconds
-        if schedule.max_minutes is not None:
+        if schedule.max_minutes is not None and self.world > 1:
             # All processes have to stop at the same step.
             seconds = float(broadcast_from_first(torch.tensor(seconds, device=self.device)))
         risen = schedule.cut_short_by_time
@@ -258,10 +271,9 @@ class ModelBrain(BaseBrain):
     def _show_progress(self, now):
         """Moves the bar of minutes, or logs a line per minute."""
         schedule, loss = self.hparams.schedule, self.avg_train_loss
-        known = self.step > 1  # before, the epoch has no mean
-        if known and self.bar is not None:
+        if self.bar is not None:
             move_bar(self.bar, schedule, loss)
-        if known and self.noprogressbar and now - self.last_line_at >= SECONDS_BETWEEN_LINES:
+        if self.noprogressbar and now - self.last_line_at >= SECONDS_BETWEEN_LINES:
             self.last_line_at = now
             logger.info(progress_line(schedule, loss, seconds_left(schedule, *self.began_at)))
 
@@ -297,6 +309,7 @@ class ModelBrain(BaseBrain):
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Reports; after validation, saves; after the test, writes results and the export."""
         if stage == sb.Stage.TRAIN:
+            self.catch_up()
             if self.step % self.grad_accumulation_factor:
                 # SpeechBrain drops an accumulation at the end of an epoch; so do the codes.
                 self.model.after_optimizer_step(self.optimizer, taken=False)

@@ -29,8 +29,10 @@ class Progress:
     >>> import torch
     >>> progress = Progress(model=None)
     >>> progress.report({"nll": torch.tensor(2.0)}, weight=4)
+    >>> progress.end_step()
     >>> progress.take()
     >>> progress.report({"nll": torch.tensor(float("nan"))}, weight=4)
+    >>> progress.end_step()
     >>> progress.drop()
     >>> progress.means.summary(), progress.units, progress.skipped_steps
     ({'nll': 2.0}, 4, 1)
@@ -46,7 +48,8 @@ class Progress:
         self.means, self.codes = EpochMeans(), CodeStatistics()
         self.units, self.restarted, self.skipped_steps = 0, 0, 0
         self.seconds = 0.0
-        self._reported = []
+        # Of the batches since the latest step, and of that step.
+        self._reported, self._of_step = [], []
 
     @property
     def inside_of_epoch(self):
@@ -66,18 +69,23 @@ class Progress:
         """Keeps the terms of a batch until it is known whether its step is taken."""
         self._reported.append((terms, weight, statistics))
 
+    def end_step(self):
+        """Closes what was reported of a step; :meth:`take` or :meth:`drop` follows, perhaps when
+        the next batch is reported already."""
+        self._of_step, self._reported = self._reported, []
+
     def take(self):
-        """Counts what was reported."""
-        for terms, weight, statistics in self._reported:
+        """Counts what was reported of the step."""
+        for terms, weight, statistics in self._of_step:
             self.means.add(terms, weight)
             self.units += weight
             if statistics:
                 self.codes.accumulate(statistics)
-        self._reported = []
+        self._of_step = []
 
     def drop(self):
-        """Forgets what was reported, and counts the skipped step."""
-        self._reported = []
+        """Forgets what was reported of the step, and counts it as skipped."""
+        self._of_step = []
         self.skipped_steps += 1
 
     def note_skipped_clip(self, sentence):

@@ -9,7 +9,7 @@ from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
 from waveglow_vq.training.epoch_report import write_samples
 from waveglow_vq.training.model_brain import ModelBrain
 from waveglow_vq.utils.distributed import all_gather_object
-from waveglow_vq.utils.masking import whole_lengths
+from waveglow_vq.utils.masking import none_if_whole, whole_lengths
 
 import speechbrain as sb
 import torch
@@ -59,10 +59,10 @@ class WaveGlowBrain(ModelBrain):
         """Keyword arguments of the model's ``forward``."""
         wav, wav_lens = batch.wav
         mel, mel_lens = batch.mel
-        inputs = {"wav": wav, "mel": mel.transpose(1, 2), "mel_lens": mel_lens}
+        inputs = {"wav": wav, "mel": mel.transpose(1, 2), "mel_lens": none_if_whole(mel_lens)}
         inputs.update(self.speaker_inputs(batch))
         if stage != sb.Stage.TRAIN:
-            return {**inputs, "wav_lens": wav_lens}
+            return {**inputs, "wav_lens": none_if_whole(wav_lens)}
         inputs["starts"] = batch.start
         if hasattr(batch, "history"):
             inputs["history"] = batch.history.data
@@ -78,7 +78,7 @@ class WaveGlowBrain(ModelBrain):
             inputs["f0_statistics"] = batch.f0_statistics.data
         if hasattr(batch, "reference"):
             inputs["reference"] = batch.reference.data.transpose(1, 2)
-            inputs["reference_lens"] = batch.reference.lengths
+            inputs["reference_lens"] = none_if_whole(batch.reference.lengths)
         return inputs
 
     def weight_of(self, batch, stage):
@@ -208,17 +208,19 @@ class WaveGlowBrain(ModelBrain):
         if stage == sb.Stage.TEST:
             wanted = self.hparams.test_samples
         who = self.speaker_inputs(batch)
-        lens = who.pop("reference_lens", None)
+        who.pop("reference_lens", None)
         rows = zip(batch.id, *batch.wav, *batch.mel, strict=True)
         for b, (name, wav, wav_len, mel, mel_len) in enumerate(rows):
             if len(self.kept) >= wanted or not if_main_process():
                 return
             samples = whole_lengths(wav_len, len(wav))
             frames = whole_lengths(mel_len, len(mel))
-            own = {key: value[b : b + 1] for key, value in who.items()}
+            own = {key: self.on_device(value[b : b + 1]) for key, value in who.items()}
             if "reference" in own:
-                own["reference"] = own["reference"][..., : whole_lengths(lens[b], len(mel))]
-            self.kept.append((name, wav[:samples], mel[:frames], own))
+                count = whole_lengths(batch.reference.lengths[b], len(mel))
+                own["reference"] = own["reference"][..., :count]
+            wav, mel = self.on_device(wav[:samples]), self.on_device(mel[:frames])
+            self.kept.append((name, wav, mel, own))
 
     def write_epoch_samples(self, folder):
         """Reconstructions of validation clips."""

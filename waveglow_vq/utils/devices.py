@@ -99,8 +99,11 @@ def returned(result, like):
 
 def warn_of_slow_half(option, precision, device_type):
     """Warns, once for each precision, if an option asks for half precision on a CPU where it is
-    slower than fp32.
+    slower than fp32, or for bf16 on a GPU that has none and emulates it.
     """
+    if device_type == "cuda" and precision == "bf16":
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            _warn_of_emulation(option)
     if device_type != "cpu" or precision not in ("bf16", "fp16"):
         return
     times = slowdown(precision)
@@ -136,3 +139,8 @@ def _warn_once(option, precision, times):
         precision,
         times,
     )
+
+
+@functools.cache
+def _warn_of_emulation(option):
+    logger.warning("%s: this GPU has no bf16 and emulates it, slowly; give fp16", option)

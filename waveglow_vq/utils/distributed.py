@@ -40,6 +40,13 @@ def all_reduce_sum(tensor):
     return tensor
 
 
+def all_reduce_greatest(tensor):
+    """The greatest of all processes' `tensor`, element by element, in place; returns it."""
+    if is_distributed():
+        torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX)
+    return tensor
+
+
 def broadcast_from_first(tensor):
     """Gives every process the first one's `tensor`, in place, and returns it."""
     if is_distributed():
@@ -66,9 +73,7 @@ def greatest_everywhere(numbers, device):
     """
     if not is_distributed():
         return numbers
-    greatest = torch.tensor(numbers, device=device)
-    torch.distributed.all_reduce(greatest, torch.distributed.ReduceOp.MAX)
-    return greatest.tolist()
+    return all_reduce_greatest(torch.tensor(numbers, device=device)).tolist()
 
 
 def sum_everywhere(parts):

@@ -35,6 +35,11 @@ def relative_lengths(counts, total):
     return None if bool((counts == total).all()) else shares(counts, total)
 
 
+def none_if_whole(lengths):
+    """Relative lengths on the host, or None where nothing is padded."""
+    return None if bool((lengths >= 1).all()) else lengths
+
+
 def relative_code_lengths(lengths, frames, stride):
     """Relative lengths of the codes of items with the given relative lengths in frames."""
     if lengths is None:
@@ -58,7 +63,8 @@ def frame_mask(lengths, frames):
     >>> frame_mask(torch.tensor([0.5, 1.0]), 4)[:, 0].tolist()
     [[True, True, False, False], [True, True, True, True]]
     """
-    if lengths is None or bool((lengths >= 1).all()):
+    # On another device one would have to wait to see that nothing is padded.
+    if lengths is None or (lengths.device.type == "cpu" and none_if_whole(lengths) is None):
         return None
     valid = whole_lengths(lengths, frames)[:, None, None]
     return torch.arange(frames, device=lengths.device) < valid

@@ -8,7 +8,7 @@ import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.run import guards
 from waveglow_vq.training.run.guards import check_configuration, check_launch, write_errors
-from waveglow_vq.training.run.hyperparameters import load_hparams
+from waveglow_vq.training.run.hyperparameters import choose_batch, load_hparams
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def no_torchrun(monkeypatch):
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_the_recipes_are_right_as_they_are(file, tmp_path):
-    overrides = OVERRIDES.format(tmp_path)
+    overrides = choose_batch(str(file), OVERRIDES.format(tmp_path), run_options())
     hparams = load_hparams(str(file), overrides)
     check_configuration(hparams, run_options(), str(file), overrides)
 

@@ -1,5 +1,5 @@
 from waveglow_vq.errors import UserError
-from waveglow_vq.training.run.hyperparameters import load_hparams, parse_arguments
+from waveglow_vq.training.run.hyperparameters import choose_batch, load_hparams, parse_arguments
 from waveglow_vq.training.run.recipe_help import read_options
 
 import pytest
@@ -145,3 +145,50 @@ def test_a_key_that_a_script_needs_and_its_yaml_lacks(hparams_file):
     hparams = load_hparams(hparams_file, "")
     with pytest.raises(UserError, match="has no 'codec'; give one that belongs to this script"):
         hparams["codec"]
+
+
+@pytest.fixture
+def chosen(tmp_path, monkeypatch):
+    """What ``batch_size: auto`` becomes with these options: segments per step and process, rate."""
+    file = tmp_path / "recipe.yaml"
+    segments = tmp_path / "segments.yaml"
+    segments.write_text("batch_size: auto\nsegment_frames: 16\n", "utf-8")
+    file.write_text(
+        f"output_folder: {tmp_path}/run\nlearning_rate: 0.002\n"
+        f"segments: !include:segments.yaml\n    segment_frames: 16\n",
+        "utf-8",
+    )
+
+    def choose(*options, processes=1):
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        _, run_opts, overrides = parse_arguments([str(file), *options])
+        hparams = load_hparams(str(file), choose_batch(str(file), overrides, run_opts))
+        if "--segment_frames" in options:
+            assert hparams["segment_frames"] == 32
+        return hparams["batch_size"], hparams["learning_rate"]
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("options", "processes", "expected"),
+    [
+        (["--device", "cpu"], 1, (8, 0.002)),
+        (["--device", "cuda", "--segment_frames", "32"], 1, (64, 0.00565685)),
+        (["--device", "cuda:0", "--learning_rate", "0.001"], 2, (64, 0.004)),
+        (["--device", "cpu", "--grad_accumulation_factor", "4"], 1, (8, 0.004)),
+        (["--device", "cuda", "--batch_size", "16"], 4, (16, 0.002)),
+        (["--device", "cpu", "--batch_size", "auto"], 1, (8, 0.002)),
+    ],
+)
+def test_the_batch_and_its_rate(chosen, options, processes, expected):
+    assert chosen(*options, processes=processes) == expected
+
+
+def test_a_run_keeps_the_batch_it_was_begun_with(chosen, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "hyperparams.yaml").write_text(
+        "segments:\n  batch_size: 64\nlearning_rate: 0.00565685\n", "utf-8"
+    )
+    assert chosen("--device", "cpu") == (64, 0.00565685)
+    assert chosen("--device", "cpu", "--batch_size", "4") == (4, 0.002)

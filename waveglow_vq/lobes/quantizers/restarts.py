@@ -49,6 +49,8 @@ class CodebookRestarts(nn.Module):
         self._before = None
         # `filled` and `steps` as the host knows them, to ask the device no more than needed.
         self._known = None
+        # Until so many steps no code can be dead; 0: somebody has to look.
+        self._none_dead_before = 0
         self._synchronized = False
 
     @torch.no_grad()
@@ -87,10 +89,10 @@ class CodebookRestarts(nn.Module):
         if filled < self.codebook_size:
             return 0
         due = steps // self.restart_after > before["known"][1] // self.restart_after
-        restart = self.unused_steps >= self.restart_after
         # The same answer everywhere, as steps and unused_steps are.
-        if not (due or bool(restart.any())):
+        if not (due or self._any_dead(steps)):
             return 0
+        restart = self.unused_steps >= self.restart_after
         recent = self._recent_everywhere()
         if not len(recent):
             return 0
@@ -119,9 +121,18 @@ class CodebookRestarts(nn.Module):
 
     # ---- the parts
 
+    def _any_dead(self, steps):
+        """Whether a code is dead. The device is asked no more often than one can have died since:
+        the code that is nearest to it ages by one in each step."""
+        if steps < self._none_dead_before:
+            return False
+        self._none_dead_before = steps + self.restart_after - int(self.unused_steps.max())
+        return steps >= self._none_dead_before
+
     def _load_from_state_dict(self, *arguments, **options):
         super()._load_from_state_dict(*arguments, **options)
         self._recent, self._before, self._known = [], None, None
+        self._none_dead_before = 0
 
     def _known_numbers(self):
         if self._known is None:

@@ -347,6 +347,8 @@ class TextToCodes(nn.Module):
 
     # ---- what the shared training loop asks of a model
 
+    changes_in_forward = False
+
     def after_optimizer_step(self, optimizer=None, taken=True):
         """Does nothing; returns 0."""
         return 0

@@ -26,6 +26,8 @@ _TEXT_LISTS = ("additional_folders", "use_speakers", "unseen_speakers")
 # Mappings of a recipe's YAML whose keys are options as those beside them are: what recipes share.
 SECTIONS = ("training", "segments")
 INCLUDE = "!include:"
+# The value of a key whose number the run chooses.
+AUTO = "auto"
 
 
 def is_path(name):
@@ -191,7 +193,7 @@ def _read_value(name, text, default):
         return _path(f"--{name}", text)
     if name in _TEXT_LISTS and not text.isdigit():
         return _texts(name, text)
-    if isinstance(default, str):
+    if isinstance(default, str) and default != AUTO:
         return _text(f"--{name}", text)
     try:
         value = ruamel.yaml.YAML().load(text)

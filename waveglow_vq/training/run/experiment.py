@@ -19,7 +19,7 @@ from waveglow_vq.training.model_brain import VALID_LOSS
 from waveglow_vq.training.run.console import closing_lines
 from waveglow_vq.training.run.debugging import use_debug_folder
 from waveglow_vq.training.run.guards import check_configuration, check_launch, write_errors
-from waveglow_vq.training.run.hyperparameters import load_hparams, parse_arguments
+from waveglow_vq.training.run.hyperparameters import choose_batch, load_hparams, parse_arguments
 from waveglow_vq.utils.read_tracking import being_read, known_here
 
 import speechbrain as sb
@@ -57,8 +57,9 @@ class Experiment:
 
     def __init__(self, script, hparams_file, run_opts, overrides):
         self.script, self.hparams_file = script, hparams_file
-        self.run_opts, self.overrides = run_opts, overrides
-        self.hparams = load_hparams(hparams_file, overrides)
+        self.run_opts = run_opts
+        self.overrides = choose_batch(hparams_file, overrides, run_opts)
+        self.hparams = load_hparams(hparams_file, self.overrides)
 
     def begin(self):
         """Makes the folder of the run, with ``hyperparams.yaml`` and a log. Every process has to

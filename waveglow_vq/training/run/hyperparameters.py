@@ -4,9 +4,13 @@ and builds the YAML.
 
 import contextlib
 import io
+import math
+import os
+from pathlib import Path
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.training.run.command_line import (
+    AUTO,
     into_sections,
     open_keys,
     read_recipe,
@@ -20,7 +24,12 @@ from waveglow_vq.training.run.recipe_help import check_known, show_help
 import ruamel.yaml
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml, resolve_references
+from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
+
+# Segments per step and process of ``batch_size: auto``; the learning rates of the YAML files are
+# for the first.
+BATCH_ON_CPU, BATCH_ON_GPU = 8, 64
 
 
 def parse_arguments(arguments):
@@ -94,6 +103,39 @@ def load_hparams(hparams_file, overrides):
             raise UserError(
                 f"{hparams_file} cannot be built: {error}; check the options"
             ) from error
+
+
+def choose_batch(hparams_file, overrides, run_opts):
+    """Overrides with numbers in the place of ``batch_size: auto`` and of the learning rate that
+    belongs to it; hparams/segments.yaml says which. They are what the run saves, so that it can be
+    repeated and resumed elsewhere."""
+    yaml, written = ruamel.yaml.YAML(), read_recipe(hparams_file)
+    try:
+        replaced = yaml.load(overrides) or {}
+        if {**without_sections(written), **without_sections(replaced)}["batch_size"] != AUTO:
+            return overrides
+        with open(hparams_file, encoding="utf-8") as stream:
+            text = resolve_references(stream, into_sections(replaced, written)).read()
+        options = without_sections(yaml.load(text))
+        rate, saved = options["learning_rate"], Path(options["output_folder"], "hyperparams.yaml")
+    except (KeyError, OSError, ValueError, ruamel.yaml.YAMLError):
+        return overrides  # whoever builds it says what is wrong
+    device = run_opts["device"] or infer_device()
+    size = BATCH_ON_GPU if str(device).startswith("cuda") else BATCH_ON_CPU
+    if saved.is_file():
+        size = without_sections(read_recipe(saved)).get("batch_size", size)
+    name = "grad_accumulation_factor"
+    given = name in run_opts.overridden_args
+    steps = run_opts[name] if given else options.get(name, run_opts[name])
+    check_numbers({"batch_size": size, "learning_rate": rate, name: steps})
+    segments = size * steps * int(os.environ.get("WORLD_SIZE", 1))
+    chosen = {"batch_size": size}
+    if segments != BATCH_ON_CPU:
+        chosen["learning_rate"] = float(f"{rate * math.sqrt(segments / BATCH_ON_CPU):.6g}")
+    for section, values in into_sections(chosen, written).items():
+        inside = isinstance(values, dict)
+        replaced[section] = {**(replaced.get(section) or {}), **values} if inside else values
+    return merge_overrides("", replaced)
 
 
 def merge_overrides(overrides, replaced, preset=None):

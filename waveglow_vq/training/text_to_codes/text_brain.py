@@ -143,7 +143,7 @@ class TextToCodesBrain(ModelBrain):
         token_counts = whole_lengths(token_lens, tokens.shape[1]).tolist()
         code_counts = whole_lengths(code_lens, codes.shape[1]).tolist()
         for row in range(min(len(tokens), wanted - len(self.kept))):
-            speaker = batch.speaker[row] if hasattr(batch, "speaker") else None
+            speaker = self.on_device(batch.speaker[row]) if hasattr(batch, "speaker") else None
             own = tokens[row, : token_counts[row]].tolist()
             self.kept.append((batch.id[row], own, code_counts[row], speaker))
 
