@@ -65,8 +65,8 @@ class PlainWav:
 
 
 def open_plain_wav(source):
-    """Opens a path or SoundBytes as a PlainWav. None if it is none, or cannot be read, for
-    whatever reason: then :func:`~waveglow_vq.audio.sound_files.open_sound` reads it or says why not.
+    """Opens a path or SoundBytes as a PlainWav. None if it is none, or cannot be read for whatever
+    reason: :func:`~waveglow_vq.audio.sound_files.open_sound` reads it then, or says why not.
     """
     try:
         if isinstance(source, SoundBytes):

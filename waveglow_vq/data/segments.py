@@ -161,6 +161,10 @@ class SegmentReader:
             count = min(self.context_frames, frames)
             return self._around(clip, _random_below(frames - count + 1, generator), count)
 
+    def frames_of(self, context):
+        """How many frames of log-mel samples give."""
+        return (len(context) - 2 * self.features.margin) // self.features.hop_length + 1
+
     def log_mel(self, context):
         """Log-mel ``[frames, n_mels]`` of samples with the margin of a frame on either side."""
         return self.features.frames(context[None])[0].T

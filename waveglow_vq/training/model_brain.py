@@ -206,7 +206,7 @@ class ModelBrain(BaseBrain):
 
     def compute_forward(self, batch, stage):
         """Calls the model, or its average in evaluation."""
-        batch = batch.to(self.device)
+        batch = batch.to(self.device, non_blocking=True)
         model = self.modules.model if stage == sb.Stage.TRAIN else self.evaluated
         return model(**self.model_inputs(batch, stage))
 
