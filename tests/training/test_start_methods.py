@@ -12,6 +12,7 @@ from waveglow_vq.data.corpora.prepared_audio import Preprocessing, _prepare_task
 from waveglow_vq.data.corpora.shard_writer import write_shards
 from waveglow_vq.data.corpora.speaker_folders import Recording
 from waveglow_vq.data.datasets import SpeakerItems, segment_dataset, utterance_dataset
+from waveglow_vq.data.segment_batch import SegmentBatch
 from waveglow_vq.data.shards.format import read_shards
 from waveglow_vq.data.shards.plan import make_plan
 from waveglow_vq.data.shards.stream import ShardStream
@@ -114,7 +115,7 @@ def assert_same(ours, theirs):
         assert len(ours) == len(theirs)
         for one, other in zip(ours, theirs, strict=True):
             assert_same(one, other)
-    elif isinstance(ours, PaddedBatch):
+    elif isinstance(ours, PaddedBatch | SegmentBatch):
         assert_same(vars(ours), vars(theirs))
     else:
         assert ours == theirs

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from waveglow_vq.data.manifests import load_manifest, read_pitch
 from waveglow_vq.data.sampling import SegmentDataset
+from waveglow_vq.data.segment_batch import SOUNDS, sounds_of
 from waveglow_vq.data.segments import SegmentReader, read_utterance
 from waveglow_vq.data.shards.format import read_shards, sound_source
 from waveglow_vq.data.speakers import Speakers
@@ -165,7 +166,10 @@ def segment_dataset(
         by_speaker.setdefault(entry.get("speaker_label"), []).append(entry["path"])
 
     cut = functools.partial(_cut, dataset, reader, names, speakers, by_speaker)
-    dataset.add_dynamic_item(cut, takes=["id", "generator"], provides=names + extra)
+    dataset.add_dynamic_item(cut, takes=["id", "generator"], provides=sounds_of(names + extra))
+    for name, sound in SOUNDS.items():
+        if name in names + extra:
+            dataset.add_dynamic_item(reader.log_mel, takes=sound, provides=name)
     dataset.set_output_keys(["id"] + names + extra)
     return dataset
 
@@ -174,15 +178,15 @@ def segment_dataset(
 # generators: one of those that an error ended would stay ended.
 def _cut(dataset, reader, names, speakers, by_speaker, key, generator):
     entry = dataset.data[key]
-    item = reader(dataset.source(entry["path"]), generator)
-    values = [item[name] for name in names]
+    item = reader.cut(dataset.source(entry["path"]), generator)
+    values = [item[name] for name in sounds_of(names)]
     if speakers is not None:
-        frame, frames = item["first_frame"], len(item["mel"])
+        frame, frames = item["first_frame"], reader.frames_of(item["context"])
         values += speakers.items(entry, frame, frames, dataset.source)
         if speakers.reference:
             paths = by_speaker[entry["speaker_label"]]
             chosen = int(torch.randint(len(paths), (), generator=generator))
-            values.append(reader.reference(dataset.source(paths[chosen]), generator))
+            values.append(reader.cut_reference(dataset.source(paths[chosen]), generator))
     return values
 
 

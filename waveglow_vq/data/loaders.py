@@ -3,6 +3,7 @@
 import copy
 
 from waveglow_vq.data.sampling import SegmentSampler
+from waveglow_vq.data.segment_batch import SegmentBatch, sounds_of
 from waveglow_vq.data.shards.stream import ShardLoader
 
 import torch
@@ -49,7 +50,9 @@ def part_of(dataset, rank, world):
     return part
 
 
-def training_loader(dataset, segments_per_epoch, seed, rank=0, world=1, **loader_kwargs):
+def training_loader(
+    dataset, segments_per_epoch, seed, rank=0, world=1, log_mels=True, **loader_kwargs
+):
     """The loader of training batches; its position within an epoch can be saved and recovered.
 
     Arguments
@@ -60,16 +63,22 @@ def training_loader(dataset, segments_per_epoch, seed, rank=0, world=1, **loader
         See :class:`~waveglow_vq.data.sampling.SegmentSampler`.
     rank, world : int
         Of this process, and how many processes there are.
+    log_mels : bool
+        False: batches hold samples in the place of log-mels, for
+        :meth:`~waveglow_vq.data.segment_batch.SegmentBatch.add_log_mels` on a GPU, which needs no
+        time for them; for a processor they are most of the work.
     loader_kwargs
         ``batch_size``, ``num_workers`` and whatever else torch's DataLoader takes.
 
     Returns
     -------
     loader : SaveableDataLoader or ShardLoader
-        Its length is the number of this process's batches in an epoch.
+        Of SegmentBatches. Its length is the number of this process's batches in an epoch.
     sampler : object
         ``set_epoch(epoch)`` is to be called before every epoch.
     """
+    names = list(dataset.pipeline.output_mapping)
+    dataset.set_output_keys(names if log_mels else sounds_of(names))
     if dataset.shards is not None:
         options = {"seed": seed, "rank": rank, "world": world, **loader_kwargs}
         loader = ShardLoader(dataset, dataset.shards, segments_per_epoch, **options)
@@ -82,7 +91,8 @@ def training_loader(dataset, segments_per_epoch, seed, rank=0, world=1, **loader
     # A generator of its own: nothing is taken from the global one when an iterator is made, so that
     # a resumed epoch, which makes one more, finds it as it was.
     own = torch.Generator().manual_seed(seed)
-    return make_dataloader(dataset, sampler=sampler, generator=own, **loader_kwargs), sampler
+    options = {"collate_fn": SegmentBatch, "generator": own, **loader_kwargs}
+    return make_dataloader(dataset, sampler=sampler, **options), sampler
 
 
 def planned_steps(batches_per_epoch, number_of_epochs, grad_accumulation_factor=1):

@@ -1,9 +1,13 @@
 """Training segments, cut from disk, and whole utterances."""
 
+import contextlib
+import math
 from typing import NamedTuple
 
+from waveglow_vq.audio.plain_wav import PlainWav, open_plain_wav
 from waveglow_vq.audio.sound_files import SoundBytes, audio_info, check_peak, open_sound, sound_name
 from waveglow_vq.errors import UserError
+from waveglow_vq.utils.read_tracking import note_reading
 
 import torch
 from torch.nn import functional as F
@@ -25,7 +29,7 @@ def dequantize(wav, generator=None):
     True
     """
     noise = torch.rand(wav.shape, generator=generator, device=wav.device)
-    return wav + (2 * noise - 1) * HALF_STEP
+    return noise.mul_(2).sub_(1).mul_(HALF_STEP).add_(wav)
 
 
 class SegmentReader:
@@ -103,48 +107,67 @@ class SegmentReader:
             SpeechBrain's padding; ``start``, the frame of ``mel`` on which ``wav`` begins;
             ``first_frame``, the file's own frame that is nearest to the first one of ``mel``.
         """
+        item = self.cut(source, generator)
+        return {**item, "mel": self.log_mel(item.pop("context"))}
+
+    def cut(self, source, generator=None):
+        """Like a call, with ``context``, the samples that :meth:`log_mel` takes, in place of
+        ``mel``."""
         hop = self.features.hop_length
-        samples = check_sound(source, self.features.sample_rate)
-        least = max(self.segment_frames * hop, self.features.margin + 1)
-        if samples < least:
-            raise UserError(
-                f"{sound_name(source)}: {samples} samples are fewer than the {least} of a training "
-                "segment; filter the corpus by length or lower segment_frames"
-            )
-        shift = 0
-        if self.random_shift:
-            shift = _random_below(min(hop, samples - least + 1), generator)
-        clip = _ShiftedClip(source, shift, samples - shift)
-        # Frames whose whole hop lies within the clip, and the one after them.
-        frames = clip.samples // hop + 1
-        for _ in range(self.attempts):
-            begin = _random_below(frames - self.segment_frames, generator)
-            chosen, loudness = self._segment(clip, begin, generator)
-            if loudness >= self.min_loudness_dbfs:
-                break
-        else:
-            begin = self._audible_begin(clip, generator)
-            chosen, _ = self._segment(clip, begin, generator)
-        first, context = self._context(begin, frames, generator)
-        return {
-            "wav": chosen[self.history :],
-            "history": chosen[: self.history],
-            "mel": self._mel_crop(clip, first, context),
-            "start": begin - first,
-            "first_frame": first + round(shift / hop),
-        }
+        with _opened(source, self.features.sample_rate) as clip:
+            least = max(self.segment_frames * hop, self.features.margin + 1)
+            if clip.samples < least:
+                raise UserError(
+                    f"{sound_name(source)}: {clip.samples} samples are fewer than the {least} of a "
+                    "training segment; filter the corpus by length or lower segment_frames"
+                )
+            shift = 0
+            if self.random_shift:
+                shift = _random_below(min(hop, clip.samples - least + 1), generator)
+            clip = clip._replace(shift=shift, samples=clip.samples - shift)
+            # Frames whose whole hop lies within the clip, and the one after them.
+            frames = clip.samples // hop + 1
+            for _ in range(self.attempts):
+                begin = _random_below(frames - self.segment_frames, generator)
+                chosen, loudness = self._segment(clip, begin, generator)
+                if loudness >= self.min_loudness_dbfs:
+                    break
+            else:
+                begin = self._audible_begin(clip, generator)
+                chosen, _ = self._segment(clip, begin, generator)
+            first, count = self._context(begin, frames, generator)
+            return {
+                "wav": chosen[self.history :],
+                "history": chosen[: self.history],
+                "context": self._around(clip, first, count),
+                "start": begin - first,
+                "first_frame": first + round(shift / hop),
+            }
 
     def reference(self, source, generator=None):
         """Draws a piece of a file's log-mel, ``[context_frames, n_mels]`` or all of a shorter one,
         that shows the speaker.
         """
-        samples = check_sound(source, self.features.sample_rate)
-        if samples <= self.features.margin:
-            raise UserError(f"{sound_name(source)}: {samples} samples are too short for a log-mel")
-        clip = _ShiftedClip(source, 0, samples)
-        frames = samples // self.features.hop_length + 1
-        count = min(self.context_frames, frames)
-        return self._mel_crop(clip, _random_below(frames - count + 1, generator), count)
+        return self.log_mel(self.cut_reference(source, generator))
+
+    def cut_reference(self, source, generator=None):
+        """The samples that :meth:`log_mel` takes for a :meth:`reference`."""
+        with _opened(source, self.features.sample_rate) as clip:
+            if clip.samples <= self.features.margin:
+                raise UserError(
+                    f"{sound_name(source)}: {clip.samples} samples are too short for a log-mel"
+                )
+            frames = clip.samples // self.features.hop_length + 1
+            count = min(self.context_frames, frames)
+            return self._around(clip, _random_below(frames - count + 1, generator), count)
+
+    def frames_of(self, context):
+        """How many frames of log-mel samples give."""
+        return (len(context) - 2 * self.features.margin) // self.features.hop_length + 1
+
+    def log_mel(self, context):
+        """Log-mel ``[frames, n_mels]`` of samples with the margin of a frame on either side."""
+        return self.features.frames(context[None])[0].T
 
     def _context(self, begin, frames, generator=None):
         """First frame and number of frames of the log-mel around a segment that begins on
@@ -165,7 +188,7 @@ class SegmentReader:
         end = position + self.segment_frames * hop
         wav, missing = clip.read(position - self.history, end)
         wav = F.pad(dequantize(wav, generator), (missing, 0))
-        return wav, _dbfs(wav[self.history :].square().mean())
+        return wav, _dbfs(float(wav[self.history :].square().mean()))
 
     def _audible_begin(self, clip, generator):
         """Searches a clip that is mostly silent: one of the frames on which a segment that is loud
@@ -174,19 +197,22 @@ class SegmentReader:
         hop = self.features.hop_length
         wav, _ = clip.read(0, clip.samples // hop * hop)
         energy = wav.double().square().view(-1, hop).mean(dim=1)
-        loudness = _dbfs(energy.unfold(0, self.segment_frames, 1).mean(dim=1))
-        audible = (loudness >= self.min_loudness_dbfs).nonzero().flatten()
+        levels = energy.unfold(0, self.segment_frames, 1).mean(dim=1)
+        audible = (levels >= 10 ** (self.min_loudness_dbfs / 10)).nonzero().flatten()
         if len(audible):
             return int(audible[_random_below(len(audible), generator)])
-        return int(loudness.argmax())
+        return int(levels.argmax())
 
-    def _mel_crop(self, clip, first, count):
-        """Frames of the clip's log-mel ``[count, n_mels]``, from the slice they depend on."""
+    def _around(self, clip, first, count):
+        """The samples of the clip on which so many frames of its log-mel depend, ``first`` being
+        the first of them."""
         margin, hop = self.features.margin, self.features.hop_length
         end = (first + count - 1) * hop + margin
         wav, missing = clip.read(first * hop - margin, end)
-        wav = F.pad(wav[None, None], (missing, max(0, end - clip.samples)), mode="reflect")[0]
-        return self.features.frames(wav)[0].T
+        behind = max(0, end - clip.samples)
+        if missing or behind:
+            wav = F.pad(wav[None], (missing, behind), mode="reflect")[0]
+        return wav
 
 
 def read_utterance(source, features, generator=None):
@@ -198,7 +224,7 @@ def read_utterance(source, features, generator=None):
     samples = check_sound(source, features.sample_rate)
     if samples <= features.n_fft:
         raise UserError(f"{sound_name(source)}: {samples} samples are too short for a log-mel")
-    wav, _ = _ShiftedClip(source, 0, samples).read(0, samples)
+    wav, _ = _Clip(source, None, 0, samples).read(0, samples)
     mel = features(wav[None])[0].T
     wav = wav[: samples // features.hop_length * features.hop_length]
     return {"wav": dequantize(wav, generator), "mel": mel}
@@ -217,10 +243,23 @@ def check_sound(source, sample_rate):
     return info.num_samples
 
 
-class _ShiftedClip(NamedTuple):
+@contextlib.contextmanager
+def _opened(source, sample_rate):
+    """An audio file as a _Clip, checked; it is read by the fast way if there is one."""
+    note_reading(sound_name(source))
+    plain = open_plain_wav(source)
+    if plain is None or plain.sample_rate != sample_rate:
+        yield _Clip(source, None, 0, check_sound(source, sample_rate))
+        return
+    with plain:
+        yield _Clip(source, plain, 0, plain.num_samples)
+
+
+class _Clip(NamedTuple):
     """An audio file, from its sample ``shift`` on."""
 
     source: str | SoundBytes
+    plain: PlainWav | None  # if that can read it
     shift: int
     samples: int
 
@@ -228,6 +267,8 @@ class _ShiftedClip(NamedTuple):
         """Samples ``[max(start, 0), min(end, samples))`` and how many are missing before them."""
         missing, begin = max(0, -start), max(start, 0)
         count = min(end, self.samples) - begin
+        if self.plain is not None:
+            return torch.from_numpy(self.plain.read(self.shift + begin, count)), missing
         name = sound_name(self.source)
         with open_sound(self.source) as file:
             file.seek(self.shift + begin)
@@ -243,7 +284,7 @@ class _ShiftedClip(NamedTuple):
 
 def _dbfs(mean_square):
     """Level of a mean square of samples in dB relative to full scale; finite for silence."""
-    return 10 * mean_square.clamp_min(1e-30).log10()
+    return 10 * math.log10(max(mean_square, 1e-30))
 
 
 def _random_below(limit, generator):

@@ -1,5 +1,6 @@
 """The training loop of vocoders, codecs and converters."""
 
+import copy
 from collections import Counter
 from pathlib import Path
 
@@ -34,6 +35,9 @@ class WaveGlowBrain(ModelBrain):
         super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
         self.features = hparams["features"]
         self.speakers = hparams.get("speakers")
+        # Where the log-mels of training are computed: on a GPU, or by the processes of the loader.
+        self.makes_log_mels = self.device_type == "cuda"
+        self.own_features = copy.deepcopy(self.features).to(self.device)
 
     # ---- data
 
@@ -46,6 +50,7 @@ class WaveGlowBrain(ModelBrain):
             rank=self.rank,
             world=self.world,
             batch_size=self.hparams.batch_size,
+            log_mels=not self.makes_log_mels,
             **loader_kwargs,
         )
 
@@ -57,6 +62,8 @@ class WaveGlowBrain(ModelBrain):
 
     def model_inputs(self, batch, stage):
         """Keyword arguments of the model's ``forward``."""
+        if stage == sb.Stage.TRAIN:
+            batch.add_log_mels(self.own_features)
         wav, wav_lens = batch.wav
         mel, mel_lens = batch.mel
         inputs = {"wav": wav, "mel": mel.transpose(1, 2), "mel_lens": none_if_whole(mel_lens)}

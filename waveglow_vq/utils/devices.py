@@ -1,5 +1,6 @@
 """Devices: which are available, and what they support."""
 
+import contextlib
 import functools
 import logging
 import time
@@ -95,6 +96,24 @@ def returned(result, like):
     fp64 cannot hold it.
     """
     return result.to(like.dtype).to(like.device)
+
+
+@contextlib.contextmanager
+def without_tf32():
+    """Products of fp32 matrices in fp32 on a GPU too: SpeechBrain allows TF32, of 10 bits, there.
+
+    Example
+    -------
+    >>> with without_tf32():
+    ...     torch.backends.cuda.matmul.allow_tf32
+    False
+    """
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def warn_of_slow_half(option, precision, device_type):

@@ -16,6 +16,8 @@ import torch
 MOST_WORKERS = 16
 # More processes than this need a machine with many cores.
 MOST_LOADERS = 64
+# Load twice as many segments as the fastest training takes (docs/training.md).
+GPU_LOADERS = 4
 # Where processes are not forked, each imports the program that started it.
 UNGUARDED = "; a program of your own has to start its work under: if __name__ == '__main__'"
 
@@ -23,6 +25,23 @@ UNGUARDED = "; a program of your own has to start its work under: if __name__ ==
 def worker_count(wanted=None):
     """The number of processes: as wanted, or one per core, at most 16."""
     return wanted or min(MOST_WORKERS, os.cpu_count() or 1)
+
+
+def loader_processes(wanted, device_type):
+    """How many processes load batches: as wanted, or, if that is None, one on a CPU, which trains
+    more slowly than one loads, and up to four on a GPU, which leaves each of the processes that
+    train on this machine a core.
+
+    Example
+    -------
+    >>> loader_processes(None, "cpu"), loader_processes(0, "cuda")
+    (1, 0)
+    """
+    if wanted is not None or device_type != "cuda":
+        return 1 if wanted is None else wanted
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    share = (mine or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return min(GPU_LOADERS, max(1, share - 1))
 
 
 def check_processes(workers):

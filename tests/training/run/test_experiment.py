@@ -125,6 +125,7 @@ def test_a_run_that_is_stopped_in_its_test_says_that_it_is_trained(stop):
         raise stop
 
     brain = types.SimpleNamespace(
+        device_type="cpu",
         hparams=types.SimpleNamespace(epoch_counter=[], num_workers=0),
         know_corpus=lambda **splits: None,
         fit=lambda *arguments, **options: None,

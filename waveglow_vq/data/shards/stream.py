@@ -11,6 +11,7 @@ import logging
 import tarfile
 
 from waveglow_vq.audio.sound_files import SoundBytes
+from waveglow_vq.data.segment_batch import SegmentBatch
 from waveglow_vq.data.shards.format import ShardMember, sound_source
 from waveglow_vq.data.shards.plan import make_plan, order_draws, share_segments
 from waveglow_vq.errors import UserError
@@ -19,7 +20,6 @@ from waveglow_vq.utils.seeding import Draw, seeded
 from waveglow_vq.utils.validation import require_integer
 
 import torch
-from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -72,7 +72,7 @@ class ShardStream(IterableDataset):
             items.append(self.dataset[Draw(index[keys[number]], seed)])
             held.used(number)
             if len(items) == self.batch_size:
-                yield PaddedBatch(items)
+                yield SegmentBatch(items)
                 items = []
 
 

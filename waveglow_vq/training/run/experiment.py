@@ -21,6 +21,7 @@ from waveglow_vq.training.run.debugging import use_debug_folder
 from waveglow_vq.training.run.guards import check_configuration, check_launch, write_errors
 from waveglow_vq.training.run.hyperparameters import choose_batch, load_hparams, parse_arguments
 from waveglow_vq.utils.read_tracking import being_read, known_here
+from waveglow_vq.utils.workers import loader_processes
 
 import speechbrain as sb
 import torch
@@ -175,7 +176,9 @@ def train_and_test(brain, train, valid, test):
     hparams = brain.hparams
     brain.know_corpus(train=train, valid=valid, test=test)
     loading = {
-        "num_workers": hparams.num_workers,
+        "num_workers": loader_processes(hparams.num_workers, brain.device_type),
+        # From where batches are copied to a GPU while it computes.
+        "pin_memory": brain.device_type == "cuda",
         "worker_init_fn": known_here(shield_loader_process),
     }
     with worker_errors(), write_errors():

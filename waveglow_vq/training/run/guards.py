@@ -60,7 +60,7 @@ NUMBERS = {
     "max_characters": COUNT_OR_NULL,
     "code_workers": COUNT_OR_NULL,
     "min_segment_dbfs": Range(null=True),
-    "num_workers": FROM_ZERO,
+    "num_workers": Range(0, whole=True, null=True),
     "learning_rate": POSITIVE,
     "warmup_steps": FROM_ZERO,
     "halve_from": Range(0, 1),
