@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from measuring import (  # noqa: E402
     begin,
     check_device,
+    convolution,
     finish,
-    largest_within,
     matrix_product,
     peak_memory,
     seconds_of,
@@ -223,20 +223,6 @@ def first_audio(model, features, dtype, options):
 
 
 # ---- how it is measured
-
-
-def convolution(dtype, device):
-    """One of a coupling network, in the layout that the kernels like best, that shows the machine's
-    peak: its call, and its number of multiplications."""
-    weight = torch.randn(512, 256, 1, 3, device=device).to(dtype)
-    weight = weight.contiguous(memory_format=torch.channels_last)
-
-    def make(steps):
-        image = torch.randn(1, 1, steps + 2, 256, device=device).permute(0, 3, 1, 2).to(dtype)
-        return lambda: torch.nn.functional.conv2d(image, weight), steps * weight.numel()
-
-    longest = 17 if torch.device(device).type == "cuda" else 13
-    return largest_within(make, [2**power for power in range(8, longest + 1)], device)
 
 
 @torch.inference_mode()
