@@ -64,6 +64,8 @@ def complete(options):
     import torch
 
     on_cuda = torch.device(options.device).type == "cuda"
+    if on_cuda and torch.cuda.is_available():
+        torch.cuda.set_device(torch.device(options.device).index or 0)
     options.preset = "{}" if on_cuda else '{"flow": {"flows": 2}}'
     options.counted_sizes = [s for s in SIZES if s in options.sizes] if options.sizes else None
     if on_cuda:

@@ -25,6 +25,11 @@ from speechbrain.dataio.batch import PaddedBatch
 from speed import load_vocoder, macs_per_second_of_audio, randomized
 from training_step import Row, Trainer
 
+try:
+    from waveglow_vq.lobes.flows.cuda_graphs import graph_networks
+except ImportError:
+    graph_networks = None
+
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "LJSpeech" / "hparams" / "mel.yaml"
 # The key of the recipes that chooses CUDA graphs for training steps, if there is one.
 GRAPHS = "cuda_graphs"
@@ -75,12 +80,27 @@ def rank_of(key, graphs):
 
 
 def graphs_are_known():
-    """Whether the recipe has a key for CUDA graphs of training steps."""
-    return any(GRAPHS + ":" in path.read_text("utf-8") for path in recipe_files())
+    """Whether this version has CUDA graphs of training steps."""
+    return in_recipe() or graph_networks is not None
 
 
-def recipe_files():
-    return [RECIPE, *(RECIPE.parents[3] / "hparams").glob("*.yaml")]
+def in_recipe():
+    """Whether the recipe has a key for them."""
+    files = [RECIPE, *(RECIPE.parents[3] / "hparams").glob("*.yaml")]
+    return any(f"\n{GRAPHS}:" in path.read_text("utf-8") for path in files)
+
+
+def choose_graphs(vocoder, graphs):
+    """Has a model trained by graphs or without; returns who wanted them."""
+    if graph_networks is None or in_recipe():
+        return "recipe"
+    if graphs == "off":
+        graph_networks(vocoder, wanted=False)
+        return "check"
+    if any("forward" in vars(step.coupling.network) for step in vocoder.steps):
+        return "recipe"
+    graph_networks(vocoder)
+    return "check"
 
 
 @contextlib.contextmanager
@@ -89,7 +109,8 @@ def brain_of(options, size, dtype, graphs="auto", run_opts=None, **changes):
     clean_up()
     with tempfile.TemporaryDirectory() as folder:
         overrides = {"size": size, "data_folder": folder, "output_folder": f"{folder}/run"}
-        if graphs_are_known():
+        overrides["batch_size"] = 8  # the loader's, which is not used here
+        if in_recipe():
             overrides[GRAPHS] = {"auto": "auto", "off": False}[graphs]
         if json.loads(options.preset):
             overrides["preset"] = json.loads(options.preset)
@@ -102,6 +123,7 @@ def brain_of(options, size, dtype, graphs="auto", run_opts=None, **changes):
         )
         brain.hparams.schedule.planned_steps = 10**6
         brain.on_fit_start()
+        brain.graphs_by = choose_graphs(brain.model.vocoder, graphs)
         brain.on_stage_start(sb.Stage.TRAIN, epoch=1)
         brain.modules.train()
         yield brain
@@ -150,6 +172,7 @@ def ours(options, size, dtype, batch, samples, graphs):
         figures["build_seconds"] = built
         figures["gmac_per_audio_second"] = 3 * macs / 1e9
         figures["samples_of_a_segment"] = samples
+        figures["graphs_by"] = brain.graphs_by
         figures["loss"] = float(take_step(brain, segments))
         figures["skipped_steps"] = brain.progress.skipped_steps
     return figures
