@@ -40,25 +40,14 @@ def cases(options):
 
     add("Triton is used", networks.kernels_are_used)
     for dtype in dtypes:
-        add(
-            "coupling network against its definition",
-            networks.of_network,
-            "batch",
-            dtype,
-            masked=False,
-        )
-        add(
-            "coupling network against its definition",
-            networks.of_network,
-            "masked",
-            dtype,
-            masked=True,
-        )
-        add("coupling network, prepared", networks.of_prepared, "batch", dtype, masked=False)
-        add("coupling network, prepared", networks.of_prepared, "masked", dtype, masked=True)
+        for name in ("batch", "masked"):
+            more = {"masked": name == "masked"}
+            add("coupling network against its definition", networks.of_network, name, dtype, **more)
+            add("coupling network, prepared", networks.of_prepared, name, dtype, **more)
     add("envelope's recursion, fp64", networks.of_recursion)
     add("envelope's predictors, fp64", networks.of_levinson)
-    for size in [size for size in options.sizes if size != "small"] or options.sizes:
+    # The smallest first; small is like base.
+    for size in [s for s in reversed(options.sizes) if s != "small"] or options.sizes:
         for dtype in dtypes:
             add("samples", of_samples, size, dtype, size=size)
             add("loss and gradients", of_gradients, size, dtype, size=size)

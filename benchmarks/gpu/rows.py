@@ -160,7 +160,7 @@ class Watched:
     part : str
         Its name.
     command : list of str
-        Reads a line from its input before it measures, which are the seconds that it has.
+        Reads a line from its input before it measures: the ``time.time()`` at which it is ended.
     journal : Journal
         Where it writes its rows.
     log : str or Path
@@ -218,7 +218,7 @@ class Watched:
                 self.start()
             before = len(self.journal.rows(self.part))
             with contextlib.suppress(OSError):
-                self.process.stdin.write(f"{left}\n".encode())
+                self.process.stdin.write(f"{time.time() + left}\n".encode())
                 self.process.stdin.flush()
             reason = self._wait(deadline, row_seconds)
             self.kill()

@@ -38,7 +38,7 @@ SCRIPT = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
 from gpu.rows import Journal, measure
-seconds = float(sys.stdin.readline())
+seconds = float(sys.stdin.readline()) - time.time()
 calls = [lambda: {"x": 1}, lambda: os._exit(9), lambda: time.sleep(99), lambda: 1 / 0]
 calls.append(lambda: {"x": 5})
 cases = [({"n": n}, call) for n, call in enumerate(calls)]
