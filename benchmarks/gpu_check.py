@@ -14,6 +14,7 @@ after every row, and gpu_check.log holds all that was printed. On a CPU, the par
 import argparse
 import importlib
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -27,8 +28,8 @@ sys.path.insert(0, str(HERE))
 from gpu.report import as_json, peaks_of, section, summary  # noqa: E402
 from gpu.rows import Journal, Watched, attempt, measure  # noqa: E402
 
-# In this order: share of the time, of which what is left over goes to those that follow, and seconds
-# that a row may take.
+# In this order: share of the time, and seconds that a row may take. What a part leaves of its time
+# goes to those that follow.
 PARTS = {
     "machine": (40, 30),
     "parity": (55, 60),
@@ -227,7 +228,12 @@ def main(arguments=None):
         (out / f"gpu_check.{name}").unlink(missing_ok=True)
     if options.in_process:
         complete(options)
-    report = Check(options).run()
+    # Processes of parts end with this one.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        report = Check(options).run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(report["summary"])
     return report
 
