@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+from functools import partial
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
@@ -103,6 +104,28 @@ def matrix_product(dtype, device, as_convolution=False):
         return lambda: left @ right, size**3
 
     return largest_within(make, sizes, device)
+
+
+def convolution(dtype, device, dilation=None):
+    """One of a coupling network (256 to 512 channels, 3 taps), in the layout that the kernels like
+    best, that shows the machine's peak: its call, and its number of multiplications.
+
+    With a dilation, over the image ``[time / dilation, dilation]`` of phases, where it is one
+    without.
+    """
+    taps = (1, 3) if dilation is None else (3, 1)
+    weight = torch.randn(512, 256, *taps, device=device).to(dtype)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+
+    def make(steps):
+        shape = (1, steps + 2) if dilation is None else (steps // dilation, dilation)
+        image = torch.randn(1, *shape, 256, device=device).permute(0, 3, 1, 2).to(dtype)
+        padding = (0, 0) if dilation is None else (1, 0)
+        call = partial(torch.nn.functional.conv2d, image, weight, padding=padding)
+        return call, steps * weight.numel()
+
+    longest = 20 if torch.device(device).type == "cuda" else 13
+    return largest_within(make, [2**power for power in range(8, longest + 1)], device)
 
 
 def describe_machine(device):

@@ -9,6 +9,7 @@
     python benchmarks/run.py --only prior --data_folder /data/LJSpeech-1.1 --minutes 30
     python benchmarks/run.py --only conversion --data_folder /data/VCTK-Corpus --minutes 10
     python benchmarks/run.py --only text
+    python benchmarks/run.py --only gpu --out DIR
 
 Everything after the name of a measurement goes to its own script, which explains itself by --help.
 """
@@ -30,6 +31,7 @@ MEASUREMENTS = {
     "prior": "prior_comparison",
     "conversion": "conversion_rates",
     "text": "text_to_codes",
+    "gpu": "gpu_check",
 }
 
 

@@ -35,7 +35,7 @@ TASKS = ("log-mels", "vocode", "codec", "convert")
 RATE_OF_FILES = 48000
 
 
-def build(size, task):
+def build(size, task, device="cpu"):
     """The interface of a task, with random weights."""
     torch.manual_seed(0)
     changes, hparams = {"size": size}, {}
@@ -49,7 +49,10 @@ def build(size, task):
         preset = load_hyperpyyaml(stream, changes)
     interfaces = {"codec": SpeechCodec, "convert": VoiceConverter}
     modules = {"model": preset["model"].eval(), "features": preset["contract"]["features"]}
-    return interfaces.get(task, WaveGlowVocoder)(modules=modules, hparams=hparams)
+    run_opts = {"device": device}
+    return interfaces.get(task, WaveGlowVocoder)(
+        modules=modules, hparams=hparams, run_opts=run_opts
+    )
 
 
 def write_noise(path, seconds):
