@@ -7,64 +7,20 @@ import logging
 import pickle
 
 from waveglow_vq.lobes.flows import cuda_graphs
-from waveglow_vq.lobes.flows.cuda_graphs import CapturedGraph, graph_networks
+from waveglow_vq.lobes.flows.cuda_graphs import graph_networks
 from waveglow_vq.lobes.flows.waveglow import negative_log_likelihood
 
 import pytest
 import torch
 
+from tests.lobes.flows.fake_graphs import PoolOnCPU, graphs_on_cpu, replays
 from tests.lobes.flows.test_memory_efficient import arguments, build
-
-
-class AgainOnCPU:
-    """In the place of a ``torch.cuda.CUDAGraph``: nothing is computed before the first replay."""
-
-    def __init__(self, run, log):
-        self.run, self.log = run, log
-        self.results = self.run()
-        for result in self.results:
-            if result is not None:
-                result.detach().fill_(float("nan"))
-
-    def replay(self):
-        self.log.append(self)
-        for static, result in zip(self.results, self.run(), strict=True):
-            if static is not None:
-                static.copy_(result)
-
-
-class PoolOnCPU:
-    """In the place of a GraphPool. It holds replays to the order of their captures, as one memory
-    pool does."""
-
-    def __init__(self, device):
-        self.graphs, self.log = [], []
-
-    def warm_up(self, run, times=1):
-        run()
-
-    def capture(self, run):
-        graph = AgainOnCPU(run, self.log)
-        self.graphs.append(graph)
-        return CapturedGraph(graph, graph.results)
 
 
 @pytest.fixture
 def pools(monkeypatch):
     """The pools that are made, on a CPU."""
-    made = []
-
-    def pool(device):
-        made.append(PoolOnCPU(device))
-        return made[-1]
-
-    monkeypatch.setattr(cuda_graphs, "DEVICES", ("cpu",))
-    monkeypatch.setattr(cuda_graphs, "GraphPool", pool)
-    return made
-
-
-def replays(pools):
-    return sum(len(pool.log) for pool in pools)
+    return graphs_on_cpu(monkeypatch)
 
 
 def loss_of(model, inputs, autocast=None):
