@@ -5,11 +5,13 @@ from pathlib import Path
 
 from waveglow_vq.data.loaders import collate_utterances, training_loader
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.flows.cuda_graphs import graph_networks
 from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
 from waveglow_vq.training.epoch_report import write_samples
 from waveglow_vq.training.model_brain import ModelBrain
 from waveglow_vq.utils.distributed import all_gather_object
 from waveglow_vq.utils.masking import whole_lengths
+from waveglow_vq.utils.validation import require_choice
 
 import speechbrain as sb
 import torch
@@ -34,6 +36,20 @@ class WaveGlowBrain(ModelBrain):
         super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
         self.features = hparams["features"]
         self.speakers = hparams.get("speakers")
+        self._use_cuda_graphs(hparams.get("cuda_graphs", "auto"))
+
+    def _use_cuda_graphs(self, wanted):
+        require_choice("cuda_graphs", wanted, ("auto", True, False))
+        obstacles = {
+            f"there are none on {self.device}": self.device_type != "cuda",
+            "--compile excludes them": self.compile or self.compile_module_keys is not None,
+            "memory_efficient excludes them": self.model.vocoder.memory_efficient,
+        }
+        reason = next((text for text, is_so in obstacles.items() if is_so), None)
+        if wanted is True and reason is not None:
+            raise UserError(f"cuda_graphs: {reason}; give auto or False")
+        if wanted and reason is None:
+            graph_networks(self.model.vocoder)
 
     # ---- data
 
