@@ -1,17 +1,17 @@
 """Base class of the interfaces to WaveGlow models: features, fast path, noise."""
 
-import functools
-
 from waveglow_vq.audio.blocks import read_blocks
 from waveglow_vq.audio.io import audio_info_for_model, read_for_model
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.base import ExportedInterface, find_interface
 from waveglow_vq.inference.inputs import as_generator, as_path, as_sound, as_wav_batch
 from waveglow_vq.inference.loading import read_export_header
+from waveglow_vq.inference.sampling_graphs import graph_sampling
 from waveglow_vq.inference.streaming.noise import discard_noise
 from waveglow_vq.inference.streaming.waveform import is_long, stream_waveform
 from waveglow_vq.utils.devices import warn_of_slow_half
 from waveglow_vq.utils.masking import relative_lengths
+from waveglow_vq.utils.validation import require_choice
 
 import torch
 
@@ -31,7 +31,8 @@ class ExportedModel(ExportedInterface):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        # What the fast path computes with; see prepare_inference.
+        # What the fast path computes with, and by; see prepare_inference.
+        self._cuda_graphs = "auto"
         self._dtype = "fp32" if self._why_not(self.precision) else self.precision
 
     @property
@@ -44,7 +45,7 @@ class ExportedModel(ExportedInterface):
         """The least length of a waveform in samples: what the log-mel's reflection needs."""
         return self.mods.features.margin + 1
 
-    def prepare_inference(self, dtype="fp32", compile=False):
+    def prepare_inference(self, dtype="fp32", compile=False, cuda_graphs="auto"):
         """Chooses the precision of the coupling networks and folds their weights for the fast path
         (see :mod:`~waveglow_vq.lobes.flows.inference_cache`). Otherwise that happens before the
         first waveform is drawn, in the precision that the model was loaded with, and again whenever
@@ -56,9 +57,14 @@ class ExportedModel(ExportedInterface):
             ``fp32``, ``bf16`` or ``fp16``. What the flows compute beside their networks, and the
             envelope's filter, stays at fp32 at least.
         compile : bool
-            Whether the flows go through ``torch.compile`` and, on a GPU, into CUDA graphs. For
-            streams and log-mels of few different lengths: each new length is compiled again, which
-            takes minutes for large models. Tested on CPU only.
+            On a CPU, whether the flows go through ``torch.compile``, for streams and log-mels of
+            few different lengths: each new length is compiled again, which takes minutes for large
+            models. On a GPU, the same as ``cuda_graphs=True``.
+        cuda_graphs : str or bool
+            On a GPU, whether the flows are replayed from CUDA graphs, for lengths that are rounded
+            up (see :mod:`~waveglow_vq.inference.sampling_graphs`), which takes the CPU out of the
+            way. ``auto``, as without this call: from the second time of a length on; True: from the
+            first on; False: never.
 
         Returns
         -------
@@ -68,20 +74,24 @@ class ExportedModel(ExportedInterface):
         Raises
         ------
         UserError
-            If there is no such precision, or not on this device.
+            If there is no such precision, or not on this device, or graphs where is no GPU.
         """
         if dtype not in DTYPES:
             raise UserError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
         if why := self._why_not(dtype):
             raise UserError(f"dtype: {why}")
         warn_of_slow_half(f"dtype {dtype}", dtype, self.device_type)
-        self._dtype = dtype
-        self._prepare()
+        require_choice("cuda_graphs", cuda_graphs, ("auto", True, False))
+        if cuda_graphs is True and self.device_type != "cuda":
+            raise UserError(f"cuda_graphs: True needs a GPU, not {self.device}; give auto or False")
         flows = self.mods.model.vocoder
         flows.__dict__.pop("inverse_flows", None)
-        if compile:
-            flows.inverse_flows = _compile(flows.inverse_flows, self.device_type)
-        return self
+        self._dtype, self._cuda_graphs = dtype, cuda_graphs
+        if compile and self.device_type == "cuda":
+            self._cuda_graphs = True
+        elif compile:
+            flows.inverse_flows = torch.compile(flows.inverse_flows)
+        return self._prepare()
 
     def _why_not(self, dtype):
         """Why the fast path cannot compute in a precision here; None if it can."""
@@ -99,18 +109,12 @@ class ExportedModel(ExportedInterface):
         super()._follow(device)
         self._dtype = "fp32" if self._why_not(self._dtype) else self._dtype
 
-    def __getstate__(self):
-        if "inverse_flows" in self.mods.model.vocoder.__dict__:
-            raise UserError(
-                "an interface with compiled flows cannot be copied or pickled; do that before "
-                "prepare_inference(compile=True), or call prepare_inference() first"
-            )
-        return super().__getstate__()
-
     def _prepare(self):
         """Itself, with the fast path prepared."""
         if not self.mods.model.training:
             self.mods.model.prepare_inference(DTYPES[self._dtype])
+            if self._cuda_graphs and self.device_type == "cuda":
+                graph_sampling(self.mods.model.vocoder, after=0 if self._cuda_graphs is True else 1)
         return self
 
     def load_audio(self, path, savedir=None):
@@ -220,19 +224,6 @@ class ExportedModel(ExportedInterface):
                 done += block.shape[-1]
             discard_noise(generator, total - count, self.device)
         return waveforms
-
-
-def _compile(function, device_type):
-    # Autotuning aside, this mode is that of CUDA graphs.
-    mode = "reduce-overhead" if device_type == "cuda" else "default"
-    compiled = torch.compile(function, mode=mode)
-
-    @functools.wraps(function)
-    def run(*args, **kwargs):
-        # Copied, since the next replay of a CUDA graph writes to the same memory.
-        return compiled(*args, **kwargs).clone()
-
-    return run
 
 
 def load_export(source, **kwargs):

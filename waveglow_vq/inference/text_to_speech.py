@@ -137,9 +137,9 @@ class TextToSpeech(ExportedInterface):
         """How codes are chosen, unless a call says otherwise."""
         return getattr(self.hparams, "search", None) or SearchOptions()
 
-    def prepare_inference(self, dtype="fp32", compile=False):
+    def prepare_inference(self, dtype="fp32", compile=False, cuda_graphs="auto"):
         """Chooses the precision of the codec's flows; arguments as for the codec."""
-        self.codec.prepare_inference(dtype, compile)
+        self.codec.prepare_inference(dtype, compile, cuda_graphs)
         return self
 
     def sentences(self, text):

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from waveglow_vq.data.loaders import collate_utterances, training_loader
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.flows.cuda_graphs import graph_networks
 from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
 from waveglow_vq.training.epoch_report import write_samples
 from waveglow_vq.training.model_brain import ModelBrain
 from waveglow_vq.utils.distributed import all_gather_object
 from waveglow_vq.utils.masking import none_if_whole, whole_lengths
+from waveglow_vq.utils.validation import require_choice
 
 import speechbrain as sb
 import torch
@@ -38,6 +40,20 @@ class WaveGlowBrain(ModelBrain):
         # Where the log-mels of training are computed: on a GPU, or by the processes of the loader.
         self.makes_log_mels = self.device_type == "cuda"
         self.own_features = copy.deepcopy(self.features).to(self.device)
+        self._use_cuda_graphs(hparams.get("cuda_graphs", "auto"))
+
+    def _use_cuda_graphs(self, wanted):
+        require_choice("cuda_graphs", wanted, ("auto", True, False))
+        obstacles = {
+            f"there are none on {self.device}": self.device_type != "cuda",
+            "--compile excludes them": self.compile or self.compile_module_keys is not None,
+            "memory_efficient excludes them": self.model.vocoder.memory_efficient,
+        }
+        reason = next((text for text, is_so in obstacles.items() if is_so), None)
+        if wanted is True and reason is not None:
+            raise UserError(f"cuda_graphs: {reason}; give auto or False")
+        if wanted and reason is None:
+            graph_networks(self.model.vocoder)
 
     # ---- data
 

@@ -108,17 +108,20 @@ def fold_condition(network, dtype=None):
     """The :class:`ConditionWeights` of a network, as :func:`fold`."""
     layers = len(network.dilated)
     bias = _stack([layer.bias for layer in network.dilated], dtype)
-    local = speaker = speaker_bias = None
+    local = speaker = speaker_bias = more = None
+    two = _tanh_factor(network.channels, bias)
     if network.local is not None:
         local = _weights([network.local], dtype).view(layers, 2 * network.channels, -1)
-        bias = bias + _stack([network.local.bias], dtype).view_as(bias)
-    two = _tanh_factor(network.channels, bias)
+        # In products of their own: of a sum, both parameters would get one and the same tensor as
+        # their gradient, which what changes gradients in place would change twice.
+        more = two * _stack([network.local.bias], dtype).view_as(bias)
     if network.speaker is not None:
         speaker = two[:, None] * _weights([network.speaker], dtype).view(*bias.shape, -1)
         speaker_bias = two * _stack([network.speaker.bias], dtype).view_as(bias)
     if local is not None:
         local = two[:, None] * local
-    return ConditionWeights(two * bias, local, speaker, speaker_bias)
+    bias = two * bias if more is None else two * bias + more
+    return ConditionWeights(bias, local, speaker, speaker_bias)
 
 
 def _tanh_factor(channels, like):

@@ -75,8 +75,10 @@ class InferenceCache(nn.Module):
         return super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self):
-        # Copies make their own.
-        return {**self.__dict__, "_cache": None}
+        # Copies make their own, and have no CUDA graphs, by which forward may be replaced.
+        state = {**self.__dict__, "_cache": None}
+        state.pop("forward", None)
+        return state
 
 
 @torch.no_grad()

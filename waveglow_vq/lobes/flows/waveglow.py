@@ -183,7 +183,11 @@ class WaveGlow(nn.Module):
         frame depends on besides: the upsampling's, or the interpolation's."""
         return (HOPS - 1, 0) if self.condition_geometry == "sample" else (0, 1)
 
-    def _flow_context(self, local, speaker, samples, total):
+    def __getstate__(self):
+        # Copies are without compiled flows and CUDA graphs, which replace the method.
+        return {name: x for name, x in self.__dict__.items() if name != "inverse_flows"}
+
+    def _flow_context(self, local, speaker, samples, total, padded=None):
         """Brings the condition to the rate of the geometry, and makes the padding mask."""
         groups = total // self.group_size
         per_frame = self.condition_hop // self.group_size
@@ -192,7 +196,9 @@ class WaveGlow(nn.Module):
         elif self.condition_geometry == "sample":
             local, per_frame = self.upsample(local)[..., :groups], 1
         mask = None
-        if samples is not None and bool((samples < total).any()):
+        if padded is None:
+            padded = samples is not None and bool((samples < total).any())
+        if padded:
             ends = samples[:, None, None] // self.group_size
             mask = (torch.arange(groups, device=local.device) < ends).to(local.dtype)
         return FlowContext(local, speaker, mask, per_frame)
@@ -262,7 +268,7 @@ class WaveGlow(nn.Module):
             wav = wav * (torch.arange(wav.shape[-1], device=wav.device) < samples[:, None])
         return wav
 
-    def inverse_flows(self, z, local, speaker=None, samples=None, spare=(0, 0)):
+    def inverse_flows(self, z, local, speaker=None, samples=None, spare=(0, 0), padded=None):
         """From noise to what the flows make of it, before the envelope's filter,
         ``[batch, samples]``, zero where padded: with ``prior: white``, the waveforms themselves.
         Arguments as in :meth:`forward`.
@@ -271,8 +277,12 @@ class WaveGlow(nn.Module):
         long utterances can be computed for themselves, with some frames more at either end:
         ``spare``, at the begin and at the end, are there for the layers to see, and not part of the
         result. They are computed no longer than the flows that are left can see them.
+
+        ``padded`` says whether any item is padded; None: ``samples`` are looked at, which on a GPU
+        means to wait for them.
         """
-        context = self._flow_context(local, speaker, samples, z.shape[-1] * self.group_size)
+        total = z.shape[-1] * self.group_size
+        context = self._flow_context(local, speaker, samples, total, padded)
         per_frame, ahead = self.hop // self.group_size, self.receptive_field // self.group_size
 
         def narrow(step, x, _):
