@@ -24,6 +24,9 @@ ONNX = ["onnx", "onnxscript", "onnxruntime"]
 # The site of `make docs`.
 DOCS = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
 TEST = ["pytest", "pytest-xdist", "nbformat", "nbclient", "ipykernel", "ruff"]
+# Its interpreter tests the kernels for CUDA without a GPU. Of no version: the CUDA build of torch
+# requires one of its own.
+TEST += ['triton; platform_system == "Linux"']
 # What training needs beside the package: a wheel holds it as data, and `waveglow-vq recipes` copies
 # it out. The same patterns are in waveglow_vq/commands/corpora/recipes.py.
 RECIPES = {

@@ -1,9 +1,5 @@
 """The kernels for CUDA: on a GPU where there is one, else by Triton's interpreter."""
 
-import os
-import subprocess
-import sys
-
 from waveglow_vq.lobes.filters import triton_kernels
 from waveglow_vq.lobes.filters.blockwise import recursive_filter_blocks
 from waveglow_vq.lobes.flows.envelope import levinson_durbin
@@ -17,21 +13,19 @@ from tests.lobes.filters.test_numba_kernels import (
     spectra,
     speech_case,
 )
+from tests.lobes.triton_interpreter import (
+    DEVICE,
+    run_by_the_interpreter,
+    runs_elsewhere,
+    runs_here,
+)
 
 pytest.importorskip("triton")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# Triton reads it when it is imported: the tests are run in a process of their own.
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-runs_here = pytest.mark.skipif(DEVICE == "cpu" and not INTERPRETED, reason="needs a GPU")
 
 
-@pytest.mark.skipif(DEVICE == "cuda" or INTERPRETED, reason="the tests below are run themselves")
+@runs_elsewhere
 def test_by_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout[-4000:]
-    assert " passed" in result.stdout
+    run_by_the_interpreter(__file__)
 
 
 # Where a gradient is wanted, the plain forms serve.

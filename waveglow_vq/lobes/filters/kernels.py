@@ -66,16 +66,29 @@ def _numba_kernels():
 @functools.cache
 def _triton_kernels():
     """The kernels for CUDA, or None without Triton, or where it cannot compile."""
-    if importlib.util.find_spec("triton") is None:
-        return None
     from waveglow_vq.lobes.filters import triton_kernels
 
+    works = triton_works("the envelope", lambda: _warm_up(triton_kernels, "cuda"))
+    return triton_kernels if works else None
+
+
+def triton_works(purpose, warm_up):
+    """Whether Triton is installed and ``warm_up()``, which runs kernels, succeeds. Where it does
+    not, a warning says what for ``purpose`` is slower.
+
+    Example
+    -------
+    >>> triton_works("nothing", lambda: 1 / 0)
+    False
+    """
+    if importlib.util.find_spec("triton") is None:
+        return False
     try:
-        _warm_up(triton_kernels, "cuda")
+        warm_up()
     except Exception as error:  # compilers, drivers and linkers, each with errors of its own
-        logger.warning("Triton is not used for the envelope, which is slower without: %s", error)
-        return None
-    return triton_kernels
+        logger.warning("Triton is not used for %s, which is slower without: %s", purpose, error)
+        return False
+    return True
 
 
 def _warm_up(kernels, device="cpu"):

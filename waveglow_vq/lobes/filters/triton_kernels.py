@@ -30,7 +30,7 @@ def recursive_filter(driven, coefficients, history):
     places, lags = triton.next_power_of_2(step), triton.next_power_of_2(order)
     with torch.cuda.device_of(driven):
         _impulse_kernel[(batch * blocks,)](
-            impulse, coefficients, order, step, PLACES=places, num_warps=1
+            impulse, coefficients, order, step, PLACES=places, num_warps=1, enable_fp_fusion=True
         )
         _recursion_kernel[(batch,)](
             padded,
@@ -44,6 +44,7 @@ def recursive_filter(driven, coefficients, history):
             PLACES=places,
             LAGS=lags,
             num_warps=8,
+            enable_fp_fusion=True,
         )
     return padded[:, order:]
 
@@ -61,6 +62,7 @@ def levinson(autocorrelation):
             lags - 1,
             LAGS=triton.next_power_of_2(lags - 1),
             num_warps=1,
+            enable_fp_fusion=True,
         )
     return coefficients.view(*shape, lags - 1), error.view(shape)
 
