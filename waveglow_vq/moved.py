@@ -15,6 +15,7 @@ MODULES = {
     "lobes.mel_vq": "lobes.conditioners.mel_vq",
     "lobes.speakers": "lobes.conditioners.speaker_condition",
     "lobes.wave_vq": "lobes.conditioners.wav_vq",
+    "lobes.flows.weight_norm": "lobes.flows.network.weight_norm",
     "lobes.waveglow": "lobes.flows.waveglow",
     "lobes.quantizer_statistics": "lobes.quantizers.statistics",
     "options": "utils.options",

@@ -10,9 +10,9 @@ from waveglow_vq.lobes.filters.blockwise import recursive_filter_blocks
 from waveglow_vq.lobes.filters.kernels import kernels_for
 from waveglow_vq.lobes.flows.envelope import levinson_durbin
 from waveglow_vq.lobes.flows.inference_cache import prepare_inference
+from waveglow_vq.lobes.flows.network.wavenet import WaveNet
 from waveglow_vq.lobes.flows.transforms import FlowContext
 from waveglow_vq.lobes.flows.upsampling import frames_to_groups
-from waveglow_vq.lobes.flows.wavenet import WaveNet
 
 import torch
 from torch.nn.functional import conv1d
@@ -164,7 +164,7 @@ def kernels_are_used(options, dtype):
     name = "none" if filters is None else getattr(filters, "__name__", type(filters).__name__)
     found = {"filters": name.rpartition(".")[2]}
     try:
-        from waveglow_vq.lobes.flows import gate_triton
+        from waveglow_vq.lobes.flows.network import gate_triton
 
         found["gates"] = str(gate_triton.available(torch.device(options.device)))
     except (ImportError, AttributeError) as error:

@@ -25,7 +25,10 @@ from stream_memory import build
 SAMPLES = {"fp32": 90.0, "tf32": 40.0, "fp16": 40.0, "bf16": 25.0}
 GRADIENTS = {"fp32": 1e-4, "tf32": 0.02, "fp16": 0.02, "bf16": 0.1}
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = ("tests/lobes/flows/test_gate_triton.py", "tests/lobes/filters/test_triton_kernels.py")
+TESTS = (
+    "tests/lobes/flows/network/test_gate_triton.py",
+    "tests/lobes/filters/test_triton_kernels.py",
+)
 
 
 def cases(options):

@@ -26,7 +26,7 @@ from speed import load_vocoder, macs_per_second_of_audio, randomized
 from training_step import Row, Trainer
 
 try:
-    from waveglow_vq.lobes.flows.cuda_graphs import graph_networks
+    from waveglow_vq.lobes.flows.network.cuda_graphs import graph_networks
 except ImportError:
     graph_networks = None
 

@@ -1,7 +1,7 @@
 import json
 from functools import partial
 
-from waveglow_vq.lobes.flows.wavenet import WaveNet
+from waveglow_vq.lobes.flows.network.wavenet import WaveNet
 
 import pytest
 import torch

@@ -14,7 +14,7 @@ from waveglow_vq.lobes.flows.waveglow import WaveGlow
 import pytest
 import torch
 
-from tests.lobes.flows.fake_graphs import PoolOnCPU, graphs_on_cpu, replays
+from tests.lobes.flows.network.fake_graphs import PoolOnCPU, graphs_on_cpu, replays
 from tests.lobes.flows.transform_base import random_tensor, randomized, tiny_features
 
 HOP, GROUP = 16, 8

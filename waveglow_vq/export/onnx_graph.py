@@ -11,10 +11,10 @@ import copy
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.filters.steps import step_of_block
 from waveglow_vq.lobes.flows.coupling import FlowStep
-from waveglow_vq.lobes.flows.folded_weights import fold, fold_condition
+from waveglow_vq.lobes.flows.network.folded_weights import fold, fold_condition
+from waveglow_vq.lobes.flows.network.wavenet import WaveNet
 from waveglow_vq.lobes.flows.transforms import Transform
 from waveglow_vq.lobes.flows.upsampling import interpolate_frames
-from waveglow_vq.lobes.flows.wavenet import WaveNet
 from waveglow_vq.lobes.model import WaveGlowVQ
 
 import torch

@@ -15,9 +15,9 @@ when those are prepared again, or moved.
 import threading
 from collections import OrderedDict
 
-from waveglow_vq.lobes.flows import cuda_graphs
-from waveglow_vq.lobes.flows.cuda_graphs import autocast_again, autocast_state, log_failure
 from waveglow_vq.lobes.flows.inference_cache import InferenceCache
+from waveglow_vq.lobes.flows.network import cuda_graphs
+from waveglow_vq.lobes.flows.network.cuda_graphs import autocast_again, autocast_state, log_failure
 
 import torch
 

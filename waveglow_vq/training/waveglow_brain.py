@@ -6,7 +6,7 @@ from pathlib import Path
 
 from waveglow_vq.data.loaders import collate_utterances, training_loader
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.flows.cuda_graphs import graph_networks
+from waveglow_vq.lobes.flows.network.cuda_graphs import graph_networks
 from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
 from waveglow_vq.training.epoch_report import write_samples
 from waveglow_vq.training.model_brain import ModelBrain

@@ -1,9 +1,9 @@
 from waveglow_vq.lobes.flows.conv1x1 import InvertibleConv1x1
 from waveglow_vq.lobes.flows.coupling import AffineCoupling, FlowStep
 from waveglow_vq.lobes.flows.film import FiLM
+from waveglow_vq.lobes.flows.network.wavenet import WaveNet
 from waveglow_vq.lobes.flows.transforms import FlowContext, squeeze, sum_over_groups, unsqueeze
 from waveglow_vq.lobes.flows.upsampling import frames_to_groups, interpolate_frames
-from waveglow_vq.lobes.flows.wavenet import WaveNet
 
 import pytest
 import torch

@@ -4,9 +4,9 @@ from waveglow_vq.lobes.flows.conv1x1 import InvertibleConv1x1
 from waveglow_vq.lobes.flows.coupling import AffineCoupling, FlowStep
 from waveglow_vq.lobes.flows.envelope import EnvelopeFlow
 from waveglow_vq.lobes.flows.film import FiLM
+from waveglow_vq.lobes.flows.network.wavenet import WaveNet
 from waveglow_vq.lobes.flows.transforms import Chain, CompositeTransform, FlowContext, Transform
 from waveglow_vq.lobes.flows.waveglow import WaveGlow, negative_log_likelihood
-from waveglow_vq.lobes.flows.wavenet import WaveNet
 
 __all__ = [
     "AffineCoupling",

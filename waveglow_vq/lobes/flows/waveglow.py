@@ -7,9 +7,9 @@ from waveglow_vq.lobes.flows.conv1x1 import InvertibleConv1x1
 from waveglow_vq.lobes.flows.coupling import AffineCoupling, FlowStep
 from waveglow_vq.lobes.flows.envelope import EnvelopeContext, EnvelopeFlow, MelPredictor
 from waveglow_vq.lobes.flows.film import FiLM
+from waveglow_vq.lobes.flows.network.wavenet import WaveNet
 from waveglow_vq.lobes.flows.transforms import Chain, FlowContext, squeeze, unsqueeze
 from waveglow_vq.lobes.flows.upsampling import HOPS, LearnedUpsampling, interpolate_frames
-from waveglow_vq.lobes.flows.wavenet import WaveNet
 from waveglow_vq.utils.devices import at_least_fp32
 from waveglow_vq.utils.validation import require_choice
 

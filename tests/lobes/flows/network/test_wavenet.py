@@ -1,6 +1,6 @@
+from waveglow_vq.lobes.flows.network.wavenet import WaveNet
 from waveglow_vq.lobes.flows.transforms import FlowContext
 from waveglow_vq.lobes.flows.upsampling import frames_to_groups, interpolate_frames
-from waveglow_vq.lobes.flows.wavenet import WaveNet
 
 import pytest
 import torch

@@ -3,7 +3,7 @@
 import logging
 
 from waveglow_vq.lobes.filters import kernels
-from waveglow_vq.lobes.flows import gate_triton
+from waveglow_vq.lobes.flows.network import gate_triton
 
 import pytest
 import torch

@@ -62,8 +62,8 @@ class ConditionWeights(NamedTuple):
 
 
 def fold(network, dtype=None):
-    """The :class:`FoldedWeights` of a :class:`~waveglow_vq.lobes.flows.wavenet.WaveNet`, with
-    gradients; computed with the given type, where one is given.
+    """The :class:`FoldedWeights` of a :class:`~waveglow_vq.lobes.flows.network.wavenet.WaveNet`,
+    with gradients; computed with the given type, where one is given.
 
     Two linear maps that follow each other are one: the first projection and the first dilated
     layer; and the skips, with V_i and b_i, and the last projection, with E and e:

@@ -1,7 +1,7 @@
 """CUDA graphs on a CPU: they compute again what they captured, on the same tensors."""
 
-from waveglow_vq.lobes.flows import cuda_graphs
-from waveglow_vq.lobes.flows.cuda_graphs import CapturedGraph
+from waveglow_vq.lobes.flows.network import cuda_graphs
+from waveglow_vq.lobes.flows.network.cuda_graphs import CapturedGraph
 
 
 class AgainOnCPU:

@@ -7,8 +7,8 @@ is one of dilation 1 along the rows of the image ``[time / d, d]``, whose column
 a view, without a copy. Time has to be a multiple of d then.
 """
 
-from waveglow_vq.lobes.flows import gates as plain_operations
-from waveglow_vq.lobes.flows.folded_weights import FoldedWeights
+from waveglow_vq.lobes.flows.network import gates as plain_operations
+from waveglow_vq.lobes.flows.network.folded_weights import FoldedWeights
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -182,7 +182,7 @@ def _operations(x):
     """The gate and what else is between convolutions, and whether biases are left to it: a
     convolution adds them at no cost on CPU, in a launch of its own on CUDA."""
     if x.device.type == "cuda" and not torch.compiler.is_compiling():
-        from waveglow_vq.lobes.flows import gate_triton
+        from waveglow_vq.lobes.flows.network import gate_triton
 
         if gate_triton.available(x.device):
             return gate_triton, True

@@ -1,13 +1,13 @@
 """The coupling network: a non-causal WaveNet with local and global condition."""
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.flows.folded_wavenet import FoldedWaveNet
-from waveglow_vq.lobes.flows.folded_weights import fold, fold_condition
-from waveglow_vq.lobes.flows.gated_layers import layer_inputs, run_layers
 from waveglow_vq.lobes.flows.inference_cache import InferenceCache
+from waveglow_vq.lobes.flows.network.folded_wavenet import FoldedWaveNet
+from waveglow_vq.lobes.flows.network.folded_weights import fold, fold_condition
+from waveglow_vq.lobes.flows.network.gated_layers import layer_inputs, run_layers
+from waveglow_vq.lobes.flows.network.weight_norm import weight_norm
 from waveglow_vq.lobes.flows.transforms import FlowContext
 from waveglow_vq.lobes.flows.upsampling import frames_to_groups
-from waveglow_vq.lobes.flows.weight_norm import weight_norm
 
 import torch
 from torch import nn

@@ -75,8 +75,8 @@ def _warm_up(device):
 
 
 def gate(gates, frames, per_frame, rows=None, keep=False):
-    """See :func:`~waveglow_vq.lobes.flows.gates.gate`: a program for a part of an interval between
-    two frames, which reads these once. What it keeps, in the place of ``gates``, are
+    """See :func:`~waveglow_vq.lobes.flows.network.gates.gate`: a program for a part of an
+    interval between two frames, which reads these once. What it keeps, in the place of ``gates``, are
     ``(sigmoid(a) - 1/2, sigmoid(b))``, from which the backward pass has the activations again."""
     gates, rows = _rows(gates), None if rows is None else _rows(rows)
     batch, steps, size = gates.shape[0], gates.shape[1], gates.shape[2] // 2
@@ -98,8 +98,8 @@ def gate(gates, frames, per_frame, rows=None, keep=False):
 
 
 def gate_backward(gradient, kept, per_frame, frames):
-    """See :func:`~waveglow_vq.lobes.flows.gates.gate_backward`: a program for an interval between
-    two frames, which sums what goes to each of these."""
+    """See :func:`~waveglow_vq.lobes.flows.network.gates.gate_backward`: a program for an
+    interval between two frames, which sums what goes to each of these."""
     gradient, (gates,) = _rows(gradient), kept
     batch, steps, size = gradient.shape
     acts = gates.new_empty(batch, steps, size)
@@ -125,8 +125,8 @@ def gate_backward(gradient, kept, per_frame, frames):
 
 
 def residual_skip(out, hidden, total, bias=None, lengths=None):
-    """See :func:`~waveglow_vq.lobes.flows.gates.residual_skip`. The skips are few where they are
-    folded into the last projection: they have a width of their own, and programs of their own."""
+    """See :func:`~waveglow_vq.lobes.flows.network.gates.residual_skip`. The skips are few
+    where they are folded into the last projection: they have a width of their own, and programs of their own."""
     out, hidden = _rows(out), None if hidden is None else _rows(hidden)
     (batch, steps), skips = out.shape[:2], total.shape[2]
     size = out.shape[2] - skips
@@ -146,7 +146,7 @@ def residual_skip(out, hidden, total, bias=None, lengths=None):
 
 
 def add_residual(gradients, gradient, lengths=None):
-    """See :func:`~waveglow_vq.lobes.flows.gates.add_residual`."""
+    """See :func:`~waveglow_vq.lobes.flows.network.gates.add_residual`."""
     gradient = _rows(gradient)
     batch, steps, size = gradient.shape
     align, strides = _strides(size, gradients, gradient)

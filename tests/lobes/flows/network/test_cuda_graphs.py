@@ -6,14 +6,14 @@ import copy
 import logging
 import pickle
 
-from waveglow_vq.lobes.flows import cuda_graphs
-from waveglow_vq.lobes.flows.cuda_graphs import graph_networks
+from waveglow_vq.lobes.flows.network import cuda_graphs
+from waveglow_vq.lobes.flows.network.cuda_graphs import graph_networks
 from waveglow_vq.lobes.flows.waveglow import negative_log_likelihood
 
 import pytest
 import torch
 
-from tests.lobes.flows.fake_graphs import PoolOnCPU, graphs_on_cpu, replays
+from tests.lobes.flows.network.fake_graphs import PoolOnCPU, graphs_on_cpu, replays
 from tests.lobes.flows.test_memory_efficient import arguments, build
 
 

@@ -8,9 +8,9 @@ of its layer is there.
 
 import copy
 
-from waveglow_vq.lobes.flows.folded_weights import fold, fold_condition
-from waveglow_vq.lobes.flows.gated_layers import convolve_chunk, layer_inputs, run_layers
-from waveglow_vq.lobes.flows.gates import gate
+from waveglow_vq.lobes.flows.network.folded_weights import fold, fold_condition
+from waveglow_vq.lobes.flows.network.gated_layers import convolve_chunk, layer_inputs, run_layers
+from waveglow_vq.lobes.flows.network.gates import gate
 from waveglow_vq.lobes.flows.transforms import FlowContext
 from waveglow_vq.utils.devices import supports_float64
 
@@ -21,7 +21,8 @@ CHUNK_BYTES = 2**23
 
 
 class FoldedWaveNet:
-    """A :class:`~waveglow_vq.lobes.flows.wavenet.WaveNet` prepared for inference; called alike.
+    """A :class:`~waveglow_vq.lobes.flows.network.wavenet.WaveNet` prepared for inference;
+    called alike.
 
     Arguments
     ---------
@@ -34,7 +35,7 @@ class FoldedWaveNet:
     -------
     >>> import torch
     >>> from waveglow_vq.lobes.flows.transforms import FlowContext
-    >>> from waveglow_vq.lobes.flows.wavenet import WaveNet
+    >>> from waveglow_vq.lobes.flows.network.wavenet import WaveNet
     >>> network = WaveNet(4, 8, channels=16, layers=2, condition_channels=80)
     >>> _ = torch.nn.init.normal_(network.end.weight)
     >>> context = FlowContext(local=torch.randn(2, 80, 5), groups_per_frame=32)
@@ -56,8 +57,8 @@ class FoldedWaveNet:
         self.weights, self.condition = weights, condition.to(kind).to(device)
 
     def __call__(self, x, context):
-        """As :meth:`~waveglow_vq.lobes.flows.wavenet.WaveNet.forward`; what is padded comes out as
-        something finite."""
+        """As :meth:`~waveglow_vq.lobes.flows.network.wavenet.WaveNet.forward`; what is padded
+        comes out as something finite."""
         with torch.autocast(x.device.type, enabled=False):
             if x.device.type != "cpu":
                 return self._run(x, context)

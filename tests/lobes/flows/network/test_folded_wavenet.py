@@ -1,10 +1,10 @@
 """What is prepared for inference against the plain path; see test_wavenet.py for the latter."""
 
-from waveglow_vq.lobes.flows import folded_wavenet
 from waveglow_vq.lobes.flows.inference_cache import prepare_inference
+from waveglow_vq.lobes.flows.network import folded_wavenet
+from waveglow_vq.lobes.flows.network.wavenet import WaveNet
 from waveglow_vq.lobes.flows.transforms import FlowContext
 from waveglow_vq.lobes.flows.waveglow import WaveGlow
-from waveglow_vq.lobes.flows.wavenet import WaveNet
 
 import pytest
 import torch
