@@ -236,7 +236,8 @@ def test_training_step_beside_a_clone(tmp_path, capsys):
     assert list(groups) == ["waveglow-vq, plain", "NVIDIA/waveglow"]
     ours = groups["waveglow-vq, plain"]
     assert set(ours) == set(training_step.GROUPS)
-    assert all(ours[name] > 0 for name in training_step.GROUPS)
+    # Ours are normalized all together, by operations that others use, too.
+    assert all(ours[name] > 0 for name in training_step.GROUPS if name != "weight norm")
     shown = capsys.readouterr().out
     assert "| waveglow-vq, memory_efficient |" in shown and "| weight norm |" in shown
 

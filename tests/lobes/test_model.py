@@ -141,6 +141,12 @@ def test_a_training_step_reaches_every_parameter(name):
     assert output.loss.shape == () and torch.isfinite(output.loss)
     output.loss.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    # A normalized weight of one input has a sign and no other direction.
+    without = [
+        n
+        for n in without
+        if not n.endswith("steps.1.coupling.network.start.parametrizations.weight.original1")
+    ]
     assert not without, f"no gradient for {without}"
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
     expected = {"nll"}

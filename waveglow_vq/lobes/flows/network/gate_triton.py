@@ -76,8 +76,8 @@ def _warm_up(device):
 
 def gate(gates, frames, per_frame, rows=None, keep=False):
     """See :func:`~waveglow_vq.lobes.flows.network.gates.gate`: a program for a part of an
-    interval between two frames, which reads these once. What it keeps, in the place of ``gates``, are
-    ``(sigmoid(a) - 1/2, sigmoid(b))``, from which the backward pass has the activations again."""
+    interval between two frames, which reads these once. What it keeps, in the place of
+    ``gates``, are ``(sigmoid(a) - 1/2, sigmoid(b))``, from which the backward pass has the activations again."""
     gates, rows = _rows(gates), None if rows is None else _rows(rows)
     batch, steps, size = gates.shape[0], gates.shape[1], gates.shape[2] // 2
     acts = gates.new_empty(batch, steps, size)
@@ -125,8 +125,9 @@ def gate_backward(gradient, kept, per_frame, frames):
 
 
 def residual_skip(out, hidden, total, bias=None, lengths=None):
-    """See :func:`~waveglow_vq.lobes.flows.network.gates.residual_skip`. The skips are few
-    where they are folded into the last projection: they have a width of their own, and programs of their own."""
+    """See :func:`~waveglow_vq.lobes.flows.network.gates.residual_skip`. The skips
+    are few where they are folded into the last projection: they have a width of their own, and
+    programs of their own."""
     out, hidden = _rows(out), None if hidden is None else _rows(hidden)
     (batch, steps), skips = out.shape[:2], total.shape[2]
     size = out.shape[2] - skips

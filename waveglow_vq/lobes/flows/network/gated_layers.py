@@ -91,7 +91,7 @@ def convolve_backward(gradient, rows, kernel, dilation=1, wanted=(True, True)):
         return to_rows, to_kernel if to_kernel is None else to_kernel[:, None]
     image, weight, options = _as_images(rows, kernel, dilation)
     padding, dilation = options["padding"], options["dilation"]
-    gradient = gradient.view(len(rows), *image.shape[2:], -1).permute(0, 3, 1, 2)
+    gradient = gradient.reshape(len(rows), *image.shape[2:], -1).permute(0, 3, 1, 2)
     to_rows, to_kernel, _ = torch.ops.aten.convolution_backward(
         gradient, image, weight, None, [1, 1], padding, dilation, False, [0, 0], 1, [*wanted, False]
     )
@@ -197,6 +197,7 @@ class _Layers(torch.autograd.Function):
     def forward(ctx, settings, x, frames, rows, local, *weights):
         kept = []
         total = _run(x, FoldedWeights(*weights), frames, rows, local, *settings, kept)
+        ctx.is_used = False
         ctx.settings, ctx.kept = settings, [len(state) for state in kept]
         ctx.save_for_backward(x, frames, rows, local, *weights, *(t for s in kept for t in s))
         return total
@@ -204,15 +205,23 @@ class _Layers(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
+        with torch.autocast(gradient.device.type, enabled=False):
+            return _Layers._backward(ctx, gradient)
+
+    @staticmethod
+    def _backward(ctx, gradient):
         (x, frames, rows, local), *rest = _split(ctx.saved_tensors, 4, len(FoldedWeights._fields))
         weights, kept = FoldedWeights(*rest[0]), _split(rest[1], *ctx.kept)
         per_frame, dilations, lengths = ctx.settings
         operations, _ = _operations(x)
+        if operations is not plain_operations:
+            if ctx.is_used:
+                raise RuntimeError("a second backward pass: what the first one kept is overwritten")
+            ctx.is_used = True
         last, channels = len(dilations) - 1, len(weights.start)
         # Of residual and skip; the latter is the same in all layers.
         skip = gradient.to(x.dtype)
-        both = x.new_zeros(*x.shape[:2], channels + skip.shape[-1])
-        both[..., channels:] = skip
+        both = torch.cat([skip.new_zeros(*skip.shape[:2], channels), skip], dim=-1)
         sums, to_local, to_dilated, to_outs, to_biases = [], [], [], [], []
         to_rows = None
         for i in range(last, -1, -1):

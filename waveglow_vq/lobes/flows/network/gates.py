@@ -36,22 +36,23 @@ def gate(gates, frames, per_frame, rows=None, keep=False):
     if rows is not None:
         gates.add_(rows)
     filtered, gate = gates.sigmoid_().chunk(2, dim=-1)
+    acts = filtered.sub_(0.5) * gate
     if not keep:
-        return (filtered - 0.5) * gate
-    # The derivatives, s (1 - s) s' and (s - 1/2) s' (1 - s'), take the place of s and s'.
-    product = filtered * gate
-    acts = torch.sub(product, gate, alpha=0.5)
+        return acts
+    # The derivatives, (1/4 - a^2) s and a s (1 - s) with a = sigmoid(2 u) - 1/2 and s = sigmoid(v),
+    # take the place of a and s.
+    torch.addcmul(gate, filtered, acts, value=-4, out=filtered).mul_(0.25)
     torch.addcmul(acts, acts, gate, value=-1, out=gate)
-    torch.addcmul(product, product, filtered, value=-1, out=filtered)
     return acts, (gates, acts)
 
 
 def gate_backward(gradient, kept, per_frame, frames):
     """From the gradient of the activations to those of the pre-activations and of ``frames``, the
     number of them: ``[batch, time, 2 * channels]`` and, at least fp32, ``[batch, frames,
-    2 * channels]``; and the activations. What was kept is overwritten."""
+    2 * channels]``; and the activations. On CUDA,
+    what was kept is overwritten."""
     derivatives, acts = kept
-    derivatives.unflatten(-1, (2, -1)).mul_(gradient[..., None, :])
+    derivatives = derivatives * torch.cat([gradient, gradient], dim=-1)
     return derivatives, _sum_to_frames(derivatives, per_frame, frames), acts
 
 
