@@ -5,7 +5,12 @@ import signal
 import time
 
 from waveglow_vq.signals import Stopped, held_signals, noted_signal
-from waveglow_vq.utils.distributed import greatest_everywhere, own_rank, world_size
+from waveglow_vq.utils.distributed import (
+    data_parallel,
+    greatest_everywhere,
+    own_rank,
+    world_size,
+)
 
 import speechbrain as sb
 import torch
@@ -99,6 +104,15 @@ class BaseBrain(sb.Brain):
         if self.scaler.is_enabled():
             return self.scaler.get_scale() >= LEAST_LOSS_SCALE
         return skipped_steps <= self.nonfinite_patience
+
+    def _wrap_distributed(self):
+        """SpeechBrain's, with options of DistributedDataParallel that it does not pass on."""
+        if not self.distributed_launch:
+            return
+        for name, module in self.modules.items():
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                unused = self.find_unused_parameters
+                self.modules[name] = data_parallel(module, self.device, unused)
 
     # ---- checkpoints within an epoch, and signals
 
