@@ -95,17 +95,19 @@ def pipeline_cases(options, folder):
     }
     cases = {}
     for source, more in (("files", {}), ("shards", {"shards_folder": shards})):
-        dataset = make_datasets({**hparams, **more}, data_root)[0]
-        for workers in options.workers:
-            cases[source, workers] = _loading(dataset, workers, options)
+        for log_mels in (True, False):
+            name = source if log_mels else f"{source}, log-mels left to a GPU"
+            for workers in options.workers:
+                # Of its own: it is told what to make.
+                dataset = make_datasets({**hparams, **more}, data_root)[0]
+                cases[name, workers] = _loading(dataset, workers, options, log_mels)
     cases["model", None] = _training(model, make_datasets(hparams, data_root)[0], options)
     return cases
 
 
-def _loading(dataset, workers, options):
-    loader, told = training_loader(
-        dataset, options.segments, 0, batch_size=options.batch, num_workers=workers
-    )
+def _loading(dataset, workers, options, log_mels):
+    counts = {"batch_size": options.batch, "num_workers": workers}
+    loader, told = training_loader(dataset, options.segments, 0, log_mels=log_mels, **counts)
     epoch = 0
 
     def run():

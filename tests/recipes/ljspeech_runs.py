@@ -47,12 +47,15 @@ def run(arguments):
     return experiment.run(train.LJSpeechBrain, train.prepare, arguments)
 
 
-def torchrun(arguments, processes):
-    """Runs the recipe in so many processes of one thread."""
+def torchrun(arguments, processes, backend="gloo"):
+    """Runs the recipe in so many processes of one thread; with nccl, on as many GPUs."""
+    if backend == "nccl":
+        at = arguments.index("--device")
+        arguments = arguments[:at] + arguments[at + 2 :]
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         + ["--nproc_per_node", str(processes)]
-        + [str(RECIPE / "train.py"), *arguments, "--distributed_backend", "gloo"],
+        + [str(RECIPE / "train.py"), *arguments, "--distributed_backend", backend],
         check=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         timeout=600,

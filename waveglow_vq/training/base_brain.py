@@ -8,6 +8,7 @@ import time
 from waveglow_vq.signals import Stopped, held_signals, noted_signal
 from waveglow_vq.utils.distributed import (
     all_reduce_greatest,
+    data_parallel,
     greatest_everywhere,
     own_rank,
     world_size,
@@ -214,6 +215,15 @@ class BaseBrain(sb.Brain):
         if self.scaler.is_enabled():
             return self.scaler.get_scale() >= LEAST_LOSS_SCALE
         return skipped_steps <= self.nonfinite_patience
+
+    def _wrap_distributed(self):
+        """SpeechBrain's, with options of DistributedDataParallel that it does not pass on."""
+        if not self.distributed_launch:
+            return
+        for name, module in self.modules.items():
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                unused = self.find_unused_parameters
+                self.modules[name] = data_parallel(module, self.device, unused)
 
     # ---- checkpoints within an epoch, and signals
 

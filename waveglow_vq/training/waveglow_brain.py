@@ -8,6 +8,7 @@ from waveglow_vq.data.loaders import collate_utterances, training_loader
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows.network.cuda_graphs import graph_networks
 from waveglow_vq.lobes.quantizers.statistics import CodeStatistics
+from waveglow_vq.training.compilation import compile_coupling_networks
 from waveglow_vq.training.epoch_report import write_samples
 from waveglow_vq.training.model_brain import ModelBrain
 from waveglow_vq.utils.distributed import all_gather_object
@@ -54,6 +55,18 @@ class WaveGlowBrain(ModelBrain):
             raise UserError(f"cuda_graphs: {reason}; give auto or False")
         if wanted and reason is None:
             graph_networks(self.model.vocoder)
+
+    def _compile(self):
+        """SpeechBrain's, but with --compile alone the coupling networks only."""
+        if not self.compile or self.compile_module_keys is not None:
+            super()._compile()
+            return
+        compile_coupling_networks(
+            self.model,
+            mode=self.compile_mode,
+            fullgraph=self.compile_using_fullgraph,
+            dynamic=self.compile_using_dynamic_shape_tracing,
+        )
 
     # ---- data
 

@@ -5,9 +5,16 @@ call them, in the same order. What depends on data may therefore decide over the
 the same everywhere.
 """
 
+import inspect
+
 from waveglow_vq.utils.devices import exact
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
+
+# The gradients are sent around in so many parts: some flow steps at a time, while the backward pass
+# goes on. More than torch's 25 MB at once gains nothing, and less than 1 MB costs latency.
+BUCKETS, LEAST_MEGABYTES, MOST_MEGABYTES = 8, 1.0, 25.0
 
 
 def is_distributed():
@@ -27,6 +34,46 @@ def world_size():
 def own_rank():
     """Number of this process among them, from 0."""
     return torch.distributed.get_rank() if is_distributed() else 0
+
+
+def data_parallel(module, device, find_unused_parameters=False):
+    """Wraps a module so that the gradients of all processes are averaged.
+
+    Gradients are views of the buckets that are sent, so that memory holds them once, and are copied
+    there together, where torch can do that. The graph is not declared static: that
+    only saves a search for unused parameters, which is off unless it is asked for; the steps of
+    ``quantize_after`` would break it, and torch would keep the first step's graph in its outputs.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+        Of which any parameter is trained, and the same one in all processes.
+    device : torch.device or str
+        Where it is.
+    find_unused_parameters : bool
+        Whether some steps leave parameters out.
+
+    Example
+    -------
+    >>> bucket_megabytes(torch.nn.Linear(1000, 2000))
+    1.0
+    """
+    options = {"gradient_as_bucket_view": True, "bucket_cap_mb": bucket_megabytes(module)}
+    if "batched_grad_copy" in inspect.signature(DistributedDataParallel).parameters:
+        options["batched_grad_copy"] = True
+    return DistributedDataParallel(
+        module,
+        device_ids=[device] if torch.device(device).type == "cuda" else None,
+        find_unused_parameters=find_unused_parameters,
+        **options,
+    )
+
+
+def bucket_megabytes(module):
+    """How much of the gradients of a module is sent at once, in 2**20 bytes."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    total = sum(p.numel() * p.element_size() for p in trained) / 2**20
+    return min(MOST_MEGABYTES, max(LEAST_MEGABYTES, total / BUCKETS))
 
 
 def all_reduce_sum(tensor):

@@ -16,8 +16,8 @@ import torch
 MOST_WORKERS = 16
 # More processes than this need a machine with many cores.
 MOST_LOADERS = 64
-# Load twice as many segments as the fastest training takes (docs/training.md).
-GPU_LOADERS = 4
+# Each loads 2,000 segments per second or more (docs/training.md).
+GPU_LOADERS = 8
 # Where processes are not forked, each imports the program that started it.
 UNGUARDED = "; a program of your own has to start its work under: if __name__ == '__main__'"
 
@@ -29,7 +29,7 @@ def worker_count(wanted=None):
 
 def loader_processes(wanted, device_type):
     """How many processes load batches: as wanted, or, if that is None, one on a CPU, which trains
-    more slowly than one loads, and up to four on a GPU, which leaves each of the processes that
+    more slowly than one loads, and up to eight on a GPU, which leaves each of the processes that
     train on this machine a core.
 
     Example

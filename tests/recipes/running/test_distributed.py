@@ -80,6 +80,17 @@ def test_a_part_of_an_epoch_that_is_too_small_for_all_is_shared_too(command, tmp
     assert logged(tmp_path / "run", "steps") == [2]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_one_process_on_a_gpu_through_nccl(command, tmp_path, precision):
+    """Trains, resumes, tests and exports."""
+    for epochs in (1, 2):
+        options = ["--number_of_epochs", epochs, "--num_workers", 1, "--precision", precision]
+        torchrun(command("vq", *options, preset=RESTARTING), 1, backend="nccl")
+    assert len(logged(tmp_path / "run", "epoch")) == 2
+    assert (tmp_path / "run" / "export" / "model.ckpt").is_file()
+
+
 @pytest.mark.slow
 def test_one_process_resumes_what_several_have_begun(command, tmp_path):
     options = ["--ckpt_interval_minutes", 0, "--ckpt_interval_steps", 1]
@@ -97,12 +108,13 @@ def test_two_machines(command, tmp_path):
         port = probe.getsockname()[1]
     arguments = command("vq", "--number_of_epochs", 1, preset=RESTARTING)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
-    launch += ["--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", str(port)]
+    launch += ["--nproc_per_node", "1", "--rdzv_id", "waveglow", "--rdzv_backend", "c10d"]
+    launch += ["--rdzv_endpoint", f"127.0.0.1:{port}"]
     recipe = [str(RECIPE / "train.py"), *arguments, "--distributed_backend", "gloo"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     machines = [
-        subprocess.Popen([*launch, "--node_rank", str(rank), *recipe], env=environment)
-        for rank in range(2)
+        subprocess.Popen([*launch, "--local_addr", "127.0.0.1", *recipe], env=environment)
+        for _ in range(2)
     ]
     try:
         # One that cannot begin would leave the other waiting for it.

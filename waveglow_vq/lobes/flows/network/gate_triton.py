@@ -77,7 +77,8 @@ def _warm_up(device):
 def gate(gates, frames, per_frame, rows=None, keep=False):
     """See :func:`~waveglow_vq.lobes.flows.network.gates.gate`: a program for a part of an
     interval between two frames, which reads these once. What it keeps, in the place of
-    ``gates``, are ``(sigmoid(a) - 1/2, sigmoid(b))``, from which the backward pass has the activations again."""
+    ``gates``, are ``(sigmoid(a) - 1/2, sigmoid(b))``, from which the backward pass has the
+    activations again."""
     gates, rows = _rows(gates), None if rows is None else _rows(rows)
     batch, steps, size = gates.shape[0], gates.shape[1], gates.shape[2] // 2
     acts = gates.new_empty(batch, steps, size)

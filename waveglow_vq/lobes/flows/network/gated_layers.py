@@ -96,7 +96,9 @@ def convolve_backward(gradient, rows, kernel, dilation=1, wanted=(True, True)):
         gradient, image, weight, None, [1, 1], padding, dilation, False, [0, 0], 1, [*wanted, False]
     )
     to_rows = _as_rows(to_rows, rows) if wanted[0] else None
-    return to_rows, to_kernel.flatten(2).transpose(1, 2) if wanted[1] else None
+    return to_rows, to_kernel.reshape(*to_kernel.shape[:2], -1).transpose(1, 2) if wanted[
+        1
+    ] else None
 
 
 def _is_product(kernel, rows):

@@ -35,6 +35,9 @@ def gate(gates, frames, per_frame, rows=None, keep=False):
     _add_frames(gates, frames, per_frame)
     if rows is not None:
         gates.add_(rows)
+    if torch.compiler.is_compiling():
+        filtered, gate = gates.sigmoid().chunk(2, dim=-1)
+        return (filtered - 0.5) * gate
     filtered, gate = gates.sigmoid_().chunk(2, dim=-1)
     acts = filtered.sub_(0.5) * gate
     if not keep:
