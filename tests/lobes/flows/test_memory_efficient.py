@@ -144,7 +144,7 @@ def test_backward_within_autocast():
         z, logdet = model(**inputs)
         negative_log_likelihood(z, logdet, z[0].numel()).mean().backward()
     found = {name: p.grad for name, p in model.named_parameters()}
-    assert greatest_difference(found, {name: expected[name] for name in found}) < 0.02
+    assert greatest_difference(found, {name: expected[name] for name in found}) < 0.04
 
 
 def test_each_network_is_evaluated_once_in_each_pass():
