@@ -91,7 +91,7 @@ class WaveGlowBrain(ModelBrain):
 
     def model_inputs(self, batch, stage):
         """Keyword arguments of the model's ``forward``."""
-        if stage == sb.Stage.TRAIN:
+        if stage == sb.Stage.TRAIN and hasattr(batch, "add_log_mels"):
             batch.add_log_mels(self.own_features)
         wav, wav_lens = batch.wav
         mel, mel_lens = batch.mel
