@@ -140,8 +140,8 @@ def test_a_run_leaves_what_the_readme_promises(command, capsys, monkeypatch):
     # What is said: of small splits before the first step, how far it is, and what there is then.
     printed = capsys.readouterr().out
     small, *lines = re.findall(r"test: 2 clips, 9.0 s in all|step \d of 3, loss -?[\d.]+", printed)
-    # Of the first step of an epoch there is no mean yet.
-    assert small.startswith("test") and [line[:6] for line in lines] == ["step 2", "step 3"]
+    steps = [line[:6] for line in lines]
+    assert small.startswith("test") and steps == ["step 1", "step 2", "step 3"]
     assert not any(line.endswith("loss 0") for line in lines)
     names = [line.split(":")[0] for line in printed.splitlines()[-4:]]
     assert names == ["samples", "results", "export", "next"]
