@@ -106,7 +106,7 @@ class Trainer:
     def __init__(self, row, options):
         self.row, self.device = row, torch.device(options.device).type
         self.dtype = DTYPES[options.dtype]
-        self.optimizer = torch.optim.Adam(row.module.parameters(), lr=1e-6)
+        self.optimizer = torch.optim.Adam(row.module.parameters(), lr=1e-6, fused=True)
         self.scaler = torch.amp.GradScaler(self.device, enabled=self.dtype == torch.float16)
 
     def differentiate(self):

@@ -2,7 +2,7 @@
 
 from waveglow_vq.lobes.flows.inference_cache import InferenceCache
 from waveglow_vq.lobes.flows.transforms import FlowContext, Transform
-from waveglow_vq.utils.devices import at_least_fp32, in_float64, returned
+from waveglow_vq.utils.devices import at_least_fp32, in_float64, returned, without_tf32
 
 import torch
 from torch import nn
@@ -14,7 +14,8 @@ class InvertibleConv1x1(InferenceCache, Transform):
         y_i = W x_i,    logdet = groups * log |det W|
 
     W starts as a random rotation. The log-determinant is taken by ``slogdet``, which also holds
-    for a negative determinant.
+    for a negative determinant. Products are in fp32 on GPUs too, not in TF32, which would lose what
+    the inverse needs.
 
     Arguments
     ---------
@@ -53,7 +54,7 @@ class InvertibleConv1x1(InferenceCache, Transform):
     def forward(self, x, context=FlowContext()):
         """See :class:`Transform`."""
         x = at_least_fp32(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False), without_tf32():
             y = self.weight @ x
             cached = self.prepared()
             per_group = torch.linalg.slogdet(self.weight).logabsdet if cached is None else cached[1]
@@ -67,6 +68,6 @@ class InvertibleConv1x1(InferenceCache, Transform):
     def inverse(self, y, context=FlowContext()):
         """See :class:`Transform`."""
         y = at_least_fp32(y)
-        with torch.autocast(y.device.type, enabled=False):
+        with torch.autocast(y.device.type, enabled=False), without_tf32():
             cached = self.prepared()
             return returned(self._inverse() if cached is None else cached[0], y) @ y

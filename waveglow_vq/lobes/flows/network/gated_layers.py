@@ -83,22 +83,23 @@ def convolve_chunk(rows, kernel, dilation=1, bias=None):
     return out.permute(0, 2, 3, 1)[:, 0]
 
 
-def convolve_backward(gradient, rows, kernel, dilation=1, wanted=(True, True)):
-    """Gradients of :func:`convolve` with respect to rows and kernel, each of them if ``wanted``."""
+def convolve_backward(gradient, rows, kernel, dilation=1, wanted=(True, True, False)):
+    """Gradients of :func:`convolve` with respect to rows, kernel and bias, each if ``wanted``."""
     if _is_product(kernel, rows):
         to_rows = linear(gradient, kernel[:, 0].t()) if wanted[0] else None
         to_kernel = gradient.flatten(0, 1).t() @ rows.flatten(0, 1) if wanted[1] else None
-        return to_rows, to_kernel if to_kernel is None else to_kernel[:, None]
+        to_kernel = to_kernel if to_kernel is None else to_kernel[:, None]
+        return to_rows, to_kernel, gradient.sum((0, 1)) if wanted[2] else None
     image, weight, options = _as_images(rows, kernel, dilation)
     padding, dilation = options["padding"], options["dilation"]
     gradient = gradient.reshape(len(rows), *image.shape[2:], -1).permute(0, 3, 1, 2)
-    to_rows, to_kernel, _ = torch.ops.aten.convolution_backward(
-        gradient, image, weight, None, [1, 1], padding, dilation, False, [0, 0], 1, [*wanted, False]
+    to_rows, to_kernel, to_bias = torch.ops.aten.convolution_backward(
+        gradient, image, weight, [len(kernel)], [1, 1], padding, dilation, False, [0, 0], 1, wanted
     )
     to_rows = _as_rows(to_rows, rows) if wanted[0] else None
-    return to_rows, to_kernel.reshape(*to_kernel.shape[:2], -1).transpose(1, 2) if wanted[
-        1
-    ] else None
+    if wanted[1]:
+        to_kernel = to_kernel.reshape(*to_kernel.shape[:2], -1).transpose(1, 2)
+    return to_rows, to_kernel, to_bias
 
 
 def _is_product(kernel, rows):
@@ -234,23 +235,24 @@ class _Layers(torch.autograd.Function):
                 to_acts, state, per_frame, frames.shape[2]
             )
             sums.append(to_frames)
-            to_outs.append(convolve_backward(own, acts, kernel, wanted=(False, True))[1])
-            to_biases.append(own.sum((0, 1)))
+            _, to_kernel, to_bias = convolve_backward(own, acts, kernel, wanted=(False, True, True))
+            to_outs.append(to_kernel)
+            to_biases.append(to_bias)
             if rows is not None:
-                term, to_kernel = convolve_backward(
-                    to_pre, rows, local[i], wanted=(ctx.needs_input_grad[3], True)
+                term, to_kernel, _ = convolve_backward(
+                    to_pre, rows, local[i], wanted=(ctx.needs_input_grad[3], True, False)
                 )
                 to_rows = term if to_rows is None else to_rows.add_(term)
                 to_local.append(to_kernel)
             kernel = weights.dilated[i - 1] if i else weights.first
-            to_source, to_kernel = convolve_backward(
+            to_source, to_kernel, _ = convolve_backward(
                 to_pre, source if i else x, kernel, dilations[i]
             )
             to_dilated.append(to_kernel)
             if i:
                 operations.add_residual(both, to_source, lengths)
         to_hidden = both[..., :channels].contiguous()
-        to_x, to_start = convolve_backward(to_hidden, x, weights.start)
+        to_x, to_start, _ = convolve_backward(to_hidden, x, weights.start)
         to_frames = torch.stack(sums[::-1])
         if frames.shape[1] < len(x):
             to_frames = to_frames.sum(1, keepdim=True)

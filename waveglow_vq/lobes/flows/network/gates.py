@@ -52,10 +52,10 @@ def gate(gates, frames, per_frame, rows=None, keep=False):
 def gate_backward(gradient, kept, per_frame, frames):
     """From the gradient of the activations to those of the pre-activations and of ``frames``, the
     number of them: ``[batch, time, 2 * channels]`` and, at least fp32, ``[batch, frames,
-    2 * channels]``; and the activations. On CUDA,
-    what was kept is overwritten."""
+    2 * channels]``; and the activations. On CUDA, what was kept is overwritten."""
     derivatives, acts = kept
-    derivatives = derivatives * torch.cat([gradient, gradient], dim=-1)
+    both = derivatives.unflatten(-1, (2, -1)) * gradient[:, :, None]
+    derivatives = both.view(derivatives.shape)
     return derivatives, _sum_to_frames(derivatives, per_frame, frames), acts
 
 
