@@ -46,6 +46,15 @@ def test_projection_at_frame_rate_equals_interpolation_first(use_weight_norm, sp
         torch.testing.assert_close(net(x, context), expected, rtol=0, atol=1e-12)
 
 
+def test_gradients_are_laid_out_as_parameters():
+    """Otherwise DDP copies each of them into its bucket, and warns."""
+    net = network(layers=2)
+    loss = net(random_tensor(2, 3, 32), flow_context(5, frames=4, per_frame=8)).sum()
+    parameters = list(net.parameters())
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        assert gradient.stride() == parameter.stride()
+
+
 @pytest.mark.parametrize("use_weight_norm", [True, False])
 @pytest.mark.parametrize("per_frame", [0, 1, 8])
 @pytest.mark.parametrize("speaker", [0, 2])

@@ -146,5 +146,10 @@ def _weights(layers, dtype):
 
 
 def _stack(weights, dtype):
-    stacked = torch.stack([w.transpose(1, 2) if w.dim() == 3 else w for w in weights])
+    stacked = torch.stack(weights)
+    if stacked.requires_grad:
+        # Gradients laid out as the parameters are, as the buckets of DDP want them.
+        stacked.register_hook(lambda gradient: gradient.flatten().view(gradient.shape))
+    if stacked.dim() == 4:
+        stacked = stacked.transpose(2, 3).contiguous()
     return stacked if dtype is None else stacked.to(dtype)
