@@ -34,8 +34,8 @@ class ExportedInterface(Pretrained):
     """Base class of the interfaces to exported models. Subclasses are known by their names, which
     exports hold.
 
-    ``hparams`` may name the ``interface`` that the export is for, ``sampling_sigma`` and
-    ``speakers``.
+    ``hparams`` may name the ``interface`` that the export is for, ``sampling_sigma``, ``refine``
+    and ``speakers``.
     """
 
     MODULES_NEEDED = ["model"]
@@ -110,6 +110,11 @@ class ExportedInterface(Pretrained):
     def sampling_sigma(self):
         """Standard deviation of the noise, unless a call says otherwise."""
         return float(getattr(self.hparams, "sampling_sigma", 1.0))
+
+    @property
+    def refine(self):
+        """Number of mel-consistent iterations, unless a call says otherwise."""
+        return getattr(self.hparams, "refine", 0)
 
     @property
     def checksum(self):

@@ -145,7 +145,13 @@ class SpeechCodec(ExportedModel):
         return new_code_file(self, codes, samples)
 
     def decode_stream(
-        self, code_file, sigma=None, generator=None, overlap_frames=None, chunk_frames=None
+        self,
+        code_file,
+        sigma=None,
+        generator=None,
+        overlap_frames=None,
+        chunk_frames=None,
+        refine=None,
     ):
         """Decodes a recording block by block, to what :meth:`stream_file` gives.
 
@@ -154,7 +160,7 @@ class SpeechCodec(ExportedModel):
         code_file : CodeFile
             From :meth:`to_code_file`, or
             :func:`~waveglow_vq.inference.codes.code_file.read_code_file`.
-        sigma, generator, overlap_frames, chunk_frames
+        sigma, generator, overlap_frames, chunk_frames, refine
             As for :meth:`stream`.
 
         Returns
@@ -168,11 +174,11 @@ class SpeechCodec(ExportedModel):
             If the codes are another model's, or an option is out of range.
         """
         check_code_file(self, code_file)
-        blocks = self.stream([code_file.codes], sigma, generator, overlap_frames, chunk_frames)
-        return cropped(blocks, code_file.samples)
+        options = sigma, generator, overlap_frames, chunk_frames, refine
+        return cropped(self.stream([code_file.codes], *options), code_file.samples)
 
     @torch.no_grad()
-    def decode_batch(self, codes, sigma=None, generator=None):
+    def decode_batch(self, codes, sigma=None, generator=None, refine=None):
         """Codes to waveforms.
 
         Arguments
@@ -183,6 +189,11 @@ class SpeechCodec(ExportedModel):
             Standard deviation of the noise, the sampling temperature; None: the export's.
         generator : int or torch.Generator
             A seed or a source of noise.
+        refine : int
+            Iterations that bring the log-mels of the waveforms to those predicted from the codes
+            (see :func:`~waveglow_vq.lobes.mel_consistency.mel_consistent`), 0 for the flows alone;
+            None: the export's. Items of one or two frames are too short for them and stay as they
+            are.
 
         Returns
         -------
@@ -201,17 +212,25 @@ class SpeechCodec(ExportedModel):
 
             def stream(item, generator):
                 own = codes[item : item + 1, : int(counts[item])]
-                return self.stream([own], sigma, generator, chunk_frames=None)
+                return self.stream([own], sigma, generator, chunk_frames=None, refine=refine)
 
             return self._stream_items(stream, samples, total, generator)
         codes, whole = self._whole_frames(codes, counts)
         with self.inference_ctx:
             condition = self.mods.model.conditioner.decode(codes)
             frames = whole * (condition.local.shape[-1] // codes.shape[1])
-            waveforms = self._sample(condition, frames, sigma, generator)
+            waveforms = self._sample(condition, frames, sigma, generator, refine)
         return fill_padding(waveforms[..., :total], counts * self.samples_per_code, 0.0)
 
-    def stream(self, code_chunks, sigma=None, generator=None, overlap_frames=None, chunk_frames=64):
+    def stream(
+        self,
+        code_chunks,
+        sigma=None,
+        generator=None,
+        overlap_frames=None,
+        chunk_frames=64,
+        refine=None,
+    ):
         """Codes that come in chunks to waveforms, block by block, in memory that does not depend on
         their length.
 
@@ -225,7 +244,7 @@ class SpeechCodec(ExportedModel):
             codes each, without padding. They are taken as they are needed.
         sigma, generator
             As for :meth:`decode_batch`.
-        overlap_frames, chunk_frames : int
+        overlap_frames, chunk_frames, refine : int
             As for :meth:`WaveGlowVocoder.stream
             <waveglow_vq.inference.vocoder.WaveGlowVocoder.stream>`: in frames of the features.
 
@@ -254,6 +273,7 @@ class SpeechCodec(ExportedModel):
             conditions,
             sigma,
             generator,
+            refine,
             overlap_frames=overlap_frames,
             chunk_frames=chunk_frames,
         )
@@ -283,7 +303,9 @@ class SpeechCodec(ExportedModel):
             done += block.shape[1]
             yield block
 
-    def stream_file(self, path, sigma=None, generator=None, overlap_frames=None, chunk_frames=None):
+    def stream_file(
+        self, path, sigma=None, generator=None, overlap_frames=None, chunk_frames=None, refine=None
+    ):
         """Codes and decodes an audio file of any length, in the memory of some seconds, block by
         block; see the class for instance normalization.
 
@@ -291,7 +313,7 @@ class SpeechCodec(ExportedModel):
         ---------
         path : str or Path
             The audio file, at any rate, mono or not.
-        sigma, generator, overlap_frames, chunk_frames
+        sigma, generator, overlap_frames, chunk_frames, refine
             As for :meth:`stream`.
 
         Returns
@@ -306,13 +328,14 @@ class SpeechCodec(ExportedModel):
         """
         wavs, samples = self._read_blocks(path)
         codes = (block[0] for block in self._code_blocks(wavs))
-        return cropped(self.stream(codes, sigma, generator, overlap_frames, chunk_frames), samples)
+        options = sigma, generator, overlap_frames, chunk_frames, refine
+        return cropped(self.stream(codes, *options), samples)
 
-    def forward(self, wavs, wav_lens=None, sigma=None, generator=None):
+    def forward(self, wavs, wav_lens=None, sigma=None, generator=None, refine=None):
         """Waveforms ``[B, N]`` to codes and back to waveforms ``[B, 1, N]``."""
         codes = self.encode_batch(wavs, wav_lens)
         wavs, counts = self._wav_batch(wavs, wav_lens)
-        decoded = self.decode_batch(codes, sigma, generator)[..., : wavs.shape[1]]
+        decoded = self.decode_batch(codes, sigma, generator, refine)[..., : wavs.shape[1]]
         return fill_padding(decoded, counts, 0.0)
 
     @property

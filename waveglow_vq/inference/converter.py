@@ -97,6 +97,7 @@ class VoiceConverter(ExportedModel):
         pitch=True,
         sigma=None,
         generator=None,
+        refine=None,
     ):
         """Converts waveforms.
 
@@ -124,6 +125,10 @@ class VoiceConverter(ExportedModel):
             ``latent_swap`` draws no noise.
         generator : int or torch.Generator
             A seed or a source of noise.
+        refine : int
+            For ``codes``: iterations that bring the log-mels of the waveforms to those predicted
+            from the codes, as for :meth:`SpeechCodec.decode_batch
+            <waveglow_vq.inference.codec.SpeechCodec.decode_batch>`; None: the export's.
 
         Returns
         -------
@@ -142,7 +147,7 @@ class VoiceConverter(ExportedModel):
         if reference is not None:
             reference = as_numbers("reference", reference)
             reference = reference[None] if reference.dim() == 1 else reference
-        options = pitch, sigma, generator
+        options = pitch, sigma, generator, refine
         call = self._call(speakers, reference, mode, source_speakers, *options, batch=len(wavs))
         if self._is_long(wavs.shape[1] / self.mods.features.hop_length):
             return self._convert_long(call, wavs, counts)
@@ -159,6 +164,7 @@ class VoiceConverter(ExportedModel):
         pitch=True,
         sigma=None,
         generator=None,
+        refine=None,
     ):
         """Converts an audio file at any rate, mono or not, of any length, block by block.
 
@@ -175,7 +181,7 @@ class VoiceConverter(ExportedModel):
             as far as the model knows it.
         reference : str or Path
             Instead of ``speaker``: an audio file in which the target speaks; some seconds suffice.
-        mode, source_speaker, pitch, sigma, generator
+        mode, source_speaker, pitch, sigma, generator, refine
             As for :meth:`convert_batch`.
 
         Yields
@@ -184,7 +190,8 @@ class VoiceConverter(ExportedModel):
             ``[n]`` at the model's rate; together as long as the recording.
         """
         # Labels are checked before the recording is read: they are what people mistype.
-        call = self._file_call(speaker, reference, mode, source_speaker, pitch, sigma, generator)
+        options = source_speaker, pitch, sigma, generator, refine
+        call = self._file_call(speaker, reference, mode, *options)
         return self._convert(self._reader(path), call)
 
     def convert_file(
@@ -198,12 +205,13 @@ class VoiceConverter(ExportedModel):
         pitch=True,
         sigma=None,
         generator=None,
+        refine=None,
     ):
         """Converts an audio file at any rate, mono or not, of any length.
 
         Arguments
         ---------
-        path, speaker, reference, mode, source_speaker, pitch, sigma, generator
+        path, speaker, reference, mode, source_speaker, pitch, sigma, generator, refine
             As for :meth:`stream_file`; ``speaker`` or ``reference`` is needed.
         output_path : str or Path
             Where to write the result (16-bit WAV at the model's rate); None: nowhere.
@@ -215,7 +223,7 @@ class VoiceConverter(ExportedModel):
         """
         _check_target(speaker, reference)
         blocks = self.stream_file(
-            path, speaker, reference, mode, source_speaker, pitch, sigma, generator
+            path, speaker, reference, mode, source_speaker, pitch, sigma, generator, refine
         )
         return self._collect(blocks, output_path)
 
@@ -226,7 +234,14 @@ class VoiceConverter(ExportedModel):
         return recording_code_file(self, self._reader(path))
 
     def decode_stream(
-        self, code_file, speaker=None, reference=None, pitch=True, sigma=None, generator=None
+        self,
+        code_file,
+        speaker=None,
+        reference=None,
+        pitch=True,
+        sigma=None,
+        generator=None,
+        refine=None,
     ):
         """Decodes a recording as it was, or in another voice, block by block.
 
@@ -235,7 +250,7 @@ class VoiceConverter(ExportedModel):
         code_file : CodeFile
             From :meth:`to_code_file`, or
             :func:`~waveglow_vq.inference.codes.code_file.read_code_file`.
-        speaker, reference, pitch, sigma, generator
+        speaker, reference, pitch, sigma, generator, refine
             As for :meth:`stream_file`.
 
         Yields
@@ -243,12 +258,12 @@ class VoiceConverter(ExportedModel):
         torch.Tensor
             ``[n]`` at the model's rate; ``code_file.samples`` together.
         """
-        call = self._file_call(speaker, reference, "codes", None, pitch, sigma, generator)
+        call = self._file_call(speaker, reference, "codes", None, pitch, sigma, generator, refine)
         check_code_file(self, code_file)
         return self._decode(code_file, call)
 
     @torch.no_grad()
-    def _file_call(self, speaker, reference, mode, source_speaker, pitch, sigma, generator):
+    def _file_call(self, speaker, reference, mode, *options):
         """The call for one file; neither speaker nor reference is the own voice."""
         if speaker is not None or reference is not None:
             _check_target(speaker, reference)
@@ -258,10 +273,19 @@ class VoiceConverter(ExportedModel):
                 "with mode latent_swap."
             )
         wav = None if reference is None else self.load_audio(reference)[None]
-        return self._call(speaker, wav, mode, source_speaker, pitch, sigma, generator)
+        return self._call(speaker, wav, mode, *options)
 
     def _call(
-        self, speakers, reference, mode, source_speakers, keep_pitch, sigma, generator, batch=1
+        self,
+        speakers,
+        reference,
+        mode,
+        source_speakers,
+        keep_pitch,
+        sigma,
+        generator,
+        refine,
+        batch=1,
     ):
         """What a caller asked for, checked."""
         check_mode(self.mods.model, mode)
@@ -272,12 +296,15 @@ class VoiceConverter(ExportedModel):
                 raise UserError(f"reference: {len(reference)} voices for a batch of {batch}")
         if mode == "latent_swap" and sigma is not None:
             raise UserError("sigma: mode latent_swap draws no noise; leave sigma out")
+        if mode == "latent_swap" and refine:
+            raise UserError("refine: mode latent_swap takes no iterations; leave refine out")
         target, source = self._voice(speakers, batch), self._voice(source_speakers, batch)
         sigma, generator = self._sigma(sigma), as_generator(generator)
+        iterations = self.iterations(refine) if mode == "codes" else 0
         if reference is not None:
             with self.inference_ctx:
                 target = heard_voice(self.mods.model, self.mods.features, reference).expand(batch)
-        return _Call(mode, target, source, keep_pitch, sigma, generator)
+        return _Call(mode, target, source, keep_pitch, sigma, generator, iterations)
 
     def _voice(self, labels, batch):
         """The Voice of speakers of the model; None for None."""
@@ -303,7 +330,7 @@ class VoiceConverter(ExportedModel):
     @torch.no_grad()
     def _decode(self, code_file, call):
         """Waveform blocks ``[n]`` of a CodeFile."""
-        options = call.sigma, call.generator, call.keep_pitch, self.inference_ctx
+        options = call.sigma, call.generator, call.keep_pitch, self.inference_ctx, call.iterations
         return stream_codes(*self._parts(), code_file, call.target, *options)
 
     def _parts(self):
@@ -321,8 +348,10 @@ class VoiceConverter(ExportedModel):
             if model.speakers.source == "encoder":
                 own = own._replace(vector=heard_vector(model, features, wavs, counts))
             call = call._replace(source=own)
-        voices, noise = (call.target, call.mode, call.source), (call.sigma, call.generator)
-        return convert_utterances(model, features, wavs, counts, *voices, *noise, pitch)[:, None]
+        options = call.target, call.mode, call.source, call.sigma, call.generator
+        return convert_utterances(
+            model, features, wavs, counts, *options, pitch=pitch, refine=call.iterations
+        )[:, None]
 
     def _convert_long(self, call, wavs, counts):
         """What :meth:`convert_batch` gives, item by item through the stream."""
@@ -350,6 +379,7 @@ class _Call(NamedTuple):
     keep_pitch: bool
     sigma: float
     generator: Any
+    iterations: int
 
 
 def _check_target(speaker, reference):

@@ -8,7 +8,8 @@ from waveglow_vq.inference.inputs import as_generator, as_path, as_sound, as_wav
 from waveglow_vq.inference.loading import read_export_header
 from waveglow_vq.inference.sampling_graphs import graph_sampling
 from waveglow_vq.inference.streaming.noise import discard_noise
-from waveglow_vq.inference.streaming.waveform import is_long, stream_waveform
+from waveglow_vq.inference.streaming.refining import as_iterations, refined, stream_refined
+from waveglow_vq.inference.streaming.waveform import is_long
 from waveglow_vq.utils.devices import warn_of_slow_half
 from waveglow_vq.utils.masking import relative_lengths
 from waveglow_vq.utils.validation import require_choice
@@ -24,7 +25,7 @@ class ExportedModel(ExportedInterface):
 
     ``modules`` are ``model`` (:class:`~waveglow_vq.lobes.model.WaveGlowVQ`) and ``features``
     (:class:`~waveglow_vq.audio.features.LogMel`); ``hparams`` may name the ``interface`` that the
-    export is for, ``sampling_sigma`` and ``speakers``.
+    export is for, ``sampling_sigma``, ``refine`` and ``speakers``.
     """
 
     MODULES_NEEDED = ["model", "features"]
@@ -178,23 +179,32 @@ class ExportedModel(ExportedInterface):
         """Waveforms ``[B, N]`` with zeros where padded, and the samples of each, ``[B]``."""
         return as_wav_batch(wavs, wav_lens, self.min_samples, self.device)
 
-    def _sample(self, condition, counts, sigma, generator, after_flows=None):
+    def iterations(self, refine):
+        """Number of mel-consistent iterations that a call asks for, None for the export's; a
+        UserError if it is none, or the model knows no log-mel."""
+        return as_iterations(self.mods.model, self.refine if refine is None else refine)
+
+    def _sample(self, condition, counts, sigma, generator, refine, after_flows=None):
         """Draws waveforms ``[B, 1, N]`` from a condition, ``counts`` frames of each item."""
+        iterations = self.iterations(refine)
+        lengths = relative_lengths(counts, condition.local.shape[-1])
         waveforms = self._prepare().mods.model.sample(
             condition,
-            relative_lengths(counts, condition.local.shape[-1]),
+            lengths,
             sigma=self._sigma(sigma),
             generator=as_generator(generator),
             after_flows=after_flows,
         )
-        return waveforms[:, None]
+        return refined(waveforms, condition, self.mods.features, iterations, lengths)[:, None]
 
-    def _stream(self, conditions, sigma, generator, **options):
+    def _stream(self, conditions, sigma, generator, refine, **options):
         """Waveform blocks ``[B, n]`` from Conditions; the options are those of
         :func:`~waveglow_vq.inference.streaming.waveform.stream_waveform`."""
-        return stream_waveform(
+        return stream_refined(
             self._prepare().mods.model,
+            self.mods.features,
             conditions,
+            self.iterations(refine),
             sigma=self._sigma(sigma),
             generator=as_generator(generator),
             context=self.inference_ctx,

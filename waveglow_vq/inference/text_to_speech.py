@@ -118,6 +118,11 @@ class TextToSpeech(ExportedInterface):
         return self.codec.sampling_sigma
 
     @property
+    def refine(self):
+        """Number of the codec's mel-consistent iterations, unless a call says otherwise."""
+        return self.codec.refine
+
+    @property
     def code_rate(self):
         """Codes per second."""
         return self.sample_rate / self.codec.mods.model.conditioner.samples_per_code
@@ -173,7 +178,9 @@ class TextToSpeech(ExportedInterface):
             sentences.append((spoken, tokens))
         return sentences
 
-    def synthesize(self, text, speaker=None, generator=None, sigma=None, search=None, pause=PAUSE):
+    def synthesize(
+        self, text, speaker=None, generator=None, sigma=None, search=None, pause=PAUSE, refine=None
+    ):
         """Speaks a text.
 
         Arguments
@@ -190,6 +197,8 @@ class TextToSpeech(ExportedInterface):
             How codes are chosen, or what is to differ from the export's :attr:`search`.
         pause : float
             Seconds of silence between sentences.
+        refine : int
+            The codec's iterations towards its predicted log-mel; None: its own number.
 
         Returns
         -------
@@ -202,14 +211,17 @@ class TextToSpeech(ExportedInterface):
             If there is nothing to say, a symbol is unknown to the tokenizer, the speaker is missing
             or unknown, or an option is out of range.
         """
-        return torch.cat(list(self.stream(text, speaker, generator, sigma, search, pause)))[None]
+        options = speaker, generator, sigma, search, pause, refine
+        return torch.cat(list(self.stream(text, *options)))[None]
 
-    def stream(self, text, speaker=None, generator=None, sigma=None, search=None, pause=PAUSE):
+    def stream(
+        self, text, speaker=None, generator=None, sigma=None, search=None, pause=PAUSE, refine=None
+    ):
         """Speaks a text sentence by sentence.
 
         Arguments
         ---------
-        text, speaker, generator, sigma, search, pause
+        text, speaker, generator, sigma, search, pause, refine
             As for :meth:`synthesize`. All are checked at once, the whole text too.
 
         Returns
@@ -220,11 +232,12 @@ class TextToSpeech(ExportedInterface):
         generator = as_generator(generator)
         number, label = self.voice_of(speaker)
         sentences, spoken = self._speak(text, number, generator, search)
-        return self._decode(spoken, len(sentences), label, sigma, generator, pause)
+        return self._decode(spoken, len(sentences), label, sigma, generator, pause, refine)
 
     def synthesize_batch(
-        self, texts, speakers=None, generator=None, sigma=None, search=None, pause=PAUSE
-    ):
+        self, texts, speakers=None, generator=None, sigma=None, search=None, pause=PAUSE,
+        refine=None,
+    ):  # fmt: skip
         """Speaks several texts.
 
         Arguments
@@ -233,7 +246,7 @@ class TextToSpeech(ExportedInterface):
             B of them.
         speakers : str or list of str
             Who is to speak, or one for each text.
-        generator, sigma, search, pause
+        generator, sigma, search, pause, refine
             As for :meth:`synthesize`.
 
         Returns
@@ -258,8 +271,9 @@ class TextToSpeech(ExportedInterface):
             group = zip(*flat[begin : begin + SENTENCES_AT_ONCE], strict=True)
             spoken += self._write(*group, search, generator)
         spoken = iter(spoken)
+        options = sigma, generator, pause, refine
         wavs = [
-            torch.cat(list(self._decode(spoken, len(own), label, sigma, generator, pause)))
+            torch.cat(list(self._decode(spoken, len(own), label, *options)))
             for own, (_, label) in zip(sentences, voices, strict=True)
         ]
         padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
@@ -267,7 +281,7 @@ class TextToSpeech(ExportedInterface):
 
     def synthesize_file(
         self, text_path, output_path, speaker=None, generator=None, sigma=None, search=None,
-        pause=PAUSE,
+        pause=PAUSE, refine=None,
     ):  # fmt: skip
         """Speaks a text file of any length into one audio file, in the memory of a sentence.
 
@@ -277,7 +291,7 @@ class TextToSpeech(ExportedInterface):
             The text, in UTF-8.
         output_path : str or Path
             Where to write (16-bit, at :attr:`sample_rate`). An error leaves what was there.
-        speaker, generator, sigma, search, pause
+        speaker, generator, sigma, search, pause, refine
             As for :meth:`synthesize`.
 
         Returns
@@ -290,7 +304,7 @@ class TextToSpeech(ExportedInterface):
             self.sentences(text)
         except UserError as error:
             raise UserError(f"{text_path}: {error}") from None
-        blocks = self.stream(text, speaker, generator, sigma, search, pause)
+        blocks = self.stream(text, speaker, generator, sigma, search, pause, refine)
         with WavWriter(output_path, self.sample_rate) as writer:
             for block in blocks:
                 writer.write(block)
@@ -320,14 +334,16 @@ class TextToSpeech(ExportedInterface):
         warn_of_unspoken([text])
         return sentences, (self._write([s], [number], search, generator)[0] for s in sentences)
 
-    def decode_text(self, spoken, speaker=None, generator=None, sigma=None, pause=PAUSE):
+    def decode_text(
+        self, spoken, speaker=None, generator=None, sigma=None, pause=PAUSE, refine=None
+    ):
         """Codes of a text to speech.
 
         Arguments
         ---------
         spoken : SpokenText
             From :meth:`encode_text`.
-        speaker, generator, sigma, pause
+        speaker, generator, sigma, pause, refine
             As for :meth:`synthesize`; the speaker must be the same again.
 
         Returns
@@ -336,7 +352,7 @@ class TextToSpeech(ExportedInterface):
             ``[1, N]``.
         """
         _, label = self.voice_of(speaker)
-        call = label, sigma, as_generator(generator), pause
+        call = label, sigma, as_generator(generator), pause, refine
         blocks = self._decode(iter(spoken.sentences), len(spoken.sentences), *call)
         return torch.cat(list(blocks))[None]
 
@@ -363,12 +379,12 @@ class TextToSpeech(ExportedInterface):
                 )
         return spoken
 
-    def _decode(self, spoken, count, label, sigma, generator, pause):
+    def _decode(self, spoken, count, label, sigma, generator, pause, refine):
         """The speech of the next ``count`` sentences of an iterator, each ``[n]`` with its pause;
         checks the options at once."""
-        sigma = self._sigma(sigma)
+        sigma, refine = self._sigma(sigma), self.codec.iterations(refine)
         silence = round(as_number("pause", pause) * self.sample_rate)
-        options = {"sigma": sigma, "generator": generator}
+        options = {"sigma": sigma, "generator": generator, "refine": refine}
         if label is not None:
             options["speaker"] = label
 

@@ -82,6 +82,7 @@ class WaveGlowVocoder(ExportedModel):
         sigma=None,
         generator=None,
         denoise=0.0,
+        refine=None,
     ):
         """Log-mels to waveforms.
 
@@ -102,6 +103,10 @@ class WaveGlowVocoder(ExportedModel):
         denoise : float
             Strength of the denoiser, usually 0.01 to 0.1; 0 for none. See
             :mod:`~waveglow_vq.inference.denoiser`.
+        refine : int
+            Iterations that bring the log-mels of the waveforms to those given (see
+            :func:`~waveglow_vq.lobes.mel_consistency.mel_consistent`), 0 for the flows alone; None:
+            the export's. Items of one or two frames are too short for them and stay as they are.
 
         Returns
         -------
@@ -128,8 +133,9 @@ class WaveGlowVocoder(ExportedModel):
             counts = counts.tolist()
 
             def stream(item, generator):
-                own = mel[item : item + 1, :, : counts[item]]
-                return self.stream([own], sigma, generator, denoise, chunk_frames=None)
+                own = [mel[item : item + 1, :, : counts[item]]]
+                more = {"chunk_frames": None, "refine": refine}
+                return self.stream(own, sigma, generator, denoise, **more)
 
             samples = [count * self.hop_length for count in counts]
             total = mel.shape[-1] * self.hop_length
@@ -138,7 +144,7 @@ class WaveGlowVocoder(ExportedModel):
         with self.inference_ctx:
             condition = self.mods.model.conditioner(mel, relative_lengths(counts, mel.shape[-1]))
             return self._sample(
-                condition, counts, sigma, generator, after_flows and after_flows.apply
+                condition, counts, sigma, generator, refine, after_flows and after_flows.apply
             )
 
     def _after_flows(self, strength):
@@ -166,6 +172,7 @@ class WaveGlowVocoder(ExportedModel):
         denoise=0.0,
         overlap_frames=None,
         chunk_frames=64,
+        refine=None,
     ):
         """Log-mels that come in chunks to waveforms, block by block, in memory that does not depend
         on their length.
@@ -187,6 +194,9 @@ class WaveGlowVocoder(ExportedModel):
         chunk_frames : int
             Frames that are computed at once. They come as soon as they, and the frames that are
             seen behind them, are known. More at once are less work in total; None: 10 s.
+        refine : int
+            As for :meth:`decode_batch`. A block comes ``refine * n_fft`` samples later, and as much
+            to either side of it is computed again: iterations of short chunks take long.
 
         Returns
         -------
@@ -199,11 +209,11 @@ class WaveGlowVocoder(ExportedModel):
             If an option is out of range. From the iterator, if there are no frames, or a chunk is
             of another shape than the ones before, or holds NaN; what came before stays valid.
         """
-        options = sigma, generator, denoise, overlap_frames, chunk_frames
+        options = sigma, generator, denoise, overlap_frames, chunk_frames, refine
         return self._stream_mels(mel_chunks, self._chunk, *options)
 
     def _stream_mels(
-        self, mel_chunks, check, sigma, generator, denoise, overlap_frames, chunk_frames
+        self, mel_chunks, check, sigma, generator, denoise, overlap_frames, chunk_frames, refine
     ):
         chunks = Chunks("mel_chunks", mel_chunks, (self.mods.features.n_mels,), check)
         conditioner = self.mods.model.conditioner
@@ -214,6 +224,7 @@ class WaveGlowVocoder(ExportedModel):
             conditions,
             sigma,
             generator,
+            refine,
             overlap_frames=overlap_frames,
             chunk_frames=chunk_frames,
             after_flows=self._after_flows(denoise),
@@ -234,6 +245,7 @@ class WaveGlowVocoder(ExportedModel):
         denoise=0.0,
         overlap_frames=None,
         chunk_frames=None,
+        refine=None,
     ):
         """Copy synthesis of an audio file of any length, block by block, in the memory of some
         seconds: its log-mel, and from that a waveform.
@@ -242,7 +254,7 @@ class WaveGlowVocoder(ExportedModel):
         ---------
         path : str or Path
             The audio file, at any rate, mono or not.
-        sigma, generator, denoise, overlap_frames, chunk_frames
+        sigma, generator, denoise, overlap_frames, chunk_frames, refine
             As for :meth:`stream`.
 
         Returns
@@ -257,10 +269,10 @@ class WaveGlowVocoder(ExportedModel):
         """
         blocks, samples = self._read_blocks(path)
         mels = log_mel_blocks(self.mods.features, blocks)
-        options = sigma, generator, denoise, overlap_frames, chunk_frames
+        options = sigma, generator, denoise, overlap_frames, chunk_frames, refine
         return cropped(self._stream_mels(mels, lambda _, mel: mel, *options), samples)
 
-    def decode_spectrogram(self, spectrogram, sigma=None, generator=None, denoise=0.0):
+    def decode_spectrogram(self, spectrogram, sigma=None, generator=None, denoise=0.0, refine=None):
         """One log-mel ``[80, T]`` to a waveform ``[1, T * hop]``; see :meth:`decode_batch`."""
         spectrogram = as_numbers("spectrogram", spectrogram)
         if spectrogram.dim() != 2:
@@ -268,7 +280,7 @@ class WaveGlowVocoder(ExportedModel):
                 f"spectrogram: expected one log-mel [{self.mods.features.n_mels}, frames], "
                 f"got {list(spectrogram.shape)}"
             )
-        options = {"sigma": sigma, "generator": generator, "denoise": denoise}
+        options = {"sigma": sigma, "generator": generator, "denoise": denoise, "refine": refine}
         return self.decode_batch(spectrogram[None], **options)[0]
 
     @torch.no_grad()
@@ -296,7 +308,9 @@ class WaveGlowVocoder(ExportedModel):
         blocks, _ = self._read_blocks(path)
         return torch.cat(list(log_mel_blocks(self.mods.features, blocks)), dim=-1)
 
-    def forward(self, spectrogram, mel_lens=None, sigma=None, generator=None, denoise=0.0):
+    def forward(
+        self, spectrogram, mel_lens=None, sigma=None, generator=None, denoise=0.0, refine=None
+    ):
         """The same as :meth:`decode_batch`."""
-        options = {"sigma": sigma, "generator": generator, "denoise": denoise}
+        options = {"sigma": sigma, "generator": generator, "denoise": denoise, "refine": refine}
         return self.decode_batch(spectrogram, mel_lens, **options)

@@ -8,6 +8,7 @@ import math
 from waveglow_vq.inference.conversion.analysis import analyze
 from waveglow_vq.inference.conversion.voices import flat_pitch, unknown_voice
 from waveglow_vq.inference.conversion.whole_utterances import Content, content_condition
+from waveglow_vq.inference.streaming.refining import as_iterations, stream_refined
 from waveglow_vq.inference.streaming.waveform import (
     NO_CONTEXT,
     condition_blocks,
@@ -30,13 +31,15 @@ def stream_codes(
     generator=None,
     keep_pitch=True,
     context=NO_CONTEXT,
+    refine=0,
 ):
     """Decodes a CodeFile for a Voice, or None: for whoever spoke, as far as the file says.
 
     The model has speakers and is in evaluation mode; ``sigma`` and ``generator`` are as for
     :func:`~waveglow_vq.inference.streaming.waveform.stream_waveform`. ``keep_pitch`` says whether
-    the intonation is kept, and ``context`` is entered for each window, for autocast. The blocks
-    ``[n]`` have ``code_file.samples`` samples together.
+    the intonation is kept, and ``context`` is entered for each window, for autocast; ``refine`` is
+    the number of mel-consistent iterations towards the predicted log-mel. The blocks ``[n]`` have
+    ``code_file.samples`` samples together.
     """
     device = next(model.parameters()).device
     if voice is None:
@@ -55,7 +58,9 @@ def stream_codes(
         pitch = pitch_from_values(values, condition.stride, condition.levels, frames)
         pitch = pitch if keep_pitch else flat_pitch(pitch)
     conditions = content_blocks(model, content, voice, pitch, context)
-    wavs = stream_waveform(model, conditions, voice.vector, sigma, generator, context=context)
+    options = {"speaker": voice.vector, "sigma": sigma, "generator": generator, "context": context}
+    iterations = as_iterations(model, refine)
+    wavs = stream_refined(model, features, conditions, iterations, **options)
     return (wav[0] for wav in cropped(wavs, code_file.samples))
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.batching import batch_log_mels
 from waveglow_vq.inference.conversion.voices import utterance_pitch
+from waveglow_vq.inference.streaming.refining import as_iterations, refined
 from waveglow_vq.utils.masking import fill_padding, relative_lengths
 
 import torch
@@ -30,6 +31,7 @@ def convert_utterances(
     sigma=1.0,
     generator=None,
     pitch=None,
+    refine=0,
 ):
     """Converts a batch of utterances with a model with speakers, in evaluation mode.
 
@@ -53,6 +55,8 @@ def convert_utterances(
         Normalized pitch ``[B, frames, 2]``, see
         :func:`~waveglow_vq.inference.conversion.voices.utterance_pitch`; None: tracked here where
         the model uses it.
+    refine : int
+        For ``codes``: mel-consistent iterations towards the predicted log-mels.
 
     Returns
     -------
@@ -92,7 +96,8 @@ def convert_utterances(
         pitch = utterance_pitch(model, features, wavs, counts)[0]
     target = target.to(dtype)
     if mode == "codes":
-        result = _through_codes(model, features, wavs, counts, target, pitch, sigma, generator)
+        options = target, pitch, sigma, generator, as_iterations(model, refine)
+        result = _through_codes(model, features, wavs, counts, *options)
     else:
         if source is None:
             raise ValueError("latent_swap needs a source")
@@ -159,12 +164,12 @@ def content_condition(model, content, voice, pitch=None):
     return model.decode(content.codes, content.frames, *call)
 
 
-def _through_codes(model, features, wavs, counts, target, pitch, sigma, generator):
+def _through_codes(model, features, wavs, counts, target, pitch, sigma, generator, iterations):
     content = utterance_content(model, features, wavs, counts)
     condition = content_condition(model, content, target, pitch)
-    return model.sample(
-        condition, content.lengths, speaker=target.vector, sigma=sigma, generator=generator
-    )
+    lengths, options = content.lengths, {"sigma": sigma, "generator": generator}
+    wavs = model.sample(condition, lengths, speaker=target.vector, **options)
+    return refined(wavs, condition, features, iterations, lengths)
 
 
 def _latent_swap(model, features, wavs, counts, target, source, pitch):
