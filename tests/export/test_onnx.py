@@ -99,6 +99,7 @@ def test_the_file_is_valid_and_describes_itself(vocoder, written):
         "n_mels": "80",
         "group_size": "8",
         "sampling_sigma": "0.9",
+        "refine": "0",
         "speakers": "[]",
         "model_checksum": model_checksum(vocoder.mods.model),
         "waveglow_vq_version": waveglow_vq.__version__,

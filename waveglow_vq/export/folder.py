@@ -36,7 +36,8 @@ def export_model(hparams_text, model, export_folder, interface, labels=None, sam
     hparams_text : str
         The hyperparameters of the run, flattened, as SpeechBrain writes them to
         ``<output_folder>/hyperparams.yaml``. The export keeps ``model``, the ``preset`` that it is
-        part of, and ``features`` (or ``preset[contract][features]``).
+        part of, ``features`` (or ``preset[contract][features]``) and, where there is one,
+        ``refine``.
     model : torch.nn.Module
         The trained model; wrapped by DistributedDataParallel or AveragedModel or not.
     export_folder : str or Path

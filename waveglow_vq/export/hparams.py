@@ -23,8 +23,9 @@ sample_rate: {sample_rate}      # Hz
 # The model as it was trained.
 """
 
-SIGMA = """\
+SAMPLING = """\
 sampling_sigma: {sampling_sigma}  # standard deviation of the noise, unless the call says otherwise
+refine: {refine}            # mel-consistent iterations, unless the call says otherwise
 """
 
 # Of text to speech. Loading refuses a tokenizer or a codec with other checksums.
@@ -74,10 +75,12 @@ def export_hparams(hparams_text, interface, with_labels=False, sampling_sigma=No
     if sampling_sigma is None:
         node = _find(root, "sampling_sigma")
         sampling_sigma = 1.0 if node is None else node.value
+    refine = _find(root, "refine")
+    refine = 0 if refine is None else int(refine.value)
     sample_rate = _find(features, "sample_rate")
     if sample_rate is None:
         raise UserError("the hyperparameters of the run do not state the features' sample_rate")
-    more = SIGMA.format(sampling_sigma=float(sampling_sigma))
+    more = SAMPLING.format(sampling_sigma=float(sampling_sigma), refine=refine)
     return _fill_in(interface, sample_rate.value, more, tree, FEATURES, with_labels)
 
 

@@ -55,7 +55,8 @@ def export_onnx(vocoder, path, opset=OPSET):
     names ``log_mel``, ``noise``, ``speaker`` (for models that know speakers) and ``waveform``. The
     metadata of the file (``get_modelmeta().custom_metadata_map`` of a session) say, as text:
     ``sample_rate``, ``hop_length``, ``n_mels``, ``group_size``, ``sampling_sigma`` (what the noise
-    is to be multiplied by), ``speakers`` (JSON list of the labels), ``features`` (JSON: what the
+    is to be multiplied by), ``refine`` (mel-consistent iterations of the export, which the graph
+    leaves to the caller), ``speakers`` (JSON list of the labels), ``features`` (JSON: what the
     log-mels are), ``model_checksum`` and ``waveglow_vq_version``.
 
     The file appears as a whole and after the check, or not at all; an earlier one is replaced.
@@ -179,6 +180,7 @@ def _describe(graph, vocoder):
         n_mels=str(features.n_mels),
         group_size=str(flows.group_size),
         sampling_sigma=str(vocoder.sampling_sigma),
+        refine=str(vocoder.refine),
         speakers=json.dumps(vocoder.speakers),
         features=json.dumps(described),
         model_checksum=vocoder.checksum,

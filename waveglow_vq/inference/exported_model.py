@@ -35,6 +35,7 @@ class ExportedModel(ExportedInterface):
         # What the fast path computes with, and by; see prepare_inference.
         self._cuda_graphs = "auto"
         self._dtype = "fp32" if self._why_not(self.precision) else self.precision
+        self.iterations(None)  # an export that asks for what its model cannot do
 
     @property
     def sample_rate(self):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 from waveglow_vq.inference import SpeechCodec, load_export
 from waveglow_vq.utils.files import model_checksum
@@ -31,8 +32,13 @@ def test_a_vocoder(vocoder_folder, run):
     assert "codebook size" not in said
 
 
-def test_the_lookahead_is_what_a_stream_waits_for(vocoder_folder, run):
-    vocoder, taken = load_export(vocoder_folder, run_opts=CPU), []
+@pytest.mark.parametrize("refine", [0, 3])
+def test_the_lookahead_is_what_a_stream_waits_for(vocoder_folder, tmp_path, run, refine):
+    folder = tmp_path / "export"
+    shutil.copytree(vocoder_folder, folder)
+    text = (folder / "hyperparams.yaml").read_text()
+    (folder / "hyperparams.yaml").write_text(text.replace("refine: 0", f"refine: {refine}"))
+    vocoder, taken = load_export(folder, run_opts=CPU), []
 
     def frames():
         while True:
@@ -41,7 +47,9 @@ def test_the_lookahead_is_what_a_stream_waits_for(vocoder_folder, run):
 
     block = next(iter(vocoder.stream(frames(), chunk_frames=1)))
     ahead = len(taken) * vocoder.hop_length - len(block)
-    assert told(run, vocoder_folder)["lookahead_ms"] == pytest.approx(1000 * ahead / 22050)
+    report = told(run, folder)
+    assert report["lookahead_ms"] == pytest.approx(1000 * ahead / 22050)
+    assert report["refine"] == vocoder.refine == refine
 
 
 def test_a_codec_and_a_converter(codec_folder, converter_folders, run):

@@ -3,6 +3,7 @@ import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.errors import UserError
@@ -60,6 +61,8 @@ def test_the_recipes_are_right_as_they_are(file, tmp_path):
         ("samples_per_epoch", -1, "at least 0"),
         ("test_samples", 1.5, "whole"),
         ("sampling_sigma", 0, "above 0"),
+        ("refine", -1, "a whole number of at least 0"),
+        ("refine", 2.5, "a whole number"),
         ("max_minutes", 0, "above 0, or null"),
         ("max_utterances", 0, "at least 1, or null"),
         ("ckpt_interval_minutes", -3, "at least 0"),
@@ -158,6 +161,13 @@ def test_packages_that_are_not_installed(monkeypatch, package, hparams):
     check_configuration({}, run_options())
     with pytest.raises(UserError, match=rf"needs {package}.*waveglow-vq\[train\]"):
         check_configuration(hparams, run_options())
+
+
+def test_iterations_need_a_log_mel():
+    model = SimpleNamespace(conditioner=SimpleNamespace(gives_log_mel=False))
+    check_configuration({"model": model, "refine": 0}, run_options())
+    with pytest.raises(UserError, match="refine: 3 iterations, but the model predicts no log-mel"):
+        check_configuration({"model": model, "refine": 3}, run_options())
 
 
 def test_a_model_that_could_not_be_exported(tmp_path):

@@ -32,4 +32,6 @@ def run(options):
         f"{written.path}: {written.size / 1e6:.1f} MB; onnxruntime differs from torch by "
         f"{written.difference:.1e} of full scale"
     )
+    if vocoder.refine:
+        print(f"refine: {vocoder.refine} iterations of the export are not in it, see docs/onnx.md")
     return 0

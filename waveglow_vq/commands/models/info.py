@@ -56,6 +56,7 @@ def describe_model(folder):
     of a chunk.
     """
     from waveglow_vq.inference.exported_model import load_export
+    from waveglow_vq.lobes.mel_consistency import reach
 
     model = load_export(folder, run_opts={"device": "cpu"})
     if hasattr(model, "codec"):
@@ -90,9 +91,11 @@ def describe_model(folder):
     # The frame that follows is waited for, and what the condition of all of these sees.
     lookahead = (overlap + 1) * hop
     lookahead += math.ceil(conditioner.receptive_field * conditioner.samples_per_code / hop) * hop
+    lookahead += reach(features, model.refine)
     return report | {
         "speakers": model.speakers,
         "sampling_sigma": model.sampling_sigma,
+        "refine": model.refine,
         "receptive_field_samples": flows.receptive_field,
         "overlap_frames": overlap,
         "lookahead_ms": 1000 * lookahead / model.sample_rate,
@@ -121,6 +124,7 @@ def _describe_speech(folder, model):
         **{name: codec[name] for name in of_codec},
         "speakers": model.speakers,
         "sampling_sigma": model.sampling_sigma,
+        "refine": model.refine,
         "checksum": model.checksum,
         "codec_checksum": codec["checksum"],
     }

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.export.hparams import model_hparams
+from waveglow_vq.inference.streaming.refining import as_iterations
 from waveglow_vq.text.tokenizer import KINDS
 from waveglow_vq.training.checkpointing import failed_write, free_space
 from waveglow_vq.training.run.earlier_run import check_earlier_run
@@ -79,6 +80,7 @@ NUMBERS = {
     "free_running_utterances": FROM_ZERO,
     "test_utterances": FROM_ZERO,
     "sampling_sigma": POSITIVE,
+    "refine": FROM_ZERO,
     "diagnose_utterances": COUNT_OR_NULL,
     "diagnose_targets": COUNT_OR_NULL,
     "diagnose_min_clips": FROM_ZERO,
@@ -170,6 +172,8 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
     if options.get("tokenizer", "char") not in KINDS:
         raise UserError(f"tokenizer: {options['tokenizer']!r} is not one of {', '.join(KINDS)}")
     _check_packages(options)
+    if options.get("refine") and hasattr(options.get("model"), "conditioner"):
+        as_iterations(options["model"], options["refine"])
     if hparams_file is not None:
         with open(hparams_file, encoding="utf-8") as stream:
             text = resolve_references(stream, overrides).read()
