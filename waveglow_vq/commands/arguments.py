@@ -29,6 +29,11 @@ def sampling_arguments(parser):
     parser.add_argument(
         "--sigma", type=float, help="standard deviation of the noise (default: the export's)"
     )
+    parser.add_argument(
+        "--refine", type=int, metavar="N",
+        help="iterations that bring the log-mel of the sound to the one that it is made from; 0: "
+        "the flows alone (default: the export's)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
     parser.add_argument("--dtype", default="fp32", help="fp32, bf16 or fp16 (default: %(default)s)")
 

@@ -20,6 +20,7 @@ def test_a_file(converter_folders, clips, tmp_path, run):
     for options in (
         ["--seed", "1"],
         ["--sigma", "0.3"],
+        ["--refine", "2"],
         ["--flat_pitch"],
         ["--mode", "latent_swap", "--source_speaker", "p330"],
     ):

@@ -18,7 +18,7 @@ def coded(codec_folder, recording, tmp_path):
     return path, codec.reconstruct_file(recording, generator=0)[0]
 
 
-def test_a_file(codec_folder, coded, tmp_path, run):
+def test_a_file(codec_folder, coded, recording, tmp_path, run):
     path, expected = coded
     out = tmp_path / "out.wav"
     status, said, error = run("decode", codec_folder, path, out, "--device", "cpu")
@@ -29,6 +29,10 @@ def test_a_file(codec_folder, coded, tmp_path, run):
     assert not torch.equal(read_wav(out), wav)
     assert run("decode", codec_folder, path, out, "--overlap_frames", "9", "--force")[0] == 0
     torch.testing.assert_close(read_wav(out), wav, atol=1e-4, rtol=0)
+    assert run("decode", codec_folder, path, out, "--refine", "2", "--force")[0] == 0
+    codec = SpeechCodec.from_hparams(codec_folder, run_opts=CPU)
+    expected = codec.reconstruct_file(recording, generator=0, refine=2)[0]
+    torch.testing.assert_close(read_wav(out, 22050), expected.clamp(-1, 1), atol=1e-4, rtol=0)
 
 
 def test_bad_files_of_a_folder_do_not_stop_the_others(

@@ -31,6 +31,7 @@ def test_a_text(speech_folders, tmp_path, run):
         (["--seed", 1], {"generator": 1}),
         (["--pause", 0.5], {"pause": 0.5}),
         (["--sigma", 0.1], {"sigma": 0.1}),
+        (["--refine", 2], {"refine": 2}),
         (["--method", "greedy"], {"search": {"method": "greedy"}}),
         (["--method", "beam", "--beam_size", 2], {"search": {"method": "beam", "beam_size": 2}}),
         (["--temperature", 3.0, "--top_k", 9], {"search": {"temperature": 3.0, "top_k": 9}}),

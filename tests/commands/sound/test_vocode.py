@@ -45,6 +45,8 @@ def test_a_sound_file(vocoder_folder, recording, tmp_path, run, refused):
     for options in (["--seed", "1"], ["--sigma", "0.3"], ["--denoise", "1.0"]):
         assert run(*command, "--force", *options)[0] == 0
         assert out.read_bytes() != first, options
+    assert run(*command, "--force", "--refine", "2")[0] == 0
+    assert_16_bit(out, vocoder.reconstruct_file(recording, generator=0, refine=2)[0])
     assert run(*command, "--force", "--dtype", "bf16")[0] == 0
     assert run(*command, "--force", "--seed", "0", "--overlap_frames", "100")[0] == 0
     assert_16_bit(out, expected)
@@ -98,6 +100,7 @@ def test_refusals(vocoder_folder, codec_folder, recording, mel, tmp_path, refuse
         ([vocoder_folder, tmp_path / "cut.wav"], "cut.wav is truncated"),
         ([vocoder_folder, tmp_path / "mel.npy"], "mel.npy: expected a log-mel [80, frames]"),
         ([vocoder_folder, recording, "--sigma", "-1"], "sigma"),
+        ([vocoder_folder, recording, "--refine", "-1"], "refine: -1"),
         ([vocoder_folder, recording, "--denoise", "-1"], "denoise"),
         ([vocoder_folder, recording, "--overlap_frames", "-1"], "overlap_frames"),
         ([vocoder_folder, recording, "--dtype", "int8"], "int8"),

@@ -59,6 +59,7 @@ def run(options):
             pitch=not options.flat_pitch,
             sigma=options.sigma,
             generator=options.seed,
+            refine=options.refine,
         )
         write_blocks(output, blocks, converter.sample_rate, advance)
 

@@ -44,6 +44,7 @@ def run(options):
         raise UserError("--overlap_frames: models with speakers decode exactly; leave it out")
     # What the interface of models with speakers has in place of the other's.
     more = {"speaker": options.speaker} if codec.speakers else {}
+    more["refine"] = options.refine
     if options.overlap_frames is not None:
         more["overlap_frames"] = options.overlap_frames
 

@@ -62,7 +62,7 @@ def run(options):
     tts = load_model(options, "speak", ("TextToSpeech",))
     search = search_changes(options)
     choices = {"speaker": options.speaker, "generator": options.seed}
-    sound = {"sigma": options.sigma}
+    sound = {"sigma": options.sigma, "refine": options.refine}
     if options.pause is not None:
         sound["pause"] = options.pause
 

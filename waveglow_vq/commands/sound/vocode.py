@@ -47,6 +47,7 @@ def run(options):
         "generator": options.seed,
         "denoise": options.denoise,
         "overlap_frames": options.overlap_frames,
+        "refine": options.refine,
     }
 
     def seconds(source):
