@@ -3,6 +3,7 @@ import json
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.lobes.conditioners.mel import MelConditioner
 from waveglow_vq.lobes.flows.waveglow import WaveGlow
+from waveglow_vq.lobes.mel_consistency import mel_consistent
 from waveglow_vq.lobes.model import WaveGlowVQ
 from waveglow_vq.training.epoch_report import EpochMeans, reconstruct, write_samples
 
@@ -50,6 +51,23 @@ def test_reconstruction_has_the_length_of_the_recording(model_and_features):
     assert torch.equal(output, again)
     other, _ = reconstruct(model, wav, mel, seed=1)
     assert not torch.equal(output, other)
+
+
+def test_iterations_behind_the_flows(model_and_features, tmp_path):
+    model, features = model_and_features
+    name, wav, mel = utterance(features)
+    with torch.no_grad():
+        flows = model.sample(model.conditioner(mel.T[None]), generator=0)
+    output, _ = reconstruct(model, wav, mel, features=features, refine=3)
+    expected = mel_consistent(flows, mel.T[None], features, 3)[0, : len(wav)]
+    assert torch.equal(output, expected)
+    # Whatever they keep may be used with gradients later.
+    mel_consistent(flows.requires_grad_(), mel.T[None], features, 3).sum().backward()
+    errors = [
+        write_samples(tmp_path, [(name, wav, mel, {})], model, features, refine=refine)
+        for refine in (0, 3)
+    ]
+    assert errors[1]["log_mel_l1"] < errors[0]["log_mel_l1"]
 
 
 def test_samples_pictures_and_scores(model_and_features, tmp_path):

@@ -1,5 +1,6 @@
 """Reports of a run: means over an epoch, samples, pictures, scores."""
 
+import copy
 import math
 import re
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 from waveglow_vq.audio.io import write_wav
 from waveglow_vq.evaluation.plots import spectrogram_comparison
 from waveglow_vq.evaluation.score import score_pair
+from waveglow_vq.inference.streaming.refining import refined
 from waveglow_vq.utils.devices import exact
 from waveglow_vq.utils.distributed import all_gather_object
 from waveglow_vq.utils.files import atomic_write
@@ -51,28 +53,31 @@ class EpochMeans:
         return {name: sum(sums[name] for sums, _ in parts) / total for name in names}
 
 
-def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None):
+def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None, features=None, refine=0):
     """Reconstructs an utterance from ``wav`` ``[samples]``, whole hops, and log-mel ``[frames,
     n_mels]``.
 
     The model is in eval mode; ``seed`` is that of the noise. ``who`` holds ``speaker``, ``pitch``,
     ``f0_statistics`` and ``reference`` of the utterance as for the model's ``forward``, each with a
-    batch dimension, where the model uses them. Returns the waveform ``[samples]`` on the CPU, and
-    the seconds of computing.
+    batch dimension, where the model uses them. ``refine`` is how many mel-consistent iterations
+    there are behind the flows, which take ``features`` on the model's device. Returns the waveform
+    ``[samples]`` on the CPU, and the seconds of computing.
     """
     begin = time.perf_counter()
     who = dict(who or {})
     pitch = who.pop("pitch", None)
     with torch.inference_mode():
         vectors, statistics = model.global_condition(**who) if who else (None, None)
-        features = model.conditioner.inputs(mel.T[None], wav[None]).features
-        condition = model.condition(features, None, vectors, pitch, statistics)
+        inputs = model.conditioner.inputs(mel.T[None], wav[None]).features
+        condition = model.condition(inputs, None, vectors, pitch, statistics)
         output = model.sample(condition, speaker=vectors, sigma=sigma, generator=seed)
+    with torch.no_grad():  # what they keep, training may use
+        output = refined(output, condition, features, refine) if refine else output
         output = output[0, : len(wav)].float().cpu()
     return output, time.perf_counter() - begin
 
 
-def write_samples(folder, utterances, model, features, sigma=1.0, scores=True):
+def write_samples(folder, utterances, model, features, sigma=1.0, scores=True, refine=0):
     """Reconstructs utterances ``(id, wav, mel, who)``, as for :func:`reconstruct`; writes
     ``<id>.wav``, the recording as ``<id>_recording.wav`` and a picture of both as ``<id>.png``.
 
@@ -83,8 +88,10 @@ def write_samples(folder, utterances, model, features, sigma=1.0, scores=True):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     seconds, samples, scored = 0.0, 0, []
+    own = copy.deepcopy(features).to(next(model.parameters()).device)
     for name, wav, mel, who in utterances:
-        output, spent = reconstruct(model, wav, mel, sigma, who=who)
+        options = {"who": who, "features": own, "refine": refine}
+        output, spent = reconstruct(model, wav, mel, sigma, **options)
         seconds, samples = seconds + spent, samples + len(wav)
         wav = wav.cpu()
         write_wav(folder / f"{name}.wav", output, features.sample_rate)

@@ -28,7 +28,7 @@ class WaveGlowBrain(ModelBrain):
     utterances.
 
     Besides the keys of its base, ``hparams`` holds those of ``hparams/segments.yaml``,
-    ``features``, ``sampling_sigma`` and, with several speakers, ``speakers``, a
+    ``features``, ``sampling_sigma``, ``refine`` and, with several speakers, ``speakers``, a
     :class:`~waveglow_vq.data.speakers.Speakers`.
     """
 
@@ -268,6 +268,7 @@ class WaveGlowBrain(ModelBrain):
         return self._write_samples(folder, scores=True)
 
     def _write_samples(self, folder, scores):
-        return write_samples(
-            folder, self.kept, self.evaluated, self.features, self.hparams.sampling_sigma, scores
-        )
+        # A run that began without the key, and is resumed, goes on without.
+        refine = getattr(self.hparams, "refine", 0)
+        sigma, model = self.hparams.sampling_sigma, self.evaluated
+        return write_samples(folder, self.kept, model, self.features, sigma, scores, refine)
