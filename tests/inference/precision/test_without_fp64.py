@@ -43,6 +43,7 @@ def test_the_device_has_no_fp64():
 def test_vocoder(vocoder_folder):
     mel = torch.randn(2, 80, 9, generator=torch.Generator().manual_seed(0)) - 5
     agree(vocoder_folder, lambda v: v.decode_batch(mel, [9, 6], generator=0, denoise=0.1))
+    agree(vocoder_folder, lambda v: v.decode_batch(mel, [9, 6], generator=0, refine=2))
     agree(
         vocoder_folder,
         lambda v: torch.cat(list(v.stream(mel.split(4, -1), generator=0, chunk_frames=3)), -1),
