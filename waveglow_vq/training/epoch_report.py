@@ -88,9 +88,9 @@ def write_samples(folder, utterances, model, features, sigma=1.0, scores=True, r
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     seconds, samples, scored = 0.0, 0, []
-    own = copy.deepcopy(features).to(next(model.parameters()).device)
+    on_device = copy.deepcopy(features).to(next(model.parameters()).device)
     for name, wav, mel, who in utterances:
-        options = {"who": who, "features": own, "refine": refine}
+        options = {"who": who, "features": on_device, "refine": refine}
         output, spent = reconstruct(model, wav, mel, sigma, **options)
         seconds, samples = seconds + spent, samples + len(wav)
         wav = wav.cpu()
