@@ -25,6 +25,17 @@ JUDGE_UNITS = (
 )
 
 
+def distances(names=METRICS):
+    """The measures of these names as :func:`table_lines` takes them.
+
+    Example
+    -------
+    >>> list(distances(["log_mel_l1"]))
+    ['log_mel_l1']
+    """
+    return {name: (METRICS[name], LOWER) for name in names}
+
+
 def format_table(results):
     """Formats the results of ``score_folders`` as a table for the terminal.
 
@@ -58,14 +69,14 @@ def format_table(results):
         extra.append(("delay", "delay_samples", "{:d}"))
     if results["settings"]["level_match"]:
         extra.append(("gain", "gain", "{:.3f}"))
+    rows = results["files"] | {"mean": results["mean"]}
     baselines = {row: of["mean"] for row, of in results.get("baselines", {}).items()}
     # To these measures a recording is a copy of itself.
     others = {row: mean for row, mean in baselines.items() if row != "recordings"}
-    lines = _rows(results, others, {key: (name, LOWER) for key, name in METRICS.items()}, extra)
-    lines.append(UNITS)
+    lines = [*table_lines(rows | others, distances(), extra), UNITS]
     judges = results["settings"].get("judges")
     if judges:
-        lines += ["", *_rows(results, baselines, measures_of(judges), []), JUDGE_UNITS]
+        lines += ["", *table_lines(rows | baselines, measures_of(judges)), JUDGE_UNITS]
     lines.append(score_verdict(results["mean"]["log_mel_l1"]))
     for names, kind in (
         (results["missing_estimates"], "recording{} without a reconstruction, left out"),
@@ -86,18 +97,43 @@ def format_table(results):
     return "\n".join(lines)
 
 
-def _rows(results, baselines, measures, extra):
-    """The lines of a table: a heading, one for each file, and the means."""
+def table_lines(rows, measures, extra=(), name="file"):
+    """The lines of a table.
+
+    Arguments
+    ---------
+    rows : dict
+        ``{name: {measure: value}}``; a measure that a row lacks is a dash.
+    measures : dict
+        ``{measure: (heading, which is better)}``, as
+        :func:`~waveglow_vq.evaluation.sound_quality.measures_of` returns.
+    extra : list of tuple
+        Further columns, empty where a row lacks them: heading, name and format of the value.
+    name : str
+        What the rows are.
+
+    Returns
+    -------
+    list of str
+        The headings, and a line for each row.
+
+    Example
+    -------
+    >>> rows = {"recordings": {"dnsmos": 3.2}, "conversions": {"dnsmos": 2.5}}
+    >>> print("\\n".join(table_lines(rows, {"dnsmos": ("DNSMOS", "^")}, name="of")))
+    of           DNSMOS ^
+    recordings      3.200
+    conversions     2.500
+    """
     headings = [f"{heading} {better}" for heading, better in measures.values()]
     headings += [heading for heading, _, _ in extra]
-    rows = [*results["files"].items(), ("mean", results["mean"]), *baselines.items()]
-    width = max(len(name) for name in ["file", *(name for name, _ in rows)]) + 2
-    lines = ["".join([f"{'file':<{width}}"] + [f"{h:>{len(h) + 2}}" for h in headings])]
-    for name, scores in rows:
-        cells = [_cell(scores[key]) for key in measures]
+    width = max(map(len, [name, *rows])) + 2
+    lines = ["".join([f"{name:<{width}}"] + [f"{h:>{len(h) + 2}}" for h in headings])]
+    for row, scores in rows.items():
+        cells = [_cell(scores.get(key, math.nan)) for key in measures]
         cells += [form.format(scores[key]) if key in scores else "" for _, key, form in extra]
-        row = [f"{c:>{len(h) + 2}}" for c, h in zip(cells, headings, strict=True)]
-        lines.append("".join([f"{name:<{width}}", *row]).rstrip())
+        cells = [f"{c:>{len(h) + 2}}" for c, h in zip(cells, headings, strict=True)]
+        lines.append("".join([f"{row:<{width}}", *cells]).rstrip())
     return lines
 
 
