@@ -256,13 +256,13 @@ def score_folders(
         raise UserError(f"{reference_folder}: the recordings are silent; score others")
     measures = [*METRICS, *measures_of(judges)]
     for row in baselines.values():
-        row["mean"] = _means(row["files"], heard, measures)
+        row["mean"] = mean_scores([row["files"][name] for name in heard], measures)
     return {
         "files": files,
         "failed": failed,
         "left_out": left_out + more_left_out,
         "silent": silent,
-        "mean": _means(files, heard, measures),
+        "mean": mean_scores([files[name] for name in heard], measures),
         "baselines": baselines,
         "missing_estimates": sorted(references.keys() - estimates.keys()),
         "missing_references": sorted(estimates.keys() - references.keys()),
@@ -277,6 +277,18 @@ def score_folders(
             "no_model": no_model,
         },
     }
+
+
+def mean_scores(scores, measures):
+    """Mean of each of the measures over dictionaries of them, where it is defined; NaN where it is
+    in none.
+
+    Example
+    -------
+    >>> mean_scores([{"dnsmos": 2.0}, {"dnsmos": 3.0}, {"dnsmos": math.nan}], ["dnsmos"])
+    {'dnsmos': 2.5}
+    """
+    return {key: _mean(each[key] for each in scores) for key in measures}
 
 
 def _sound_files(folder, ext):
@@ -324,10 +336,6 @@ def _read(path, sample_rate, allow_resampling):
         wav = resample(wav, rate, sample_rate)
     check_length(wav, path)
     return wav
-
-
-def _means(files, names, measures):
-    return {key: _mean(files[name][key] for name in names) for key in measures}
 
 
 def _mean(values):
