@@ -46,7 +46,7 @@ def report(output, device):
     from waveglow_vq.evaluation.baselines import ITERATIONS
     from waveglow_vq.evaluation.plots import spectrogram_comparison
     from waveglow_vq.evaluation.score import format_table, score_folders
-    from waveglow_vq.evaluation.sound_quality import installed
+    from waveglow_vq.evaluation.sound_quality import QUICK, installed
     from waveglow_vq.evaluation.verdicts import print_report
     from waveglow_vq.inference import SpeechCodec
 
@@ -74,7 +74,7 @@ def report(output, device):
     # Beside the true log-mels without a model, with as many iterations as the codec makes.
     iterations = getattr(codec, "refine", 0) or ITERATIONS
     scores = score_folders(
-        recordings, reconstructions, judges=installed(slow=False), no_model=iterations
+        recordings, reconstructions, judges=installed(QUICK), no_model=iterations
     )
     measured = json.loads((run / "test_results.json").read_text("utf-8"))
     figures = {

@@ -231,9 +231,15 @@ def score_sounds(labels, sentence, recordings, conversions, features, iterations
     """What conversions of one sentence sound like, beside recordings and what these give without a
     model: ``{row: measures}``, means. Conversions have no recording to be compared with."""
     from waveglow_vq.evaluation.score import METRICS, mean_scores, score_baselines, score_pair
-    from waveglow_vq.evaluation.sound_quality import JUDGES, installed, measures_of, score_sound
+    from waveglow_vq.evaluation.sound_quality import (
+        JUDGES,
+        QUICK,
+        installed,
+        measures_of,
+        score_sound,
+    )
 
-    judges, rate = installed(slow=False), features.sample_rate
+    judges, rate = installed(QUICK), features.sample_rate
     alone = [name for name in judges if not JUDGES[name].referenced]
     found = {}
     for source, target in itertools.product(labels, labels):
@@ -258,10 +264,10 @@ def score_sounds(labels, sentence, recordings, conversions, features, iterations
 def format_sounds(sounds):
     """The table of :func:`score_sounds`."""
     from waveglow_vq.evaluation.score_table import distances, table_lines
-    from waveglow_vq.evaluation.sound_quality import installed, measures_of
+    from waveglow_vq.evaluation.sound_quality import QUICK, installed, measures_of
 
     names = "log_mel_l1", "multi_resolution_stft", "mel_cepstral_distortion", "voicing_error"
-    measures = distances(names) | measures_of(installed(slow=False))
+    measures = distances(names) | measures_of(installed(QUICK))
     return "\n".join(table_lines(sounds, measures, name="sound of"))
 
 

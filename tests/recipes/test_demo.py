@@ -140,7 +140,7 @@ def test_the_figures_of_a_conversion_tell_success_from_failure():
 
 def test_the_sound_of_conversions_has_something_to_be_compared_with(monkeypatch):
     demo = load_script("VCTK", "demo")
-    hear = {"dnsmos": lambda _, wav: [3.0], "pesq": lambda *pair: [4.0]}
+    hear = {"distillmos": lambda _, wav: [3.0], "pesq": lambda *pair: [4.0]}
     for name, judge in JUDGES.items():
         modules = ("math",) if name in hear else ("no_such_module",)
         monkeypatch.setitem(JUDGES, name, judge._replace(modules=modules, hear=hear.get(name)))
@@ -148,7 +148,7 @@ def test_the_sound_of_conversions_has_something_to_be_compared_with(monkeypatch)
     conversions = {(a, b, "1"): tone(101, 16384) for a in "AB" for b in "AB"}
     sounds = demo.score_sounds("AB", "1", recordings, conversions, LogMel(), 2)
     assert set(sounds) == {"recordings", "no model, 2 iterations", "own voice", "conversions"}
-    assert sounds["conversions"] == {"dnsmos": 3.0}
+    assert sounds["conversions"] == {"distillmos": 3.0}
     heading, *rows = demo.format_sounds(sounds).splitlines()
     assert "MCD [dB] ↓" in heading and "PESQ-WB ↑" in heading
     assert rows[-1].split() == ["conversions"] + 5 * ["-"] + ["3.000"]

@@ -226,3 +226,5 @@ JUDGES = {
         compare_periodicity,
     ),
 }
+# Those that take a fraction of a second for a clip, for reports that somebody waits for.
+QUICK = ("pesq", "visqol", "distillmos")
