@@ -19,7 +19,7 @@ help:
 	@echo "make docs      the documentation with the API reference: site/index.html"
 	@echo "make bench     the measurements behind the tables of docs/results"
 	@echo "make venv      only the virtual environment"
-	@echo "make judges    also the speaker encoder and the recognizer that judge conversions"
+	@echo "make judges    also the judges of sounds, voices and words"
 	@echo "make clean     remove what the other targets leave, except the virtual environment"
 
 venv: $(STAMP)
@@ -29,10 +29,14 @@ $(STAMP): setup.py constraints.txt
 	$(RUN) -m pip install --quiet -c constraints.txt -e ".[train,metrics,demo,test]"
 	touch $(STAMP)
 
-# Resemblyzer without its dependencies: one of them breaks Python 3 (see setup.py).
+# Some without their dependencies, which they do not use or which break Python 3 (see setup.py).
+WITHOUT_DEPENDENCIES := resemblyzer distillmos xls-r-sqa visqol-python
+
 judges: $(STAMP)
 	$(RUN) -m pip install --quiet -c constraints.txt -e ".[judges]"
-	$(RUN) -m pip install --quiet -c constraints.txt --no-deps resemblyzer
+	$(RUN) -m pip install --quiet -c constraints.txt --no-deps $(WITHOUT_DEPENDENCIES)
+	$(RUN) -m pip install --quiet -c constraints.txt pesq || \
+		echo "PESQ could not be compiled: it needs a C compiler; the other judges are installed"
 
 demo: $(STAMP)
 	$(RUN) recipes/LJSpeech/demo.py --output demo_output

@@ -15,10 +15,15 @@ TRAIN = ["tensorboard", "matplotlib", "tqdm", "webdataset>=1.0"]
 METRICS = ["matplotlib"]
 # espeakng-loader bundles the espeak-ng synthesizer (GPL-3.0-or-later), which is why it is optional.
 DEMO = ["espeakng-loader==0.2.4", "matplotlib", "tqdm"]
-# Speaker encoder and recognizer of the conversion diagnostics: with `make judges`, which also
-# installs resemblyzer. That one cannot stand here: it requires `typing`, a package for Python 2
-# that breaks Python 3. webrtcvad-wheels is webrtcvad without its need for pkg_resources.
-JUDGES = ["pocketsphinx>=5.1", "webrtcvad-wheels>=2.0.14"]
+# Judges of conversions, of speech and of sounds: with `make judges`, which also installs, without
+# their dependencies, what cannot stand here. Resemblyzer requires `typing`, a package for Python 2
+# that breaks Python 3; distillmos (with xls-r-sqa) transformers, and visqol-python libsvm, which
+# have to be compiled or weigh hundreds of MB, for parts that are not used. PESQ comes as source
+# alone: it stands apart, so that without a C compiler the others can be had.
+JUDGES = ["pocketsphinx>=5.1", "webrtcvad-wheels>=2.0.14", "speechmos", "torchcrepe>=0.0.24"]
+# webrtcvad-wheels is webrtcvad without its need for pkg_resources. speechmos needs onnxruntime and
+# requests without saying so; ai-edge-litert maps ViSQOL's similarities as the original does.
+JUDGES += ["onnxruntime", "requests", "ai-edge-litert>=2.1.5"]
 # Writing the vocoder as ONNX, and checking it.
 ONNX = ["onnx", "onnxscript", "onnxruntime"]
 # The site of `make docs`.

@@ -43,8 +43,10 @@ def report(output, device):
     """Loads the export, reconstructs the test clips, scores them and draws them."""
     from waveglow_vq.audio.features import LogMel
     from waveglow_vq.audio.io import read_for_model, write_wav
+    from waveglow_vq.evaluation.baselines import ITERATIONS
     from waveglow_vq.evaluation.plots import spectrogram_comparison
     from waveglow_vq.evaluation.score import format_table, score_folders
+    from waveglow_vq.evaluation.sound_quality import QUICK, installed
     from waveglow_vq.evaluation.verdicts import print_report
     from waveglow_vq.inference import SpeechCodec
 
@@ -69,7 +71,11 @@ def report(output, device):
         LogMel(sample_rate=codec.sample_rate),
         title=f"{codec.bits_per_second:.0f} bit/s",
     )
-    scores = score_folders(recordings, reconstructions)
+    # Beside the true log-mels without a model, with as many iterations as the codec makes.
+    iterations = getattr(codec, "refine", 0) or ITERATIONS
+    scores = score_folders(
+        recordings, reconstructions, judges=installed(QUICK), no_model=iterations
+    )
     measured = json.loads((run / "test_results.json").read_text("utf-8"))
     figures = {
         "negative log-likelihood [nats per sample]": measured["nll"],

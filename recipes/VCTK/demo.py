@@ -61,7 +61,9 @@ def report(output, device):
     """Loads the export, converts test clips to every voice, measures and draws."""
     from waveglow_vq.audio.features import LogMel
     from waveglow_vq.audio.io import read_wav, write_wav
+    from waveglow_vq.evaluation.baselines import ITERATIONS
     from waveglow_vq.evaluation.plots import spectrogram_comparison
+    from waveglow_vq.evaluation.verdicts import print_report
     from waveglow_vq.inference import VoiceConverter
 
     converter = VoiceConverter.from_hparams(
@@ -101,9 +103,12 @@ def report(output, device):
         },
         LogMel(sample_rate=rate),
     )
-    text = format_report(rows, figures, sentences)
-    write_figures(output, text, {"figures": figures, "pairs": rows})
-    print(text)
+    # As many iterations as the converter makes behind its flows.
+    iterations = getattr(converter, "refine", 0) or ITERATIONS
+    sounds = score_sounds(labels, sentence, recordings, conversions, LogMel(rate), iterations)
+    text = format_report(rows, figures, sentences) + "\n\n" + format_sounds(sounds)
+    write_figures(output, text, {"figures": figures, "pairs": rows, "sounds": sounds})
+    print_report(text)
     print_places(
         output,
         [
@@ -220,6 +225,50 @@ def summary(rows):
         "MCD between recordings of source and target [dB]": mean("mcd_between", pairs),
         "MCD of reconstructions in the own voice [dB]": mean("mcd_to_target", own),
     }
+
+
+def score_sounds(labels, sentence, recordings, conversions, features, iterations):
+    """What conversions of one sentence sound like, beside recordings and what these give without a
+    model: ``{row: measures}``, means. Conversions have no recording to be compared with."""
+    from waveglow_vq.evaluation.score import METRICS, mean_scores, score_baselines, score_pair
+    from waveglow_vq.evaluation.sound_quality import (
+        JUDGES,
+        QUICK,
+        installed,
+        measures_of,
+        score_sound,
+    )
+
+    judges, rate = installed(QUICK), features.sample_rate
+    alone = [name for name in judges if not JUDGES[name].referenced]
+    found = {}
+    for source, target in itertools.product(labels, labels):
+        wav = conversions[source, target, sentence]
+        if source != target:
+            scores = score_sound(None, wav, rate, alone)
+            found.setdefault("conversions", []).append(scores)
+            continue
+        recording = recordings[source, sentence]
+        rows = score_baselines(recording, features, judges, iterations)
+        rows["own voice"] = score_pair(recording, wav, rate, features=features, judges=judges)
+        for row, scores in rows.items():
+            found.setdefault(row, []).append(scores)
+    wanted = [*METRICS, *measures_of(judges)]
+    return {
+        row: mean_scores(scores, [name for name in wanted if name in scores[0]])
+        for row, scores in found.items()
+        if scores[0]
+    }
+
+
+def format_sounds(sounds):
+    """The table of :func:`score_sounds`."""
+    from waveglow_vq.evaluation.score_table import distances, table_lines
+    from waveglow_vq.evaluation.sound_quality import QUICK, installed, measures_of
+
+    names = "log_mel_l1", "multi_resolution_stft", "mel_cepstral_distortion", "voicing_error"
+    measures = distances(names) | measures_of(installed(QUICK))
+    return "\n".join(table_lines(sounds, measures, name="sound of"))
 
 
 def format_report(rows, figures, sentences):

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.demo.run_demo import call
 from waveglow_vq.errors import UserError
+from waveglow_vq.evaluation.sound_quality import JUDGES
 
 import pytest
 import torch
@@ -134,6 +136,22 @@ def test_the_figures_of_a_conversion_tell_success_from_failure():
     assert figures["of these, median F0 within 2 semitones of the target's [%]"] == 50
     text = demo.format_report(list(rows.values()), figures, ["1"])
     assert "A      B          100     200" in text and "100 %" in text and "own" in text
+
+
+def test_the_sound_of_conversions_has_something_to_be_compared_with(monkeypatch):
+    demo = load_script("VCTK", "demo")
+    hear = {"distillmos": lambda _, wav: [3.0], "pesq": lambda *pair: [4.0]}
+    for name, judge in JUDGES.items():
+        modules = ("math",) if name in hear else ("no_such_module",)
+        monkeypatch.setitem(JUDGES, name, judge._replace(modules=modules, hear=hear.get(name)))
+    recordings = {(label, "1"): tone(100, 16384) for label in "AB"}
+    conversions = {(a, b, "1"): tone(101, 16384) for a in "AB" for b in "AB"}
+    sounds = demo.score_sounds("AB", "1", recordings, conversions, LogMel(), 2)
+    assert set(sounds) == {"recordings", "no model, 2 iterations", "own voice", "conversions"}
+    assert sounds["conversions"] == {"distillmos": 3.0}
+    heading, *rows = demo.format_sounds(sounds).splitlines()
+    assert "MCD [dB] ↓" in heading and "PESQ-WB ↑" in heading
+    assert rows[-1].split() == ["conversions"] + 5 * ["-"] + ["3.000"]
 
 
 def test_a_demo_stops_where_a_step_fails(any_demo, tmp_path, capfd):

@@ -1,6 +1,7 @@
 import json
 
 from waveglow_vq.audio.features import LogMel
+from waveglow_vq.evaluation.sound_quality import JUDGES
 from waveglow_vq.lobes.conditioners.mel import MelConditioner
 from waveglow_vq.lobes.flows.waveglow import WaveGlow
 from waveglow_vq.lobes.mel_consistency import mel_consistent
@@ -77,6 +78,22 @@ def test_samples_pictures_and_scores(model_and_features, tmp_path):
     assert names == ["clip.png", "clip.wav", "clip_recording.wav"]
     assert {"log_mel_l1", "mel_cepstral_distortion", "real_time_factor"} <= results.keys()
     assert json.loads(json.dumps(results)) == results
+    # An untrained model is far from what its log-mels give without it.
+    assert results["no_model_log_mel_l1"] < 0.2 < results["log_mel_l1"]
+    assert {"no_model_mel_cepstral_distortion", "no_model_multi_resolution_stft"} <= results.keys()
+    assert "recordings_log_mel_l1" not in results
+
+
+def test_judges_hear_recordings_too(model_and_features, tmp_path, monkeypatch):
+    model, features = model_and_features
+    for name, judge in JUDGES.items():
+        modules = ("math",) if name in ("dnsmos", "torchcrepe") else ("no_such_module",)
+        judge = judge._replace(modules=modules, hear=lambda _, wav: [float(abs(wav).max())])
+        monkeypatch.setitem(JUDGES, name, judge)
+    clips = [(*utterance(features, 22050), {})]
+    results = write_samples(tmp_path / "samples", clips, model, features)
+    judged = {name for name in results if name.endswith("mos") or "period" in name}
+    assert judged == {"dnsmos", "recordings_dnsmos", "no_model_dnsmos"}
 
 
 def test_nothing_to_write(model_and_features, tmp_path):

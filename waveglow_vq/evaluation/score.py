@@ -16,6 +16,7 @@ from waveglow_vq.audio.resampling import resample
 from waveglow_vq.audio.sound_files import audio_info
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation import time_alignment
+from waveglow_vq.evaluation.baselines import no_model_name, without_model
 from waveglow_vq.evaluation.f0_accuracy import compare_f0
 from waveglow_vq.evaluation.metrics import (
     check_length,
@@ -24,27 +25,15 @@ from waveglow_vq.evaluation.metrics import (
     multi_resolution_stft_distance,
     spectral_convergence,
 )
+from waveglow_vq.evaluation.score_table import METRICS, format_table  # noqa: F401 (its old place)
+from waveglow_vq.evaluation.sound_quality import measures_of, require, score_sound
 from waveglow_vq.evaluation.time_alignment import MAX_SHIFT_SAMPLES
-from waveglow_vq.evaluation.verdicts import LOWER, score_verdict
 from waveglow_vq.utils.files import count_kinds, user_path, walk_files
 
 from tqdm import tqdm
 
-# Name in the results: heading of the table.
-METRICS = {
-    "log_mel_l1": "log-mel L1",
-    "spectral_convergence": "spec. conv.",
-    "multi_resolution_stft": "MR-STFT",
-    "mel_cepstral_distortion": "MCD [dB]",
-    "log_f0_rmse": "log-F0 RMSE",
-    "voicing_error": "voicing err.",
-}
 # A recording whose peak is below this (-80 dBFS) is silent: nothing is relative to it.
 SILENCE = 1e-4
-UNITS = (
-    f"{LOWER} lower is better, 0 for a copy; log-mel L1 and log-F0 RMSE are in natural logarithms"
-    " (0.058 is a semitone), MCD in dB, voicing errors a share of the frames"
-)
 
 
 def score_pair(
@@ -55,8 +44,10 @@ def score_pair(
     level_match=False,
     max_shift_samples=MAX_SHIFT_SAMPLES,
     features=None,
+    judges=(),
 ):
-    """All objective measures of one reconstruction; each is 0 for a copy.
+    """All objective measures of one reconstruction; each is 0 for a copy, apart from those of
+    judges.
 
     Arguments
     ---------
@@ -72,12 +63,15 @@ def score_pair(
         The greatest delay looked for.
     features : LogMel or None
         The mel features, ``None`` for the feature contract at ``sample_rate``.
+    judges : iterable of str
+        Names of :data:`~waveglow_vq.evaluation.sound_quality.JUDGES`.
 
     Returns
     -------
     dict
-        The keys of ``METRICS``, and ``delay_samples``, ``gain``, ``length_difference_samples``
-        (estimate minus reference), ``duration_seconds`` (of what was compared).
+        The keys of ``METRICS``, the measures of the judges, and ``delay_samples``, ``gain``,
+        ``length_difference_samples`` (estimate minus reference), ``duration_seconds`` (of what was
+        compared).
 
     Raises
     ------
@@ -113,11 +107,50 @@ def score_pair(
         "multi_resolution_stft": multi_resolution_stft_distance(reference, estimate),
         "mel_cepstral_distortion": mel_cepstral_distortion(reference, estimate, features),
         **compare_f0(reference, estimate, sample_rate),
+        **score_sound(reference, estimate, sample_rate, judges),
         "delay_samples": delay,
         "gain": gain,
         "length_difference_samples": difference,
         "duration_seconds": common / sample_rate,
     }
+
+
+def score_baselines(recording, features, judges=(), no_model=0):
+    """What the measures of a reconstruction are to be compared with: those of the recording itself,
+    and of what its log-mel gives without a model.
+
+    Arguments
+    ---------
+    recording : torch.Tensor
+        Samples [N] at the rate of the features.
+    features : LogMel
+        The mel features.
+    judges : iterable of str
+        As in :func:`score_pair`.
+    no_model : int
+        Iterations of :func:`~waveglow_vq.evaluation.baselines.without_model`; 0 leaves it out.
+
+    Returns
+    -------
+    dict
+        ``{row: measures}``, of the rows "recordings" and "no model, N iterations".
+
+    Example
+    -------
+    >>> import torch
+    >>> wav = torch.randn(8192, generator=torch.Generator().manual_seed(0))
+    >>> rows = score_baselines(wav, LogMel(), no_model=5)
+    >>> list(rows), rows["recordings"]["log_mel_l1"]
+    (['recordings', 'no model, 5 iterations'], 0.0)
+    """
+    rate = features.sample_rate
+    copy = dict.fromkeys(METRICS, 0.0) | score_sound(recording, recording, rate, judges)
+    rows = {"recordings": copy}
+    if no_model:
+        estimate = without_model(recording, features, no_model)
+        scores = score_pair(recording, estimate, rate, features=features, judges=judges)
+        rows[no_model_name(no_model)] = {key: scores[key] for key in copy}
+    return rows
 
 
 def score_folders(
@@ -130,6 +163,8 @@ def score_folders(
     allow_resampling=False,
     max_shift_samples=MAX_SHIFT_SAMPLES,
     progress=False,
+    judges=(),
+    no_model=0,
 ):
     """Scores every file that both folders have, at any depth, under the same relative path.
 
@@ -150,6 +185,8 @@ def score_folders(
         The greatest delay that the alignment looks for.
     progress : bool
         Show a progress bar on stderr.
+    judges, no_model : iterable of str, int
+        As in :func:`score_baselines`.
 
     Returns
     -------
@@ -157,15 +194,16 @@ def score_folders(
         ``files`` (relative path without extension: result of ``score_pair``), ``failed`` (path of
         those that cannot be scored: a sentence that says why), ``left_out`` (a sentence for each
         folder that holds something else), ``silent`` (names of silent recordings), ``mean`` (of
-        each measure over the other files; an undefined log-F0 RMSE is left out),
-        ``missing_estimates`` and
+        each measure over the other files; an undefined value is left out), ``baselines`` (the rows
+        of :func:`score_baselines`: ``files`` and ``mean`` of each), ``missing_estimates`` and
         ``missing_references`` (sorted relative paths), and ``settings``.
 
     Raises
     ------
     UserError
         If a folder is missing or empty, nothing is in common, or nothing can be scored: rates
-        differ, files are damaged or too short, or all recordings are silent.
+        differ, files are damaged or too short, or all recordings are silent. If a judge is not
+        installed.
 
     Example
     -------
@@ -176,6 +214,8 @@ def score_folders(
     >>> score_folders(folder, folder)["mean"]["log_mel_l1"]
     0.0
     """
+    judges = list(judges)
+    require(judges)
     references, left_out = _sound_files(reference_folder, ext)
     estimates, more_left_out = _sound_files(estimate_folder, ext)
     common = sorted(references.keys() & estimates.keys())
@@ -187,16 +227,21 @@ def score_folders(
     if sample_rate is None:
         sample_rate = _first_rate([references[name] for name in common])
     features = LogMel(sample_rate=sample_rate)
-    files, failed, silent = {}, {}, []
+    files, failed, silent, baselines = {}, {}, [], {}
     for name in tqdm(common, desc="scoring", unit="file", disable=not progress):
         try:
             pair = [
                 _read(files_of[name], sample_rate, allow_resampling)
                 for files_of in (references, estimates)
             ]
-            files[name] = score_pair(
-                *pair, sample_rate, align, level_match, max_shift_samples, features
+            scores = score_pair(
+                *pair, sample_rate, align, level_match, max_shift_samples, features, judges
             )
+            if judges or no_model:
+                rows = score_baselines(pair[0], features, judges, no_model)
+                for row, measures in rows.items():
+                    baselines.setdefault(row, {"files": {}})["files"][name] = measures
+            files[name] = scores
             if pair[0].abs().max() < SILENCE:
                 silent.append(name)
         except Exception as error:
@@ -206,15 +251,19 @@ def score_folders(
             failed[name] = f"{why}{error}"
     if not files:
         raise UserError(f"none of {len(common)} files can be scored: {next(iter(failed.values()))}")
-    heard = [scores for name, scores in files.items() if name not in silent]
+    heard = [name for name in files if name not in silent]
     if not heard:
         raise UserError(f"{reference_folder}: the recordings are silent; score others")
+    measures = [*METRICS, *measures_of(judges)]
+    for row in baselines.values():
+        row["mean"] = mean_scores([row["files"][name] for name in heard], measures)
     return {
         "files": files,
         "failed": failed,
         "left_out": left_out + more_left_out,
         "silent": silent,
-        "mean": {key: _mean(scores[key] for scores in heard) for key in METRICS},
+        "mean": mean_scores([files[name] for name in heard], measures),
+        "baselines": baselines,
         "missing_estimates": sorted(references.keys() - estimates.keys()),
         "missing_references": sorted(estimates.keys() - references.keys()),
         "settings": {
@@ -224,69 +273,22 @@ def score_folders(
             "align": align,
             "level_match": level_match,
             "max_shift_samples": max_shift_samples,
+            "judges": judges,
+            "no_model": no_model,
         },
     }
 
 
-def format_table(results):
-    """Formats the results of ``score_folders`` as a table for the terminal.
-
-    Arguments
-    ---------
-    results : dict
-        What ``score_folders`` returned.
-
-    Returns
-    -------
-    str
-        One line per file, a line of means, units, a verdict, and a sentence for each thing to know.
+def mean_scores(scores, measures):
+    """Mean of each of the measures over dictionaries of them, where it is defined; NaN where it is
+    in none.
 
     Example
     -------
-    >>> one = {name: 0.25 for name in METRICS} | {
-    ...     "delay_samples": 0, "gain": 1.0, "length_difference_samples": 0}
-    >>> print(format_table({"files": {"a": one}, "mean": one, "settings": {"align": False,
-    ...     "level_match": False}, "missing_estimates": ["b"], "missing_references": []}))
-    file    log-mel L1 ↓  spec. conv. ↓  MR-STFT ↓  MCD [dB] ↓  log-F0 RMSE ↓  voicing err. ↓
-    a              0.250          0.250      0.250       0.250          0.250           0.250
-    mean           0.250          0.250      0.250       0.250          0.250           0.250
-    ↓ lower is better, 0 for a copy; log-mel L1 and log-F0 RMSE are in natural logarithms (0.058 is
-    a semitone), MCD in dB, voicing errors a share of the frames
-      => log-mel L1 is that of good vocoders; it does not measure naturalness
-    1 recording without a reconstruction, left out: b
+    >>> mean_scores([{"dnsmos": 2.0}, {"dnsmos": 3.0}, {"dnsmos": math.nan}], ["dnsmos"])
+    {'dnsmos': 2.5}
     """
-    headings = [f"{heading} {LOWER}" for heading in METRICS.values()]
-    extra = []
-    if results["settings"]["align"]:
-        extra.append(("delay", "delay_samples", "{:d}"))
-    if results["settings"]["level_match"]:
-        extra.append(("gain", "gain", "{:.3f}"))
-    headings += [heading for heading, _, _ in extra]
-    width = max(len(name) for name in [*results["files"], "mean", "file"]) + 2
-    lines = ["".join([f"{'file':<{width}}"] + [f"{h:>{len(h) + 2}}" for h in headings])]
-    for name, scores in [*results["files"].items(), ("mean", results["mean"])]:
-        cells = [_cell(scores[key]) for key in METRICS]
-        cells += [form.format(scores[key]) if key in scores else "" for _, key, form in extra]
-        row = [f"{c:>{len(h) + 2}}" for c, h in zip(cells, headings, strict=True)]
-        lines.append("".join([f"{name:<{width}}", *row]).rstrip())
-    lines += [UNITS, score_verdict(results["mean"]["log_mel_l1"])]
-    for names, kind in (
-        (results["missing_estimates"], "recording{} without a reconstruction, left out"),
-        (results["missing_references"], "reconstruction{} without a recording, left out"),
-        (results.get("silent"), "silent recording{}, left out of the means"),
-    ):
-        if names:
-            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            kind = kind.format("s" if len(names) > 1 else "")
-            lines.append(f"{len(names)} {kind}: {shown}")
-    differences = [scores["length_difference_samples"] for scores in results["files"].values()]
-    unequal = [difference for difference in differences if difference]
-    if unequal:
-        lines.append(
-            f"{len(unequal)} of {len(differences)} pairs differ in length, by {min(unequal):+d} to "
-            f"{max(unequal):+d} samples (reconstruction minus recording); the longer was cut"
-        )
-    return "\n".join(lines)
+    return {key: _mean(each[key] for each in scores) for key in measures}
 
 
 def _sound_files(folder, ext):
@@ -339,7 +341,3 @@ def _read(path, sample_rate, allow_resampling):
 def _mean(values):
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan
-
-
-def _cell(value):
-    return "-" if math.isnan(value) else f"{value:.3f}"

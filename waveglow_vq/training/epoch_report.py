@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 from waveglow_vq.audio.io import write_wav
+from waveglow_vq.evaluation.baselines import ITERATIONS
 from waveglow_vq.evaluation.plots import spectrogram_comparison
-from waveglow_vq.evaluation.score import score_pair
+from waveglow_vq.evaluation.score import score_baselines, score_pair
+from waveglow_vq.evaluation.sound_quality import installed, measures_of
 from waveglow_vq.inference.streaming.refining import refined
 from waveglow_vq.utils.devices import exact
 from waveglow_vq.utils.distributed import all_gather_object
@@ -82,13 +84,16 @@ def write_samples(folder, utterances, model, features, sigma=1.0, scores=True, r
     ``<id>.wav``, the recording as ``<id>_recording.wav`` and a picture of both as ``<id>.png``.
 
     With ``scores``, returns means of the measures of
-    :func:`~waveglow_vq.evaluation.score.score_pair`, and ``real_time_factor``, seconds of computing
-    per second of sound.
+    :func:`~waveglow_vq.evaluation.score.score_pair`, with those of the judges that are installed
+    and not slow; to compare with, ``recordings_...`` of judges and ``no_model_...`` of all, as
+    :func:`~waveglow_vq.evaluation.score.score_baselines` finds them; and ``real_time_factor``,
+    seconds of computing per second of sound.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    seconds, samples, scored = 0.0, 0, []
     on_device = copy.deepcopy(features).to(next(model.parameters()).device)
+    seconds, samples, scored = 0.0, 0, {"": [], "recordings_": [], "no_model_": []}
+    judges = installed(slow=False) if scores else []
     for name, wav, mel, who in utterances:
         options = {"who": who, "features": on_device, "refine": refine}
         output, spent = reconstruct(model, wav, mel, sigma, **options)
@@ -99,14 +104,29 @@ def write_samples(folder, utterances, model, features, sigma=1.0, scores=True, r
         pair = {"recording": wav, "reconstruction": output}
         spectrogram_comparison(folder / f"{name}.png", pair, features, title=name)
         if scores and len(wav) >= MIN_SCORED_SAMPLES:
-            scored.append(score_pair(wav, output, features.sample_rate, features=features))
+            pair = wav, output, features.sample_rate
+            rows = score_baselines(wav, features, judges, refine or ITERATIONS).values()
+            rows = score_pair(*pair, features=features, judges=judges), *rows
+            for found, row in zip(scored.values(), rows, strict=True):
+                found.append(row)
     results = {"real_time_factor": seconds * features.sample_rate / samples} if samples else {}
+    # To the other measures a recording is a copy of itself.
+    own = measures_of(judges)
+    scored["recordings_"] = [{name: row[name] for name in own} for row in scored["recordings_"]]
+    for prefix, found in scored.items():
+        results |= {prefix + name: mean for name, mean in _means(found).items()}
+    return results
+
+
+def _means(scored):
+    """Of each measure where it is defined; without those that describe the files."""
+    means = {}
     for measure in scored[0] if scored else ():
         known = [s[measure] for s in scored if s[measure] is not None]
         known = [float(value) for value in known if math.isfinite(value)]
         if known and measure not in ("gain", "delay_samples", "length_difference_samples"):
-            results[measure] = sum(known) / len(known)
-    return results
+            means[measure] = sum(known) / len(known)
+    return means
 
 
 def drop_later_epochs(train_log, epoch):

@@ -2,6 +2,7 @@ import json
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
 from waveglow_vq.audio.io import write_wav
+from waveglow_vq.evaluation.sound_quality import JUDGES
 from waveglow_vq.evaluation.time_alignment import MAX_SHIFT_SAMPLES
 
 import pytest
@@ -65,9 +66,48 @@ def test_undefined_measures_are_null_in_json(folders, tmp_path, run):
     assert json.loads(figures.read_text())["mean"]["log_f0_rmse"] is None
 
 
+def test_judges_and_what_there_is_to_compare_with(folders, tmp_path, run, refused, monkeypatch):
+    recordings, make = folders
+    for name, judge in JUDGES.items():
+        values = [len(name) + index for index in range(len(judge.measures))]
+        modules = ("no_such_module",) if name == "pesq" else ("math",)
+
+        def hear(reference, estimate, values=values):
+            return [value - abs(reference - estimate).mean() for value in values]
+
+        monkeypatch.setitem(JUDGES, name, judge._replace(modules=modules, hear=hear))
+    noisy = make("noisy", lambda wav: (wav + 0.01 * torch.randn(len(wav))).repeat(4))
+    make("recordings", lambda wav: wav.repeat(4))
+    figures = tmp_path / "scores.json"
+    status, out, error = run("evaluate", recordings, noisy, "--json", figures, "--no_model", 2)
+    assert (status, error) == (0, "")
+    assert "Not judged by PESQ, which is not installed; 'make judges'" in out
+    first, second = out.split("file ")[1:]
+    assert "no model, 2 iterations" in first and "recordings" not in first
+    heading, *rows = second.splitlines()
+    assert heading.split()[:2] == ["ViSQOL", "↑"] and "V/UV F1 ↑" in heading
+    recorded = next(row for row in rows if row.startswith("recordings"))
+    assert recorded.split()[1:] == ["6.000", "6.000", "10.000", "10.000", "11.000", "12.000"]
+    results = json.loads(figures.read_text())
+    assert results["not_judged"] in out and results["settings"]["no_model"] == 2
+    assert results["mean"]["visqol"] < 6 == results["baselines"]["recordings"]["mean"]["visqol"]
+    for row in ("recordings", "no model, 2 iterations"):
+        assert set(results["baselines"][row]["files"]["sub/b"]) == set(results["mean"])
+    # Where somebody chose, nothing is missing; none is as it was without judges.
+    out = run("evaluate", recordings, noisy, "--judges", "visqol", "dnsmos")[1]
+    assert "ViSQOL ↑  DNSMOS ↑\n" in out and "Not judged" not in out
+    out = run("evaluate", recordings, noisy, "--judges", "none")[1]
+    assert "\nrecordings" not in out and "Not judged" not in out
+    assert "PESQ needs the modules no_such" in refused(
+        "evaluate", recordings, noisy, "--judges", "all"
+    )
+
+
 @pytest.mark.parametrize(
     "options,sentence",
     [
+        (["--no_model", "-1"], "--no_model must be at least 0, got -1"),
+        (["--judges", "ears"], "unknown judge ears; choose among pesq, visqol"),
         (["--max_shift", "-1"], "--max_shift must be at least 0, got -1"),
         (["--sample_rate", "0"], "--sample_rate must be at least 1, got 0"),
         (["--json", "/dev/null/scores.json"], "--json: /dev/null/scores.json cannot be written"),

@@ -11,6 +11,7 @@ from waveglow_vq.errors import UserError, report_error, say
 EXAMPLES = """\
   waveglow-vq evaluate recordings/ reconstructions/
   waveglow-vq evaluate recordings/ reconstructions/ --align --level_match --json scores.json
+  waveglow-vq evaluate recordings/ reconstructions/ --judges pesq dnsmos --no_model 20
 
 Files are paired by their relative paths.
 """
@@ -40,6 +41,16 @@ def add_arguments(parser):
         "--sample_rate", type=int, metavar="HZ", help="sample rate (default: that of the files)"
     )
     parser.add_argument("--resample", action="store_true", help="resample files at other rates")
+    parser.add_argument(
+        "--judges", nargs="+", metavar="NAME",
+        help="judges of sound quality: none, all, or some of pesq, visqol, dnsmos, distillmos, "
+        "torchcrepe (slow); make judges installs them (default: all that are installed)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no_model", type=int, default=0, metavar="N",
+        help="score also what the recordings' log-mels give without a model, by N iterations "
+        "from noise",
+    )  # fmt: skip
 
 
 def run(options):
@@ -48,12 +59,18 @@ def run(options):
         raise UserError(f"--max_shift must be at least 0, got {options.max_shift}")
     if options.sample_rate is not None and options.sample_rate < 1:
         raise UserError(f"--sample_rate must be at least 1, got {options.sample_rate}")
+    if options.no_model < 0:
+        raise UserError(f"--no_model must be at least 0, got {options.no_model}")
     if options.json is not None:
         check_outputs([options.json], options.force, "--json")
     from waveglow_vq.evaluation.score import format_table, score_folders
+    from waveglow_vq.evaluation.sound_quality import JUDGES, installed, not_installed
     from waveglow_vq.evaluation.time_alignment import MAX_SHIFT_SAMPLES
     from waveglow_vq.evaluation.verdicts import print_report
 
+    judges = options.judges or installed()
+    if judges in (["none"], ["all"]):
+        judges = [] if judges == ["none"] else list(JUDGES)
     results = score_folders(
         options.reference_folder,
         options.estimate_folder,
@@ -64,8 +81,12 @@ def run(options):
         allow_resampling=options.resample,
         max_shift_samples=MAX_SHIFT_SAMPLES if options.max_shift is None else options.max_shift,
         progress=sys.stderr.isatty(),
+        judges=judges,
+        no_model=options.no_model,
     )
-    print_report(format_table(results))
+    # Where nobody chose, what is not heard is said.
+    results["not_judged"] = not_installed() if options.judges is None else None
+    print_report("\n".join(filter(None, [format_table(results), results["not_judged"]])))
     if options.json is not None:
         write_report(options.json, _without_nan(results), "--json")
     for sentence in results["left_out"]:
