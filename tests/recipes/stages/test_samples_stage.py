@@ -163,3 +163,11 @@ def test_two_processes_train_what_one_trains(second, tmp_path):
     for term in TERMS:
         pair = [logged(tmp_path / number, f"train {term}") for number in ("2", "1")]
         assert pair[0] == pytest.approx(pair[1], rel=2e-3), term
+
+
+def test_the_adversary_may_join_and_leave_where_a_run_is_resumed(second, tmp_path):
+    for epochs, adversary in ((1, False), (2, True), (3, False)):
+        run(second("--number_of_epochs", epochs, "--adversary", adversary))
+    assert len(logged(tmp_path / "run", "train nll")) == 3
+    (loss,) = logged(tmp_path / "run", "train discriminator")
+    assert loss > 0
