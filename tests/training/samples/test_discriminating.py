@@ -2,7 +2,9 @@
 
 from waveglow_vq.training.samples.discriminating import adversarial_losses
 
+import pytest
 import torch
+from speechbrain.lobes.models.HifiGAN import HifiganDiscriminator
 
 from tests.training.samples.tiny_discriminator import TinyDiscriminator
 
@@ -24,3 +26,13 @@ def test_each_side_has_its_own_gradient():
     expected = ((real - 1) ** 2).mean() + (fake**2).mean()
     assert torch.allclose(losses["discriminator"], expected)
     assert torch.allclose(losses["adversarial"], ((fake - 1) ** 2).mean())
+
+
+@pytest.mark.slow
+def test_with_those_of_hifi_gan():
+    discriminator = HifiganDiscriminator()
+    sample = torch.randn(1, 2048, requires_grad=True)
+    losses = adversarial_losses(discriminator, sample, torch.randn(1, 2048))
+    sum(losses.values()).backward()
+    assert sample.grad.abs().sum() > 0
+    assert all(p.grad is not None for p in discriminator.parameters())
