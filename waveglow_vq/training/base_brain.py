@@ -1,6 +1,7 @@
 """SpeechBrain's Brain with steps that are taken completely or not at all."""
 
 import dataclasses
+import functools
 import math
 import signal
 import time
@@ -133,14 +134,15 @@ class BaseBrain(sb.Brain):
     def keep_optimizer_kind(self):
         """Lets a state that was loaded, from before or from another device, not decide by which
         kernels the optimizer computes."""
-        for group in self.optimizer.param_groups:
-            for name in {"fused", "foreach"} & self.optimizer.defaults.keys():
-                group[name] = self.optimizer.defaults[name]
-            on_device = group.get("fused") or group.get("capturable")
-            for parameter in group["params"]:
-                state = self.optimizer.state.get(parameter, {})
-                if isinstance(state.get("step"), torch.Tensor):
-                    state["step"] = state["step"].to(parameter.device if on_device else "cpu")
+        for optimizer in self.optimizers_dict.values():
+            for group in optimizer.param_groups:
+                for name in {"fused", "foreach"} & optimizer.defaults.keys():
+                    group[name] = optimizer.defaults[name]
+                on_device = group.get("fused") or group.get("capturable")
+                for parameter in group["params"]:
+                    state = optimizer.state.get(parameter, {})
+                    if isinstance(state.get("step"), torch.Tensor):
+                        state["step"] = state["step"].to(parameter.device if on_device else "cpu")
 
     def fit_batch(self, batch):
         """SpeechBrain's, but the loss stays where it is. What the batch before has given is read
@@ -190,23 +192,28 @@ class BaseBrain(sb.Brain):
         return avg_loss if self.modules.training else super().update_average(loss, avg_loss)
 
     def optimizers_step(self):
-        """A step, or none if the gradient is not finite: returns which, a tensor. SpeechBrain's
-        would step the parameters whose own gradient is finite."""
-        self.scaler.unscale_(self.optimizer)
-        groups = self.optimizer.param_groups
-        norm = torch.nn.utils.clip_grad_norm_(
-            [parameter for group in groups for parameter in group["params"]], self.max_grad_norm
-        )
-        taken = torch.isfinite(norm)
-        if self.reads_late:
-            # As torch's GradScaler says it to a fused optimizer.
-            self.optimizer.found_inf = (~taken).float()
-            self.optimizer.step()
-            del self.optimizer.found_inf
-        elif taken:
-            self.optimizer.step()
+        """A step of all optimizers, or of none if a gradient is not finite: returns which, a
+        tensor. SpeechBrain's would step the parameters whose own gradient is finite."""
+        optimizers = list(self.freeze_optimizers(self.optimizers_dict).values())
+        finite = []
+        for optimizer in optimizers:
+            self.scaler.unscale_(optimizer)
+            groups = optimizer.param_groups
+            norm = torch.nn.utils.clip_grad_norm_(
+                [parameter for group in groups for parameter in group["params"]], self.max_grad_norm
+            )
+            finite.append(torch.isfinite(norm))
+        taken = functools.reduce(torch.logical_and, finite)
+        for optimizer in optimizers:
+            if self.reads_late:
+                # As torch's GradScaler says it to a fused optimizer.
+                optimizer.found_inf = (~taken).float()
+                optimizer.step()
+                del optimizer.found_inf
+            elif taken:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         return taken
 
     def recovers_from(self, skipped_steps):

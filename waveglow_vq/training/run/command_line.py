@@ -18,13 +18,13 @@ import ruamel.yaml
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 # Keys that name a file or a folder, and keys that are, or may be, lists of texts.
-_PATHS = re.compile(r".*_(folder|file|log)|codec")
+_PATHS = re.compile(r".*_(folder|file|log)|codec|init_from")
 # How SpeechBrain begins the YAML that a run saves, and which of its options may be given.
 _SAVED = "# Generated "
 _OUTSIDE = ("data_folder", "shards_folder", "codec", "num_workers")
 _TEXT_LISTS = ("additional_folders", "use_speakers", "unseen_speakers")
 # Mappings of a recipe's YAML whose keys are options as those beside them are: what recipes share.
-SECTIONS = ("training", "segments")
+SECTIONS = ("training", "segments", "samples")
 INCLUDE = "!include:"
 # The value of a key whose number the run chooses.
 AUTO = "auto"

@@ -20,6 +20,7 @@ from waveglow_vq.training.run.console import closing_lines
 from waveglow_vq.training.run.debugging import use_debug_folder
 from waveglow_vq.training.run.guards import check_configuration, check_launch, write_errors
 from waveglow_vq.training.run.hyperparameters import choose_batch, load_hparams, parse_arguments
+from waveglow_vq.training.samples.warm_start import SAMPLES
 from waveglow_vq.utils.read_tracking import being_read, known_here
 from waveglow_vq.utils.workers import loader_processes
 
@@ -108,6 +109,11 @@ def run(Brain, prepare, arguments=None):
     check_configuration(experiment.hparams, experiment.run_opts, hparams_file, experiment.overrides)
     datasets = prepare(experiment)
     hparams = experiment.hparams
+    if hparams.get("stage") == SAMPLES:
+        # Whose import takes long.
+        from waveglow_vq.training.samples.samples_brain import SamplesBrain
+
+        Brain = type(f"{Brain.__name__}OnSamples", (SamplesBrain, Brain), {})
     brain = Brain(
         hparams["modules"],
         hparams["opt_class"],

@@ -15,6 +15,7 @@ from waveglow_vq.inference.streaming.refining import as_iterations
 from waveglow_vq.text.tokenizer import KINDS
 from waveglow_vq.training.checkpointing import failed_write, free_space
 from waveglow_vq.training.run.earlier_run import check_earlier_run
+from waveglow_vq.training.samples.warm_start import DISCRIMINATOR_BYTES, SAMPLES, check_stage
 from waveglow_vq.utils.cache_folders import use_temporary_folder
 from waveglow_vq.utils.devices import PRECISIONS, checked_device, warn_of_slow_half
 from waveglow_vq.utils.workers import check_processes
@@ -90,6 +91,16 @@ NUMBERS = {
     "grad_accumulation_factor": COUNT,
     "nonfinite_patience": FROM_ZERO,
     "optimizer_step_limit": COUNT_OR_NULL,
+    "nll_weight": Range(0),
+    "sample_mel_weight": Range(0),
+    "sample_stft_weight": Range(0),
+    "sample_sigma": Range(0),
+    "refine_in_training": FROM_ZERO,
+    "margin_frames": FROM_ZERO,
+    "adversary_after": FROM_ZERO,
+    "adversarial_weight": Range(0),
+    "feature_weight": Range(0),
+    "discriminator_learning_rate": POSITIVE,
 }
 SWITCHES = (
     "skip_prep",
@@ -104,6 +115,7 @@ SWITCHES = (
     "use_film",
     "diagnose",
     "use_judges",
+    "adversary",
 )
 FOLDERS = ("output_folder", "save_folder", "manifest_folder")
 
@@ -180,6 +192,7 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
         model_hparams(text)
     _check_folders(options)
     check_earlier_run(hparams)
+    check_stage(hparams)
     if "output_folder" in options:
         use_temporary_folder(options["output_folder"])
 
@@ -310,6 +323,8 @@ def _check_space(options):
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     # Adam has two moments.
     checkpoint = weights * (2 if options.get("use_averaging") else 1) + 2 * trained
+    if options.get("stage") == SAMPLES and options["adversary"]:
+        checkpoint += DISCRIMINATOR_BYTES
     kept = max(options.get("keep_checkpoints", 1), options.get("average_checkpoints", 1))
     needed = checkpoint * (kept + 1)
     # Those of a resumed run are replaced.

@@ -1,0 +1,1 @@
+"""The second stage of training: on samples that are drawn with gradients."""
