@@ -38,6 +38,8 @@ RECIPES = {
     "waveglow_vq.recipes": ["*/*.py", "*/*.md", "*/hparams/*.yaml"],
     "waveglow_vq.hparams": ["*.yaml"],
 }
+# Weights, and what they were trained on.
+PRETRAINED = {"waveglow_vq.pretrained": ["*.safetensors", "*.md"]}
 
 setup(
     name="waveglow-vq",
@@ -49,7 +51,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["waveglow_vq", "waveglow_vq.*"]) + list(RECIPES),
     package_dir={name: name.rpartition(".")[2] for name in RECIPES},
-    package_data=RECIPES,
+    package_data=RECIPES | PRETRAINED,
     install_requires=[
         "torch>=2.7.1",
         "torchaudio>=2.7.1",
@@ -58,6 +60,7 @@ setup(
         "librosa>=0.11",
         "numba",
         "numpy",
+        "safetensors",
         "scipy",
         "sentencepiece",
         "soundfile",

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "waveglow_vq"
 # From the bottom up: each imports only from itself and from what stands before it.
 ORDER = [
-    ["errors", "signals", "moved", "torchaudio_compat"],
+    ["errors", "signals", "moved", "torchaudio_compat", "pretrained"],
     ["utils"],
     ["audio"],
     ["text"],

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+# Above, voices are noise.
+CROSSOVER_HZ, CROSSOVER_WIDTH_HZ = 4000.0, 375.0
+
 
 def mel_consistent(
     wav, log_mel, features, iterations, samples=None, momentum=0.9, greatest_gain=10.0
@@ -86,6 +89,43 @@ def shaped_noise(log_mel, features, samples, generator=None):
         spectrum, to_bins = frames.analyze(noise), _interpolation(features, hold=True).to(noise)
         gains = frames.like(log_mel) - _log_mel(spectrum, features)
         return frames.synthesize(spectrum * (gains @ to_bins).exp())
+
+
+def voiced_by_pulses(wav, pulses, voicing, log_mel, features, samples=None):
+    """Waveforms whose voiced frames are pulses below 4 kHz, with the spectrum of the log-mel, and
+    ``wav`` above; elsewhere they are ``wav``.
+
+    A frame of 46 ms and 80 bands do not resolve the harmonics of a low voice, so that iterations
+    from noise whisper where those from pulses speak.
+
+    Arguments
+    ---------
+    wav : torch.Tensor
+        ``[batch, N]``; from the flows, or :func:`shaped_noise`.
+    pulses : torch.Tensor
+        ``[batch, N]``; see :func:`~waveglow_vq.lobes.source.pulses.pulse_train`.
+    voicing : torch.Tensor
+        ``[batch, frames]``, 0 to 1.
+    log_mel, features, samples
+        As for :func:`mel_consistent`. A sample depends on those as far away as in an iteration.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch, N]``, fp32.
+    """
+    with torch.autocast(wav.device.type, enabled=False):
+        frames = _Frames(wav, features, samples)
+        own, source = frames.analyze(wav.float()), frames.analyze(pulses.float())
+        gains = frames.like(log_mel) - _log_mel(source, features)
+        source = source * (gains @ _interpolation(features).to(gains)).exp()
+        hertz = torch.arange(source.shape[-1], device=wav.device) * (
+            features.sample_rate / features.n_fft
+        )
+        share = (
+            frames.like(voicing[:, None]) * ((CROSSOVER_HZ - hertz) / CROSSOVER_WIDTH_HZ).sigmoid()
+        )
+        return frames.synthesize(source * share + own * (1 - share.square()).sqrt())
 
 
 def reach(features, iterations):
@@ -163,7 +203,9 @@ def _interpolation_of(sample_rate, n_fft, n_mels, f_min, f_max, hold):
     matrix = np.stack([np.interp(bins, centres, row) for row in np.eye(n_mels)])
     if not hold:
         matrix[:, bins > f_max] = 0
-    return torch.from_numpy(matrix).float()
+    # Kept for later calls, in which there may be gradients.
+    with torch.inference_mode(False):
+        return torch.from_numpy(matrix).float()
 
 
 def _interpolation(features, hold=False):

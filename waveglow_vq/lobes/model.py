@@ -13,6 +13,9 @@ from waveglow_vq.utils.masking import masked_l1, whole_lengths
 import torch
 from torch import nn
 
+# What iterations behind the flows begin with where it is voiced.
+SOURCES = ("flows", "pulses")
+
 
 class ModelOutput(NamedTuple):
     """Output of a training step.
@@ -59,6 +62,9 @@ class WaveGlowVQ(nn.Module):
     adversary_weight : float
         Weight of the classifier that tells the speaker from what is quantized, and whose gradient
         is reversed; 0: none.
+    source : str
+        What iterations behind the flows begin with in voiced frames: ``flows``, or ``pulses``. See
+        :mod:`~waveglow_vq.lobes.source`.
 
     Example
     -------
@@ -88,8 +94,12 @@ class WaveGlowVQ(nn.Module):
         speakers=None,
         condition_dropout=0.0,
         adversary_weight=0.0,
+        source="flows",
     ):
         super().__init__()
+        if source not in SOURCES:
+            raise UserError(f"source: {source!r}; it is one of {', '.join(SOURCES)}")
+        self.source = source
         check_parts(conditioner, vocoder, sigma, speakers, condition_dropout)
         self.conditioner = conditioner
         self.vocoder = vocoder

@@ -37,6 +37,9 @@ class Condition(NamedTuple):
         predicted; None where there is none.
     vectors : torch.Tensor
         What was quantized, ``[batch, codes, codebook_dim]``, or None.
+    f0 : torch.Tensor
+        The fundamental frequency in Hz that was given beside the codes, as they say it, ``[batch,
+        mel frames]``, 0 where unvoiced; or None.
     """
 
     local: torch.Tensor
@@ -44,6 +47,7 @@ class Condition(NamedTuple):
     quantized: tuple | None
     log_mel: torch.Tensor | None
     vectors: torch.Tensor | None = None
+    f0: torch.Tensor | None = None
 
     def cropped(self, frames=None, starts=None, lengths=None):
         """The part that belongs to a stretch of every item: ``frames`` of it (None: all) from its
@@ -55,7 +59,8 @@ class Condition(NamedTuple):
         def crop(x):
             return None if x is None else crop_frames(x, frames or x.shape[-1], starts, lengths)
 
-        return self._replace(local=crop(self.local), log_mel=crop(self.log_mel))
+        f0 = None if self.f0 is None else crop(self.f0[:, None])[:, 0]
+        return self._replace(local=crop(self.local), log_mel=crop(self.log_mel), f0=f0)
 
 
 class Inputs(NamedTuple):
@@ -318,7 +323,10 @@ class Conditioner(nn.Module):
     def _decode_vectors(self, vectors, steps, lengths, speaker, pitch, f0_statistics):
         more = (pitch, f0_statistics) if self.uses_pitch else ()
         local, log_mel = self.decoder(vectors, steps, lengths, speaker, *more)
-        return Condition(local, self.hop, None, log_mel)
+        f0 = None
+        if self.uses_pitch and not self.training:
+            f0 = self.pitch.f0(pitch[:, :steps], f0_statistics, lengths)
+        return Condition(local, self.hop, None, log_mel, f0=f0)
 
     # ---- training
 

@@ -4,7 +4,7 @@ import math
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.devices import at_least_fp32
-from waveglow_vq.utils.masking import masked
+from waveglow_vq.utils.masking import frame_mask, masked
 
 import librosa
 import torch
@@ -188,6 +188,12 @@ class PitchCondition(nn.Module):
     def quantize(self, pitch, mask=None):
         """``[batch, frames, 2]``: what is left of the pitch beside the codes."""
         return quantize_pitch(pitch, self.stride, self.levels, mask)
+
+    def f0(self, pitch, statistics, lengths=None):
+        """F0 in Hz ``[batch, frames]``, 0 where unvoiced, as the decoder is told; arguments as for
+        :meth:`forward`, and the relative lengths."""
+        pitch = self.quantize(at_least_fp32(pitch), frame_mask(lengths, pitch.shape[1]))
+        return place_pitch(pitch, statistics.to(pitch.dtype)).exp() * pitch[..., 1]
 
     def forward(self, pitch, statistics, mask=None):
         """Computes the condition.

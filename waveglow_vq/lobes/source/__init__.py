@@ -1,0 +1,1 @@
+"""What voices: the pitch that a log-mel holds, and pulses of it."""

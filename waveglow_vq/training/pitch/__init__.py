@@ -1,0 +1,1 @@
+"""Training of what reads pitch off log-mels."""
