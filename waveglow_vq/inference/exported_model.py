@@ -8,7 +8,12 @@ from waveglow_vq.inference.inputs import as_generator, as_path, as_sound, as_wav
 from waveglow_vq.inference.loading import read_export_header
 from waveglow_vq.inference.sampling_graphs import graph_sampling
 from waveglow_vq.inference.streaming.noise import discard_noise
-from waveglow_vq.inference.streaming.refining import as_iterations, refined, stream_refined
+from waveglow_vq.inference.streaming.refining import (
+    as_iterations,
+    pitch_reader,
+    refined,
+    stream_refined,
+)
 from waveglow_vq.inference.streaming.waveform import is_long
 from waveglow_vq.utils.devices import warn_of_slow_half
 from waveglow_vq.utils.masking import relative_lengths
@@ -35,7 +40,9 @@ class ExportedModel(ExportedInterface):
         # What the fast path computes with, and by; see prepare_inference.
         self._cuda_graphs = "auto"
         self._dtype = "fp32" if self._why_not(self.precision) else self.precision
-        self.iterations(None)  # an export that asks for what its model cannot do
+        # An export that asks for what its model cannot do.
+        if self.iterations(None):
+            pitch_reader(self.mods.model, self.mods.features)
 
     @property
     def sample_rate(self):
@@ -196,7 +203,8 @@ class ExportedModel(ExportedInterface):
             generator=as_generator(generator),
             after_flows=after_flows,
         )
-        return refined(waveforms, condition, self.mods.features, iterations, lengths)[:, None]
+        model, features = self.mods.model, self.mods.features
+        return refined(waveforms, condition, model, features, iterations, lengths)[:, None]
 
     def _stream(self, conditions, sigma, generator, refine, **options):
         """Waveform blocks ``[B, n]`` from Conditions; the options are those of

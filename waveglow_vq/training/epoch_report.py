@@ -74,7 +74,7 @@ def reconstruct(model, wav, mel, sigma=1.0, seed=0, who=None, features=None, ref
         condition = model.condition(inputs, None, vectors, pitch, statistics)
         output = model.sample(condition, speaker=vectors, sigma=sigma, generator=seed)
     with torch.no_grad():  # what they keep, training may use
-        output = refined(output, condition, features, refine) if refine else output
+        output = refined(output, condition, model, features, refine) if refine else output
         output = output[0, : len(wav)].float().cpu()
     return output, time.perf_counter() - begin
 

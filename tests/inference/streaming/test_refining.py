@@ -1,6 +1,9 @@
 """Mel-consistent iterations in windows equal those of the whole."""
 
+from types import SimpleNamespace
+
 from waveglow_vq.audio.features import LogMel
+from waveglow_vq.errors import UserError
 from waveglow_vq.inference.streaming import refining
 from waveglow_vq.inference.streaming.refining import refined, refined_blocks
 from waveglow_vq.lobes.conditioners.base import Condition
@@ -13,6 +16,32 @@ from tests.inference.exports import speech_like
 
 FEATURES = LogMel()
 HOP = 256
+FLOWS = SimpleNamespace(source="flows", uses_pitch=False)
+READ = SimpleNamespace(source="pulses", uses_pitch=False)
+GIVEN = SimpleNamespace(source="pulses", uses_pitch=True)
+
+
+class FakeReader:
+    """A pitch that moves, voiced now and then."""
+
+    receptive_field = 5
+
+    def __call__(self, log_mel):
+        level = log_mel.mean(1)
+        around = torch.nn.functional.avg_pool1d(level, 11, stride=1, padding=5)
+        return 100 + 30 * around.sin(), (level > around).float()
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    monkeypatch.setattr(refining, "shipped_pitch_reader", lambda device: FakeReader())
+    monkeypatch.setattr(refining, "_device_of", lambda model: "cpu")
+
+
+def f0_of(frames, batch=1):
+    """Hz, unvoiced now and then."""
+    time = torch.arange(frames).expand(batch, -1)
+    return (90 + 20 * torch.sin(time / 7)) * (torch.sin(time / 5) > -0.3)
 
 
 def signals(samples, batch=1):
@@ -92,7 +121,7 @@ def test_memory_is_constant(monkeypatch):
         longest = max(longest, wav.shape[1], log_mel.shape[-1] * HOP)
         return mel_consistent(wav, log_mel, *args)
 
-    monkeypatch.setattr(refining, "mel_consistent", watched)
+    monkeypatch.setattr(refining, "refine_voiced", watched)
     wav, log_mel = signals(400 * HOP)
     joined(refined_blocks(wav.split(8 * HOP, 1), log_mel.split(8, -1), FEATURES, 2))
     assert longest == 8 * HOP + 2 * reach(FEATURES, 2) + HOP
@@ -104,19 +133,45 @@ def test_no_iterations_give_the_blocks_themselves():
     assert result[0] is blocks[0] and result[1] is blocks[1]
 
 
-def test_an_item_of_a_batch_is_what_it_is_alone():
+@pytest.mark.parametrize("model", [FLOWS, READ, GIVEN])
+def test_an_item_of_a_batch_is_what_it_is_alone(model, reader):
     frames = torch.tensor([80, 33, 3, 2, 1])
     wav, log_mel = signals(80 * HOP, batch=5)
     wav, log_mel = wav * (torch.arange(80 * HOP) < frames[:, None] * HOP), log_mel[..., :80]
 
     def condition(log_mel):
-        return Condition(log_mel, HOP, None, log_mel)
+        return Condition(log_mel, HOP, None, log_mel, f0=f0_of(log_mel.shape[-1], len(log_mel)))
 
-    together = refined(wav, condition(log_mel), FEATURES, 5, frames / 80)
+    together = refined(wav, condition(log_mel), model, FEATURES, 5, frames / 80)
     for item, (count, whole) in enumerate(zip(frames.tolist(), together, strict=True)):
         given = wav[item : item + 1, : count * HOP]
-        alone = refined(given, condition(log_mel[item : item + 1, :, :count]), FEATURES, 5)
+        alone = refined(given, condition(log_mel[item : item + 1, :, :count]), model, FEATURES, 5)
         torch.testing.assert_close(whole[: count * HOP], alone[0], rtol=0, atol=1e-5)
         assert not whole[count * HOP :].any()
         # Two frames are too short to reflect.
         assert torch.equal(alone, given) == (count <= 2)
+
+
+@pytest.mark.parametrize("model", [READ, GIVEN])
+@pytest.mark.parametrize("sizes", [(256, 1), (1000, 7), (4096, 16), (30000, 200)])
+def test_streams_from_pulses_equal_the_whole(model, sizes, reader, monkeypatch):
+    wav, log_mel = signals(120 * HOP)
+    f0 = f0_of(log_mel.shape[-1])
+    whole = refined(wav, Condition(None, HOP, None, log_mel, f0=f0), model, FEATURES, 3)
+    flows = refined(wav, Condition(None, HOP, None, log_mel, f0=f0), FLOWS, FEATURES, 3)
+    assert (whole - flows).abs().max() > 0.01
+    monkeypatch.setattr(refining, "stream_waveform", lambda *args: wav.split(sizes[0], 1))
+    conditions = (
+        Condition(None, HOP, None, part, f0=own)
+        for part, own in zip(log_mel.split(sizes[1], -1), f0.split(sizes[1], -1), strict=True)
+    )
+    blocks = refining.stream_refined(model, FEATURES, conditions, 3)
+    # Gains magnify rounding where pulses leave next to nothing between their harmonics.
+    torch.testing.assert_close(joined(blocks), whole, rtol=0, atol=1e-3)
+
+
+def test_pitch_is_read_off_the_contract_only():
+    assert refining.pitch_reader(FLOWS, FEATURES) is None
+    assert refining.pitch_reader(GIVEN, LogMel(n_mels=40)) is None
+    with pytest.raises(UserError, match="source: pulses, but pitch is only read"):
+        refining.pitch_reader(READ, LogMel(n_mels=40))

@@ -56,7 +56,7 @@ def describe_model(folder):
     of a chunk.
     """
     from waveglow_vq.inference.exported_model import load_export
-    from waveglow_vq.lobes.mel_consistency import reach
+    from waveglow_vq.inference.streaming.refining import refine_look_ahead
 
     model = load_export(folder, run_opts={"device": "cpu"})
     if hasattr(model, "codec"):
@@ -89,13 +89,14 @@ def describe_model(folder):
             report["pitch_bits_per_second"] = conditioner.pitch_bits_per_second
     overlap = flows.overlap_frames
     # The frame that follows is waited for, and what the condition of all of these sees.
-    lookahead = (overlap + 1) * hop
+    refined = refine_look_ahead(network, features, model.refine)
+    lookahead = max(overlap + 1, refined.frames) * hop + refined.samples
     lookahead += math.ceil(conditioner.receptive_field * conditioner.samples_per_code / hop) * hop
-    lookahead += reach(features, model.refine)
     return report | {
         "speakers": model.speakers,
         "sampling_sigma": model.sampling_sigma,
         "refine": model.refine,
+        "source": network.source,
         "receptive_field_samples": flows.receptive_field,
         "overlap_frames": overlap,
         "lookahead_ms": 1000 * lookahead / model.sample_rate,

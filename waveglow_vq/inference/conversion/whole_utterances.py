@@ -169,7 +169,7 @@ def _through_codes(model, features, wavs, counts, target, pitch, sigma, generato
     condition = content_condition(model, content, target, pitch)
     lengths, options = content.lengths, {"sigma": sigma, "generator": generator}
     wavs = model.sample(condition, lengths, speaker=target.vector, **options)
-    return refined(wavs, condition, features, iterations, lengths)
+    return refined(wavs, condition, model, features, iterations, lengths)
 
 
 def _latent_swap(model, features, wavs, counts, target, source, pitch):

@@ -1,22 +1,28 @@
 """Mel-consistent iterations (see :mod:`~waveglow_vq.lobes.mel_consistency`) behind the flows: of
 batches, and of streams in constant memory.
 
-A sample depends on those less than ``reach(features, iterations)`` away. So a long waveform is
+A sample depends on those less than ``reach(features, iterations + 1)`` away, the one more for the
+pulses that voiced frames begin with, where the model's ``source`` says so. So a long waveform is
 refined window by window: each shows as much to both sides of what is new, and begins where a frame
 does. Where an utterance begins and ends, a window does too, and reflects.
 """
 
 import itertools
+from typing import NamedTuple
 
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.inputs import as_count
 from waveglow_vq.inference.streaming.waveform import WINDOW_SAMPLES, stream_waveform
 from waveglow_vq.lobes.conditioners.base import Condition
-from waveglow_vq.lobes.mel_consistency import mel_consistent, reach
+from waveglow_vq.lobes.mel_consistency import reach
+from waveglow_vq.lobes.source.pitch_reader import shipped_pitch_reader
+from waveglow_vq.lobes.source.pitch_rows import PitchRows, held_pitch, refine_voiced
 from waveglow_vq.utils.masking import whole_lengths
 from waveglow_vq.utils.windows import Buffer, windows
 
 import torch
+from torch.nn.functional import pad
 
 
 def as_iterations(model, refine):
@@ -31,7 +37,29 @@ def as_iterations(model, refine):
     return refine
 
 
-def refined(wav, condition, features, iterations, lengths=None):
+def pitch_reader(model, features):
+    """What reads the pitch off log-mels for iterations that begin with pulses; None where the flows
+    give all, or pitch is given beside the codes."""
+    if model.source == "flows" or model.uses_pitch:
+        return None
+    if _contract(features) != _contract(LogMel()):
+        raise UserError(
+            "source: pulses, but pitch is only read off log-mels of the feature contract; set "
+            "source to flows"
+        )
+    return shipped_pitch_reader(_device_of(model))
+
+
+def _device_of(model):
+    return str(next(model.parameters()).device)
+
+
+def _contract(features):
+    sizes = features.sample_rate, features.n_fft, features.win_length, features.hop_length
+    return *sizes, features.n_mels, features.f_min, features.f_max, features.floor
+
+
+def refined(wav, condition, model, features, iterations, lengths=None):
     """Waveforms ``[batch, frames * hop]``, with their log-mels nearer to those of a Condition.
 
     ``lengths`` are the relative lengths ``[batch]`` with which they were sampled, or None. Items of
@@ -39,35 +67,104 @@ def refined(wav, condition, features, iterations, lengths=None):
     """
     if not iterations or wav.shape[-1] <= features.margin:
         return wav
-    log_mel = condition.cropped(lengths=lengths).log_mel
-    if lengths is None:
-        return mel_consistent(wav, log_mel, features, iterations)
-    frames = wav.shape[-1] // features.hop_length
-    samples = whole_lengths(lengths, frames) * features.hop_length
-    result = mel_consistent(wav, log_mel, features, iterations, samples)
-    return torch.where(samples[:, None] > features.margin, result, wav)
+    frames, samples = wav.shape[-1] // features.hop_length, None
+    if lengths is not None:
+        samples = whole_lengths(lengths, frames) * features.hop_length
+    if model.source == "flows":
+        target = condition.cropped(lengths=lengths).log_mel
+    else:
+        # Item by item, as pitch is read of each alone.
+        counts = [None] * len(wav) if samples is None else (samples // features.hop_length).tolist()
+        target = [
+            _one_target(condition, item, count, model, features)
+            for item, count in enumerate(counts)
+        ]
+        most = max(part.shape[-1] for part in target)
+        target = [pad(part, (0, most - part.shape[-1]), mode="replicate") for part in target]
+        target = torch.cat(target)
+    result = refine_voiced(wav, target, features, iterations, samples)
+    return (
+        result if samples is None else torch.where(samples[:, None] > features.margin, result, wav)
+    )
 
 
-def refined_blocks(blocks, log_mels, features, iterations):
+def _one_target(condition, item, count, model, features):
+    log_mel, f0 = (
+        None if x is None else x[item : item + 1, ..., :count]
+        for x in (condition.log_mel, condition.f0)
+    )
+    part = Condition(None, None, None, log_mel, f0=f0)
+    return torch.cat(list(_targets([part], model, features)), dim=-1)
+
+
+def _targets(conditions, model, features):
+    """What iterations lead to and begin with, of consecutive Conditions: log-mels, with the rows of
+    a pitch behind the bands where they begin with pulses."""
+    if model.source == "flows":
+        yield from (condition.log_mel for condition in conditions)
+        return
+    rows, reader = PitchRows(features), pitch_reader(model, features)
+    if reader is None:
+        parts = (torch.cat([c.log_mel, c.f0[:, None]], dim=1) for c in conditions)
+        # A frame more to either side, whose pitch an edge takes.
+        reach, pitch_of = 1, _given_pitch
+    else:
+        parts = (condition.log_mel.float() for condition in conditions)
+        reach, pitch_of = reader.receptive_field, reader
+    for window, first, new in windows(parts, reach):
+        with torch.no_grad():
+            f0, voicing = (x[:, first : first + new] for x in pitch_of(window))
+            log_mel = window[:, : features.n_mels, first : first + new]
+            part = torch.cat([log_mel, rows.of(f0, voicing)], dim=1)
+        yield part
+
+
+def _given_pitch(log_mel_and_f0):
+    return held_pitch(log_mel_and_f0[:, -1])
+
+
+class LookAhead(NamedTuple):
+    """What iterations wait for: samples of what the flows draw, and frames of the log-mel behind
+    them."""
+
+    samples: int
+    frames: int
+
+
+def refine_look_ahead(model, features, iterations):
+    """The LookAhead of so many iterations in a stream."""
+    if not iterations:
+        return LookAhead(0, 0)
+    if model.source == "flows":
+        return LookAhead(reach(features, iterations), 0)
+    reader = pitch_reader(model, features)
+    frames = 1 if reader is None else reader.receptive_field
+    # And the frame that follows the last one.
+    return LookAhead(reach(features, iterations + 1), frames + 1)
+
+
+def refined_blocks(blocks, log_mels, features, iterations, pulses=False):
     """A waveform that comes in blocks, refined: together, what
-    :func:`~waveglow_vq.lobes.mel_consistency.mel_consistent` gives for the whole, rounding apart.
+    :func:`~waveglow_vq.lobes.source.pitch_rows.refine_voiced` gives for the whole, rounding apart.
 
-    Memory does not depend on the length. A block comes as soon as ``reach(features, iterations)``
-    samples behind it are known, ``iterations * features.n_fft``; so many before and behind what is
-    new are computed again for each block, hence many short ones take long.
+    Memory does not depend on the length. A block comes as soon as ``iterations * features.n_fft``
+    samples behind it are known, once more ``features.n_fft`` with pulses; so many before and behind
+    what is new are computed again for each block, hence many short ones take long.
 
     Arguments
     ---------
     blocks : iterable of torch.Tensor
         ``[batch, n]``, of any lengths.
     log_mels : iterable of torch.Tensor
-        The consecutive parts of the log-mel, ``[batch, n_mels, t]``, of any lengths. They are taken
-        up to the frame at the end of the waveform that is known; where the last one of all is
-        missing, the one before is held.
+        The consecutive parts of the log-mel, ``[batch, n_mels, t]``, of any lengths, with the rows
+        of a pitch behind the bands, or not. They are taken up to the frame at the end of the
+        waveform that is known; where the last one of all is missing, the one before is held.
     features : LogMel
         The feature contract.
     iterations : int
         How many; 0 gives back the blocks.
+    pulses : bool
+        Whether the log-mels have the rows of a pitch.
 
     Returns
     -------
@@ -82,18 +179,21 @@ def refined_blocks(blocks, log_mels, features, iterations):
     >>> log_mel = features(torch.sin(torch.arange(16384.0) ** 1.5 / 400)[None])
     >>> wav = torch.randn(1, 16384)
     >>> blocks = refined_blocks(wav.split(3000, 1), log_mel.split(20, -1), features, 2)
+    >>> from waveglow_vq.lobes.mel_consistency import mel_consistent
     >>> whole = mel_consistent(wav, log_mel, features, 2)
     >>> torch.allclose(torch.cat(list(blocks), dim=1), whole, atol=1e-4)
     True
     """
-    return _refined_blocks(blocks, log_mels, features, iterations) if iterations else iter(blocks)
+    if not iterations:
+        return iter(blocks)
+    return _refined_blocks(blocks, log_mels, features, iterations, iterations + bool(pulses))
 
 
-def _refined_blocks(blocks, log_mels, features, iterations):
+def _refined_blocks(blocks, log_mels, features, iterations, steps):
     hop, log_mels, log_mel, done = features.hop_length, iter(log_mels), Buffer(), 0
     most = max(1, WINDOW_SAMPLES // hop) * hop
     # In whole frames, so that windows begin where frames are centred.
-    margin = -(-reach(features, iterations) // hop) * hop
+    margin = -(-reach(features, steps) // hop) * hop
     for window, first, new in windows(blocks, margin, hop, most):
         begin = (done - first) // hop
         end = begin + 1 + window.shape[-1] // hop
@@ -103,7 +203,7 @@ def _refined_blocks(blocks, log_mels, features, iterations):
         if window.shape[-1] > features.margin:
             with torch.no_grad():
                 target = log_mel.take(begin, end)
-                window = mel_consistent(window, target, features, iterations)
+                window = refine_voiced(window, target, features, iterations)
         yield window[:, first : first + new]
         done += new
 
@@ -117,4 +217,5 @@ def stream_refined(model, features, conditions, iterations, **options):
     # What only one of the two has taken is kept: the look-ahead of the iterations.
     conditions, again = itertools.tee(conditions)
     blocks = stream_waveform(model, conditions, **options)
-    return refined_blocks(blocks, (c.log_mel for c in again), features, iterations)
+    targets = _targets(again, model, features)
+    return refined_blocks(blocks, targets, features, iterations, model.source == "pulses")

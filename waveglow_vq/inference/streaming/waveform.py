@@ -87,8 +87,8 @@ def condition_blocks(condition_of, chunks, reach, unit=1, context=NO_CONTEXT):
             per_step = math.ceil(x.shape[-1] / steps)
             return x[..., first * per_step : (first + new) * per_step]
 
-        log_mel = None if condition.log_mel is None else part(condition.log_mel)
-        yield Condition(part(condition.local), condition.hop, None, log_mel)
+        log_mel, f0 = (None if x is None else part(x) for x in (condition.log_mel, condition.f0))
+        yield Condition(part(condition.local), condition.hop, None, log_mel, f0=f0)
 
 
 def stream_waveform(

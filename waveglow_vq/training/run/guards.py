@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.export.hparams import model_hparams
-from waveglow_vq.inference.streaming.refining import as_iterations
+from waveglow_vq.inference.streaming.refining import as_iterations, pitch_reader
 from waveglow_vq.text.tokenizer import KINDS
 from waveglow_vq.training.checkpointing import failed_write, free_space
 from waveglow_vq.training.run.earlier_run import check_earlier_run
@@ -186,6 +186,8 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
     _check_packages(options)
     if options.get("refine") and hasattr(options.get("model"), "conditioner"):
         as_iterations(options["model"], options["refine"])
+        if "features" in options:
+            pitch_reader(options["model"], options["features"])
     if hparams_file is not None:
         with open(hparams_file, encoding="utf-8") as stream:
             text = resolve_references(stream, overrides).read()
