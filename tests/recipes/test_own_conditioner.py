@@ -86,7 +86,8 @@ def test_a_vocoder_trains_exports_streams_and_is_described(exported):
     assert report["condition"] == "log-mel" and report["interface"] == "WaveGlowVocoder"
     assert report["lookahead_ms"] > 0 and json.dumps(report)
     vocoder = load_export(folder, run_opts={"device": "cpu"})
-    mel = LogMel()(speech_like(60 * 256)[None])
+    # Longer than what the iterations wait for.
+    mel = LogMel()(speech_like(240 * 256)[None])
     whole = vocoder.decode_batch(mel, generator=0)[0, 0]
     blocks = list(vocoder.stream(mel[0].split(7, dim=-1), generator=0, chunk_frames=9))
     assert len(blocks) > 3

@@ -37,7 +37,7 @@ def pulse_train(f0, hop_length, sample_rate, phase=None):
     -------
     >>> pulses, _ = pulse_train(torch.full((1, 5), 100.0), 256, 22050)
     >>> pulses.shape, int((pulses > 0).sum()), round(float(pulses.square().mean()), 1)
-    (torch.Size([1, 1024]), 7, 0.6)
+    (torch.Size([1, 1024]), 8, 0.6)
     """
     f0 = exact(f0)
     share = torch.arange(hop_length, device=f0.device, dtype=f0.dtype) / hop_length
