@@ -66,6 +66,7 @@ class MultiSpeakerBrain(WaveGlowBrain):
                 use_judges=hparams.use_judges,
                 sigma=hparams.sampling_sigma,
                 seed=hparams.seed,
+                refine=getattr(hparams, "refine", 0),
             ),
         )
 

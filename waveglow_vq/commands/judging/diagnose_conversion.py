@@ -28,6 +28,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--sigma", type=float, help="standard deviation of the noise (default: the export's)"
     )
+    parser.add_argument("--refine", type=int, help="iterations (default: the export's)")
     for name, words in (
         ("min_train_clips", "training clips that a target needs"),
         ("max_targets", "target speakers"),
@@ -74,6 +75,8 @@ def run(options):
     }
     if options.sigma is None:
         chosen["sigma"] = export.sampling_sigma
+    if options.refine is None:
+        chosen["refine"] = export.refine
     chosen |= {"use_judges": _JUDGES[options.judges], "use_word_judge": not options.no_words}
     results = diagnose_conversion(
         export.mods.model,

@@ -36,6 +36,8 @@ class DiagnosisOptions(NamedTuple):
         Speakers in a batch; None: 8, and 1 on a CPU, which is faster there.
     seed : int
         Random seed.
+    refine : int
+        Mel-consistent iterations of conversions through codes.
     """
 
     mode: str = None
@@ -53,3 +55,4 @@ class DiagnosisOptions(NamedTuple):
     samples: int = 3
     batch_size: int = None
     seed: int = 0
+    refine: int = 0

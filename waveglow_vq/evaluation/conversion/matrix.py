@@ -51,8 +51,9 @@ def conversion_matrix(
     """Converts every source utterance of ``recordings`` to every target other than its own speaker.
 
     The model is in evaluation mode and ``labels`` are its speakers. Of the options, ``mode``,
-    ``sigma``, ``word_targets``, ``samples``, ``batch_size`` and ``seed`` are used. The recording,
-    the reconstruction and some conversions of a few sources are written to ``samples_folder``.
+    ``sigma``, ``refine``, ``word_targets``, ``samples``, ``batch_size`` and ``seed`` are used. The
+    recording, the reconstruction and some conversions of a few sources are written to
+    ``samples_folder``.
 
     Returns
     -------
@@ -154,6 +155,7 @@ def _convert_all(model, features, wav, source, targets, labels, options):
             options.sigma,
             options.seed,
             None if pitch is None else pitch.expand(batch, -1, -1),
+            options.refine,
         ).cpu()
 
     parts = [
