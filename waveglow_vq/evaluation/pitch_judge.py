@@ -9,11 +9,12 @@ import functools
 import math
 from pathlib import Path
 
+from waveglow_vq.evaluation.judges import JUDGE_RATE
+
 import librosa
 import numpy as np
 import torch
 
-RATE = 16000
 HOP = 160
 WINDOW = 1024
 F0_RANGE = 50.0, 550.0
@@ -53,7 +54,7 @@ def _track(samples):
     network = _network()
     low = torchcrepe.convert.frequency_to_bins(torch.tensor(F0_RANGE[0]))
     high = torchcrepe.convert.frequency_to_bins(torch.tensor(F0_RANGE[1]), torch.ceil)
-    parts = torchcrepe.preprocess(wav[None], RATE, HOP, _BATCH, pad=False)
+    parts = torchcrepe.preprocess(wav[None], JUDGE_RATE, HOP, _BATCH, pad=False)
     with torch.no_grad():
         activations = torch.cat([network(part) for part in parts]).T
         activations[:low], activations[high:] = -math.inf, -math.inf
@@ -113,7 +114,7 @@ def _loudness(wav):
     """A-weighted, in dB, of each frame."""
     window = torch.hann_window(WINDOW)
     spectrum = torch.stft(wav, WINDOW, HOP, window=window, center=False, return_complex=True)
-    frequencies = librosa.fft_frequencies(sr=RATE, n_fft=WINDOW)
+    frequencies = librosa.fft_frequencies(sr=JUDGE_RATE, n_fft=WINDOW)
     with np.errstate(divide="ignore"):  # of the weight at 0 Hz
         loudness = librosa.perceptual_weighting(spectrum.abs().square().numpy(), frequencies)
     return loudness.mean(0) - _REFERENCE_DB

@@ -3,9 +3,8 @@
 All of them carry their weights and work offline; ``make judges`` installs them, and nothing else in
 this package needs them. They hear 16 kHz, whatever the rate of the files: a band above 8 kHz is not
 judged. Each takes samples ``[N]`` of recording and reconstruction at one rate, and gives floats,
-NaN where it has nothing to judge: silence, or
-less than half a second. What is loaded stays loaded; no random numbers are
-drawn, and calls of several threads wait for each other.
+NaN where it has nothing to judge: silence, or less than half a second. What is loaded stays loaded;
+no random numbers are drawn, and calls of several threads wait for each other.
 """
 
 import contextlib
@@ -19,13 +18,13 @@ from typing import NamedTuple
 
 from waveglow_vq.audio.resampling import resample
 from waveglow_vq.errors import UserError
+from waveglow_vq.evaluation.judges import JUDGE_RATE
 from waveglow_vq.evaluation.pitch_judge import compare_periodicity
 from waveglow_vq.evaluation.verdicts import HIGHER, LOWER
 
 import numpy as np
 import torch
 
-JUDGE_RATE = 16000
 # PESQ has room for 50 utterances, and crashes where there are more: of more than 0.4 s each with
 # the pause, twenty seconds hold no more.
 _PESQ_SAMPLES = 20 * JUDGE_RATE
