@@ -1,14 +1,13 @@
 """How far samples are from recordings, for the ear."""
 
 from waveglow_vq.audio.features import LogMel
+from waveglow_vq.evaluation.metrics import STFT_RESOLUTIONS
 
 import torch
 from torch import nn
 
 # Window and bands of the log-mels.
 MELS = ((512, 40), (1024, 80), (2048, 160))
-# Transform, hop and window of the short-time spectra, as SpeechBrain's MultiScaleSTFTLoss has them.
-SPECTRA = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 FLOOR = 1e-5
 # The longest window: shorter waveforms cannot be compared.
 LEAST_SAMPLES = max(n for n, _ in MELS)
@@ -43,7 +42,7 @@ class SampleLosses(nn.Module):
             LogMel(sample_rate, n, n, n // 4, bands, 0.0, sample_rate / 2, FLOOR)
             for n, bands in MELS
         )
-        for n_fft, _, length in SPECTRA:
+        for n_fft, _, length in STFT_RESOLUTIONS:
             self.register_buffer(f"window_{n_fft}", torch.hann_window(length), persistent=False)
 
     def forward(self, sample, recording):
@@ -55,7 +54,7 @@ class SampleLosses(nn.Module):
         with torch.autocast(sample.device.type, enabled=False):
             sample, recording = sample.float(), recording.float()
             mel = [(m.frames(sample) - m.frames(recording)).abs().mean() for m in self.mels]
-            stft = [self._distance(sample, recording, *sizes) for sizes in SPECTRA]
+            stft = [self._distance(sample, recording, *sizes) for sizes in STFT_RESOLUTIONS]
         return {"sample_mel": sum(mel) / len(mel), "sample_stft": sum(stft) / len(stft)}
 
     def _distance(self, sample, recording, n_fft, hop, length):
