@@ -6,6 +6,7 @@ import math
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows.waveglow import draw_noise
+from waveglow_vq.lobes.source.pulses import continued, pulse_train
 
 import librosa
 import numpy as np
@@ -126,6 +127,21 @@ def voiced_by_pulses(wav, pulses, voicing, log_mel, features, samples=None):
             frames.like(voicing[:, None]) * ((CROSSOVER_HZ - hertz) / CROSSOVER_WIDTH_HZ).sigmoid()
         )
         return frames.synthesize(source * share + own * (1 - share.square()).sqrt())
+
+
+def refine_voiced(wav, target, features, iterations, samples=None):
+    """:func:`mel_consistent` towards a log-mel ``[batch, n_mels, frames]``; with the rows of a
+    pitch behind it (see source/pitch_rows.py), ``[batch, n_mels + 3, frames]``, from pulses where
+    it is voiced."""
+    log_mel = target[:, : features.n_mels]
+    if target.shape[1] > features.n_mels:
+        hop, rate, total = features.hop_length, features.sample_rate, wav.shape[-1]
+        rows = target[:, features.n_mels :, : -(-total // hop) + 1]
+        while (rows.shape[-1] - 1) * hop < total:
+            rows = continued(rows, hop, rate)
+        pulses, voicing = pulse_train(rows, hop, rate)[:, :total], rows[:, 1]
+        wav = voiced_by_pulses(wav, pulses, voicing, log_mel, features, samples)
+    return mel_consistent(wav, log_mel, features, iterations, samples)
 
 
 def reach(features, iterations):

@@ -8,7 +8,9 @@ from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN, SpeakerAdv
 from waveglow_vq.lobes.flows.inference_cache import prepare_inference
 from waveglow_vq.lobes.flows.waveglow import draw_noise, negative_log_likelihood
 from waveglow_vq.lobes.model_checks import check_parts
-from waveglow_vq.utils.masking import masked_l1, whole_lengths
+from waveglow_vq.lobes.source.excitation import excited
+from waveglow_vq.lobes.source.pitch_reader import shipped_pitch_reader
+from waveglow_vq.utils.masking import fill_padding, masked_l1, whole_lengths
 
 import torch
 from torch import nn
@@ -297,6 +299,20 @@ class WaveGlowVQ(nn.Module):
         """Whether pitch is given beside the codes."""
         return self.conditioner.uses_pitch
 
+    @property
+    def pitch_reader(self):
+        """What reads the pitch off log-mels; None where it is given beside codes."""
+        if self.uses_pitch:
+            return None
+        return shipped_pitch_reader(str(next(self.parameters()).device))
+
+    def excited(self, condition, lengths=None, wav=None, starts=None):
+        """A Condition as the flows take it, cropped; see
+        :func:`~waveglow_vq.lobes.source.excitation.excited` for models whose flows see pulses."""
+        if not self.vocoder.excitation:
+            return condition.cropped(lengths=lengths)
+        return excited(condition, self.vocoder, self.pitch_reader, lengths, wav, starts)
+
     def to_noise(
         self,
         wav,
@@ -318,7 +334,13 @@ class WaveGlowVQ(nn.Module):
         if wav_lens is not None:
             samples = whole_lengths(wav_lens, wav.shape[-1] / hop) * hop
         inputs = self.conditioner.inputs(mel, wav, mel_lens, wav_lens, starts)
-        condition = condition.cropped(inputs.frames, inputs.starts, inputs.lengths)
+        if self.vocoder.excitation:
+            recording = wav
+            if wav_lens is not None:
+                recording = fill_padding(wav, samples, 0.0)
+            condition = self.excited(condition, inputs.lengths, recording, inputs.starts)
+        else:
+            condition = condition.cropped(inputs.frames, inputs.starts, inputs.lengths)
         local, log_mel = condition.local, condition.log_mel
         if log_mel is not None and not self.envelope_gradient:
             log_mel = log_mel.detach()
@@ -364,7 +386,7 @@ class WaveGlowVQ(nn.Module):
             raise UserError(f"sigma: {sigma}; a standard deviation cannot be negative")
         frames = condition.local.shape[-1]
         samples = None if lengths is None else whole_lengths(lengths, frames) * condition.hop
-        condition = condition.cropped(lengths=lengths)
+        condition = self.excited(condition, lengths)
         local, log_mel = condition.local, condition.log_mel
         groups = frames * condition.hop // self.vocoder.group_size
         z = draw_noise(local, self.vocoder.group_size, groups, generator) * sigma

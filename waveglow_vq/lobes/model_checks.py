@@ -53,6 +53,12 @@ def check_parts(conditioner, vocoder, sigma, speakers, condition_dropout):
             "use_film: log-mels as they are, far from zero, make a conditional affine flow "
             "diverge; set conditioner_layers to 1 or more, or use_film to False"
         )
+    if vocoder.excitation and not conditioner.uses_pitch:
+        if not (conditioner.gives_log_mel and vocoder.can_read_pitch):
+            raise UserError(
+                "excitation: pitch is only read off log-mels of the feature contract; set it to "
+                "False"
+            )
     given = 0 if speakers is None else speakers.channels
     if vocoder.speaker_channels != given:
         raise UserError(

@@ -16,26 +16,24 @@ from tests.inference.exports import speech_like
 
 FEATURES = LogMel()
 HOP = 256
-FLOWS = SimpleNamespace(source="flows", uses_pitch=False)
-READ = SimpleNamespace(source="pulses", uses_pitch=False)
-GIVEN = SimpleNamespace(source="pulses", uses_pitch=True)
-
-
 class FakeReader:
-    """A pitch that moves, voiced now and then."""
+    """A pitch that moves, voiced now and then; an end is held, as PitchReader does."""
 
     receptive_field = 5
 
     def __call__(self, log_mel):
         level = log_mel.mean(1)
-        around = torch.nn.functional.avg_pool1d(level, 11, stride=1, padding=5)
+        held = torch.nn.functional.pad(level[:, None], (5, 5), mode="replicate")[:, 0]
+        around = torch.nn.functional.avg_pool1d(held, 11, stride=1)
         return 100 + 30 * around.sin(), (level > around).float()
 
 
-@pytest.fixture
-def reader(monkeypatch):
-    monkeypatch.setattr(refining, "shipped_pitch_reader", lambda device: FakeReader())
-    monkeypatch.setattr(refining, "_device_of", lambda model: "cpu")
+VOCODER = SimpleNamespace(hop=HOP, sample_rate=22050)
+FLOWS = SimpleNamespace(source="flows", uses_pitch=False)
+READ = SimpleNamespace(
+    source="pulses", uses_pitch=False, vocoder=VOCODER, pitch_reader=FakeReader()
+)
+GIVEN = SimpleNamespace(source="pulses", uses_pitch=True, vocoder=VOCODER, pitch_reader=None)
 
 
 def f0_of(frames, batch=1):
@@ -134,7 +132,7 @@ def test_no_iterations_give_the_blocks_themselves():
 
 
 @pytest.mark.parametrize("model", [FLOWS, READ, GIVEN])
-def test_an_item_of_a_batch_is_what_it_is_alone(model, reader):
+def test_an_item_of_a_batch_is_what_it_is_alone(model):
     frames = torch.tensor([80, 33, 3, 2, 1])
     wav, log_mel = signals(80 * HOP, batch=5)
     wav, log_mel = wav * (torch.arange(80 * HOP) < frames[:, None] * HOP), log_mel[..., :80]
@@ -154,7 +152,7 @@ def test_an_item_of_a_batch_is_what_it_is_alone(model, reader):
 
 @pytest.mark.parametrize("model", [READ, GIVEN])
 @pytest.mark.parametrize("sizes", [(256, 1), (1000, 7), (4096, 16), (30000, 200)])
-def test_streams_from_pulses_equal_the_whole(model, sizes, reader, monkeypatch):
+def test_streams_from_pulses_equal_the_whole(model, sizes, monkeypatch):
     wav, log_mel = signals(120 * HOP)
     f0 = f0_of(log_mel.shape[-1])
     whole = refined(wav, Condition(None, HOP, None, log_mel, f0=f0), model, FEATURES, 3)

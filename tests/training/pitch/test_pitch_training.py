@@ -2,6 +2,7 @@ from waveglow_vq.__main__ import main
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.audio.io import write_wav
 from waveglow_vq.errors import UserError
+from waveglow_vq.lobes.source.pitch_rows import PitchRows
 from waveglow_vq.lobes.source.pulses import pulse_train
 from waveglow_vq.training.pitch.pitch_training import (
     PitchExample,
@@ -18,7 +19,9 @@ import torch
 def voice(hertz, seconds=1.2):
     """Pulses that decay, and silence before them."""
     frames = int(seconds * 22050 / 256)
-    pulses, _ = pulse_train(torch.full((1, frames + 1), float(hertz)), 256, 22050)
+    f0 = torch.full((1, frames + 1), float(hertz))
+    rows = PitchRows(256, 22050).of(f0, torch.ones_like(f0))
+    pulses = pulse_train(rows, 256, 22050)
     decay = torch.exp(-torch.arange(64) / 8.0)
     wav = torch.nn.functional.conv1d(pulses[None], decay[None, None], padding=63)[0, 0]
     noise = torch.randn(5000, generator=torch.Generator().manual_seed(int(hertz)))

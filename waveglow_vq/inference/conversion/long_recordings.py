@@ -3,11 +3,17 @@ the time and the memory, go over them window by window (see streaming/waveform.p
 and its pitch, is analyzed as a whole.
 """
 
+import itertools
 import math
 
 from waveglow_vq.inference.conversion.analysis import analyze
 from waveglow_vq.inference.conversion.voices import flat_pitch, unknown_voice
 from waveglow_vq.inference.conversion.whole_utterances import Content, content_condition
+from waveglow_vq.inference.streaming.pitch_parts import (
+    excited_parts,
+    followed_parts,
+    swapped_parts,
+)
 from waveglow_vq.inference.streaming.refining import as_iterations, stream_refined
 from waveglow_vq.inference.streaming.waveform import (
     NO_CONTEXT,
@@ -90,6 +96,12 @@ def stream_swap(model, features, read, source, target, keep_pitch=True, context=
             yield block
         yield block.new_zeros(1, -analysis.samples % hop)
 
+    if model.vocoder.excitation:
+        there, again, from_source = itertools.tee(there, 3)
+        followed = followed_parts(model, again, whole_hops())
+        back = swapped_parts(
+            followed, excited_parts(model, from_source), excited_parts(model, back)
+        )
     noise = stream_noise(model, there, whole_hops(), frames, source.vector, context=context)
     wavs = stream_waveform(model, back, target.vector, noise=noise, frames=frames, context=context)
     return (wav[0] for wav in cropped(wavs, analysis.samples))

@@ -12,6 +12,7 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.inference.batching import batch_log_mels
 from waveglow_vq.inference.conversion.voices import utterance_pitch
 from waveglow_vq.inference.streaming.refining import as_iterations, refined
+from waveglow_vq.lobes.source.excitation import swapped
 from waveglow_vq.utils.masking import fill_padding, relative_lengths
 
 import torch
@@ -182,7 +183,11 @@ def _latent_swap(model, features, wavs, counts, target, source, pitch):
         wavs, None, condition, wav_lens=wav_lens, mel_lens=content.lengths, speaker=source.vector
     )
     # The same frames as on the way there, see WaveGlowVQ.to_noise.
-    condition = content_condition(model, content, target, pitch).cropped(lengths=content.lengths)
+    there, lengths = condition, content.lengths
+    condition = model.excited(content_condition(model, content, target, pitch), lengths)
+    if model.vocoder.excitation:
+        followed = model.excited(there, lengths, fill_padding(wavs, counts, 0.0))
+        condition = swapped(followed, model.excited(there, lengths), condition)
     samples = None if wav_lens is None else samples
     return model.vocoder.inverse(z, condition.local, condition.log_mel, target.vector, samples)
 

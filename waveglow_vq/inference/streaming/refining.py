@@ -10,14 +10,15 @@ does. Where an utterance begins and ends, a window does too, and reflects.
 import itertools
 from typing import NamedTuple
 
-from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.inputs import as_count
+from waveglow_vq.inference.streaming.pitch_parts import pitched
 from waveglow_vq.inference.streaming.waveform import WINDOW_SAMPLES, stream_waveform
 from waveglow_vq.lobes.conditioners.base import Condition
-from waveglow_vq.lobes.mel_consistency import reach
-from waveglow_vq.lobes.source.pitch_reader import shipped_pitch_reader
-from waveglow_vq.lobes.source.pitch_rows import PitchRows, held_pitch, refine_voiced
+from waveglow_vq.lobes.mel_consistency import reach, refine_voiced
+from waveglow_vq.lobes.source.excitation import pitch_of
+from waveglow_vq.lobes.source.pitch_reader import is_readable
+from waveglow_vq.lobes.source.pitch_rows import PitchRows
 from waveglow_vq.utils.masking import whole_lengths
 from waveglow_vq.utils.windows import Buffer, windows
 
@@ -42,21 +43,12 @@ def pitch_reader(model, features):
     give all, or pitch is given beside the codes."""
     if model.source == "flows" or model.uses_pitch:
         return None
-    if _contract(features) != _contract(LogMel()):
+    if not is_readable(features):
         raise UserError(
             "source: pulses, but pitch is only read off log-mels of the feature contract; set "
             "source to flows"
         )
-    return shipped_pitch_reader(_device_of(model))
-
-
-def _device_of(model):
-    return str(next(model.parameters()).device)
-
-
-def _contract(features):
-    sizes = features.sample_rate, features.n_fft, features.win_length, features.hop_length
-    return *sizes, features.n_mels, features.f_min, features.f_max, features.floor
+    return model.pitch_reader
 
 
 def refined(wav, condition, model, features, iterations, lengths=None):
@@ -70,31 +62,15 @@ def refined(wav, condition, model, features, iterations, lengths=None):
     frames, samples = wav.shape[-1] // features.hop_length, None
     if lengths is not None:
         samples = whole_lengths(lengths, frames) * features.hop_length
-    if model.source == "flows":
-        target = condition.cropped(lengths=lengths).log_mel
-    else:
-        # Item by item, as pitch is read of each alone.
-        counts = [None] * len(wav) if samples is None else (samples // features.hop_length).tolist()
-        target = [
-            _one_target(condition, item, count, model, features)
-            for item, count in enumerate(counts)
-        ]
-        most = max(part.shape[-1] for part in target)
-        target = [pad(part, (0, most - part.shape[-1]), mode="replicate") for part in target]
-        target = torch.cat(target)
+    target = condition.cropped(lengths=lengths).log_mel
+    if model.source == "pulses":
+        pitch = pitch_of(condition, pitch_reader(model, features), lengths)
+        rows = PitchRows(features.hop_length, features.sample_rate).of(*pitch.unbind(1))
+        target = torch.cat([pad(target, (0, 1), mode="replicate").float(), rows], dim=1)
     result = refine_voiced(wav, target, features, iterations, samples)
     return (
         result if samples is None else torch.where(samples[:, None] > features.margin, result, wav)
     )
-
-
-def _one_target(condition, item, count, model, features):
-    log_mel, f0 = (
-        None if x is None else x[item : item + 1, ..., :count]
-        for x in (condition.log_mel, condition.f0)
-    )
-    part = Condition(None, None, None, log_mel, f0=f0)
-    return torch.cat(list(_targets([part], model, features)), dim=-1)
 
 
 def _targets(conditions, model, features):
@@ -103,24 +79,9 @@ def _targets(conditions, model, features):
     if model.source == "flows":
         yield from (condition.log_mel for condition in conditions)
         return
-    rows, reader = PitchRows(features), pitch_reader(model, features)
-    if reader is None:
-        parts = (torch.cat([c.log_mel, c.f0[:, None]], dim=1) for c in conditions)
-        # A frame more to either side, whose pitch an edge takes.
-        reach, pitch_of = 1, _given_pitch
-    else:
-        parts = (condition.log_mel.float() for condition in conditions)
-        reach, pitch_of = reader.receptive_field, reader
-    for window, first, new in windows(parts, reach):
-        with torch.no_grad():
-            f0, voicing = (x[:, first : first + new] for x in pitch_of(window))
-            log_mel = window[:, : features.n_mels, first : first + new]
-            part = torch.cat([log_mel, rows.of(f0, voicing)], dim=1)
-        yield part
-
-
-def _given_pitch(log_mel_and_f0):
-    return held_pitch(log_mel_and_f0[:, -1])
+    pitch_reader(model, features)
+    for condition, rows in pitched(model, conditions, local=False):
+        yield torch.cat([condition.log_mel, rows], dim=1)
 
 
 class LookAhead(NamedTuple):
@@ -145,7 +106,7 @@ def refine_look_ahead(model, features, iterations):
 
 def refined_blocks(blocks, log_mels, features, iterations, pulses=False):
     """A waveform that comes in blocks, refined: together, what
-    :func:`~waveglow_vq.lobes.source.pitch_rows.refine_voiced` gives for the whole, rounding apart.
+    :func:`~waveglow_vq.lobes.mel_consistency.refine_voiced` gives for the whole, rounding apart.
 
     Memory does not depend on the length. A block comes as soon as ``iterations * features.n_fft``
     samples behind it are known, once more ``features.n_fft`` with pulses; so many before and behind

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from waveglow_vq.inference.inputs import as_count
 from waveglow_vq.inference.streaming.noise import Given, Noise
+from waveglow_vq.inference.streaming.pitch_parts import excited_parts, followed_parts
 from waveglow_vq.lobes.conditioners.base import Condition
 from waveglow_vq.lobes.flows.envelope import EnvelopeContext
 from waveglow_vq.lobes.flows.transforms import squeeze, unsqueeze
@@ -167,6 +168,8 @@ def stream_waveform(
     True
     """
     plan = _plan(model.vocoder, overlap_frames, chunk_frames, after_flows)
+    if model.vocoder.excitation:
+        conditions = excited_parts(model, _parts(conditions))
     source = Noise(generator) if noise is None else Given(noise)
     places = _places(model.vocoder, conditions, plan, frames)
     return _waveforms(model.vocoder, places, source, speaker, sigma, after_flows, context)
@@ -208,7 +211,11 @@ def stream_noise(
     The waveform comes in parts ``[batch, n]`` of any length, and is ``frames * hop`` long; the
     condition may have one frame more.
     """
-    vocoder, source = model.vocoder, Given(wavs)
+    vocoder = model.vocoder
+    if vocoder.excitation:
+        wavs, again = itertools.tee(wavs)
+        conditions = followed_parts(model, _parts(conditions), again)
+    source = Given(wavs)
     if vocoder.envelope is not None:
         conditions, whitening = itertools.tee(_parts(conditions))
         places = _places(vocoder, whitening, _Plan(0, 0, CONDITION_STEPS), frames)

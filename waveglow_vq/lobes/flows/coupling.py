@@ -40,7 +40,8 @@ class AffineCoupling(Transform):
         return self.network.receptive_field
 
     def _shift_and_log_scale(self, x_a, context):
-        shift, log_scale = at_least_fp32(self.network(x_a, context)).chunk(2, dim=1)
+        seen = x_a if context.source is None else torch.cat([x_a, context.source], dim=1)
+        shift, log_scale = at_least_fp32(self.network(seen, context)).chunk(2, dim=1)
         return shift, log_scale.clamp(-self.log_scale_bound, self.log_scale_bound)
 
     def forward(self, x, context=FlowContext()):

@@ -21,12 +21,15 @@ class FlowContext(NamedTuple):
         ``[batch, 1, groups]``. None where nothing is padded.
     groups_per_frame : int
         Groups of samples in a frame of the local condition; 1 where it is at group rate.
+    source : torch.Tensor
+        What excites the voice, ``[batch, group_size, groups]``, for couplings that see it.
     """
 
     local: torch.Tensor | None = None
     speaker: torch.Tensor | None = None
     mask: torch.Tensor | None = None
     groups_per_frame: int = 1
+    source: torch.Tensor | None = None
 
 
 class Transform(nn.Module):

@@ -10,6 +10,9 @@ from waveglow_vq.lobes.flows.film import FiLM
 from waveglow_vq.lobes.flows.network.wavenet import WaveNet
 from waveglow_vq.lobes.flows.transforms import Chain, FlowContext, squeeze, unsqueeze
 from waveglow_vq.lobes.flows.upsampling import HOPS, LearnedUpsampling, interpolate_frames
+from waveglow_vq.lobes.source.excitation import excitation as excitation_of
+from waveglow_vq.lobes.source.pitch_reader import is_readable
+from waveglow_vq.lobes.source.pitch_rows import ROWS
 from waveglow_vq.utils.devices import at_least_fp32
 from waveglow_vq.utils.validation import require_choice
 
@@ -70,6 +73,9 @@ class WaveGlow(nn.Module):
     memory_efficient : bool
         Whether training keeps the inputs of the flow steps alone, and computes their activations
         again in the backward pass: a third more time, for a fraction of the memory.
+    excitation : bool
+        Whether the flows see pulses at the pitch, whose rows then lie behind the channels of the
+        local condition (see source/excitation.py).
 
     Example
     -------
@@ -107,11 +113,12 @@ class WaveGlow(nn.Module):
         envelope=None,
         transform=None,
         memory_efficient=False,
+        excitation=False,
     ):
         super().__init__()
         require_choice("prior", prior, ("envelope", "white"))
         require_choice("condition_geometry", condition_geometry, ("frame", "group", "sample"))
-        self.hop = features.hop_length
+        self.hop, self.sample_rate = features.hop_length, features.sample_rate
         self.condition_hop = condition_hop or self.hop
         if self.condition_hop % group_size or self.hop % group_size:
             raise UserError(
@@ -125,6 +132,11 @@ class WaveGlow(nn.Module):
         self.early_size = early_size
         self.use_film = use_film
         self.memory_efficient = memory_efficient
+        self.excitation = excitation
+        if excitation and self.condition_hop != self.hop:
+            raise UserError("excitation: it is for conditions with the frames of the log-mel")
+        # Whether the reader that comes with the package knows such log-mels.
+        self.can_read_pitch = is_readable(features)
         self.condition_geometry = condition_geometry
         self.envelope = None
         if prior == "envelope":
@@ -145,7 +157,7 @@ class WaveGlow(nn.Module):
                     f"{group_size}; no channels are left at flow {k + 1}"
                 )
             network = WaveNet(
-                kept,
+                kept + (group_size if excitation else 0),
                 2 * (remaining - kept),
                 channels,
                 layers,
@@ -170,7 +182,8 @@ class WaveGlow(nn.Module):
     @property
     def receptive_field(self):
         """Samples to either side that a sample depends on, without the envelope's memory."""
-        return self.group_size * self.steps.receptive_field
+        # A pulse is shared with the sample that follows.
+        return self.group_size * (self.steps.receptive_field + self.excitation)
 
     @property
     def overlap_frames(self):
@@ -191,6 +204,11 @@ class WaveGlow(nn.Module):
         """Brings the condition to the rate of the geometry, and makes the padding mask."""
         groups = total // self.group_size
         per_frame = self.condition_hop // self.group_size
+        source = None
+        if self.excitation:
+            local, rows = local[:, :-ROWS], local[:, -ROWS:]
+            source = excitation_of(rows, self.hop, self.sample_rate, total)
+            source = squeeze(source.to(local.dtype), self.group_size)
         if self.condition_geometry == "group":
             local, per_frame = interpolate_frames(local, per_frame)[..., :groups], 1
         elif self.condition_geometry == "sample":
@@ -201,7 +219,7 @@ class WaveGlow(nn.Module):
         if padded:
             ends = samples[:, None, None] // self.group_size
             mask = (torch.arange(groups, device=local.device) < ends).to(local.dtype)
-        return FlowContext(local, speaker, mask, per_frame)
+        return FlowContext(local, speaker, mask, per_frame, source)
 
     def forward(self, wav, local, log_mel=None, speaker=None, samples=None, history=None):
         """From waveforms to noise.
@@ -283,7 +301,7 @@ class WaveGlow(nn.Module):
         """
         total = z.shape[-1] * self.group_size
         context = self._flow_context(local, speaker, samples, total, padded)
-        per_frame, ahead = self.hop // self.group_size, self.receptive_field // self.group_size
+        per_frame, ahead = self.hop // self.group_size, self.steps.receptive_field
 
         def narrow(step, x, _):
             nonlocal ahead, spare, context
@@ -306,11 +324,12 @@ class WaveGlow(nn.Module):
         if right and context.groups_per_frame > 1:
             last += 1  # towards which the one before it is interpolated
         local = context.local[..., left * per_frame : last]
-        mask = context.mask
-        if mask is not None:
-            groups = self.hop // self.group_size
-            mask = mask[..., left * groups : mask.shape[-1] - right * groups]
-        return context._replace(local=local, mask=mask)
+        groups = self.hop // self.group_size
+        mask, source = (
+            None if x is None else x[..., left * groups : x.shape[-1] - right * groups]
+            for x in (context.mask, context.source)
+        )
+        return context._replace(local=local, mask=mask, source=source)
 
 
 def negative_log_likelihood(z, logdet, samples, sigma=1.0):

@@ -4,6 +4,7 @@ import functools
 import importlib.resources
 import math
 
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.lobes.conditioners.base import normalize_log_mel
 
 import safetensors.torch
@@ -55,11 +56,14 @@ class PitchReader(nn.Module):
         return 2 + sum(block.wide.padding[0] for block in self.blocks)
 
     def logits(self, log_mel):
-        """``[batch, BINS + 1, frames]``: of the bins, and of voicing."""
+        """``[batch, BINS + 1, frames]``: of the bins, and of voicing. The log-mel's first and last
+        frame are held, so that an end reads alike, whatever it is batched with."""
+        reach = self.receptive_field
+        log_mel = F.pad(log_mel, (reach, reach), mode="replicate")
         x = self.start(normalize_log_mel(log_mel))
         for block in self.blocks:
             x = block(x)
-        return self.end(F.gelu(x))
+        return self.end(F.gelu(x[..., reach:-reach]))
 
     def forward(self, log_mel):
         """F0 in Hz, also where unvoiced, and whether it is voiced, 0 or 1: ``[batch, frames]``
@@ -111,6 +115,16 @@ def shipped_pitch_reader(device="cpu"):
     reader = PitchReader(n_mels, channels)
     reader.load_state_dict({name: weight.float() for name, weight in weights.items()})
     return reader.eval().requires_grad_(False).to(device)
+
+
+def is_readable(features):
+    """Whether the reader that comes with the package is for log-mels of such features."""
+    return _contract(features) == _contract(LogMel())
+
+
+def _contract(features):
+    sizes = features.sample_rate, features.n_fft, features.win_length, features.hop_length
+    return *sizes, features.n_mels, features.f_min, features.f_max, features.floor
 
 
 def save_pitch_reader(reader, path):

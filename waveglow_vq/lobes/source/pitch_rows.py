@@ -1,15 +1,23 @@
-"""The pitch of a sequence of frames as rows behind a log-mel's bands, which can be cut anywhere:
-F0 in Hz, voicing, and the periods that have passed before the frame."""
+"""The pitch of a sequence of frames as rows, which can be cut anywhere: F0 in Hz, voicing, and the
+phase of the fundamental in periods.
 
-from waveglow_vq.lobes.mel_consistency import mel_consistent, voiced_by_pulses
-from waveglow_vq.lobes.source.pulses import pulse_train
+In synthesis the phase is F0's integral, :class:`PitchRows`; of a recording it is that of its own
+fundamental, :func:`followed_phase`.
+"""
+
+import math
+
 from waveglow_vq.utils.devices import exact
 
 import torch
 from torch.nn import functional as F
 
+# Rows of a pitch.
+ROWS = 3
 # Where nothing is voiced.
 ANY_HZ = 120.0
+# Samples of the window through which the fundamental is seen: its main lobe ends 43 Hz away.
+WINDOW = 1024
 
 
 class PitchRows:
@@ -17,19 +25,20 @@ class PitchRows:
 
     Arguments
     ---------
-    features : LogMel
-        The feature contract.
+    hop_length : int
+        Samples between frames.
+    sample_rate : int
+        Hz.
 
     Example
     -------
-    >>> from waveglow_vq.audio.features import LogMel
-    >>> rows = PitchRows(LogMel())
+    >>> rows = PitchRows(256, 22050)
     >>> rows.of(torch.full((1, 4), 100.0), torch.ones(1, 4)).shape
     torch.Size([1, 3, 4])
     """
 
-    def __init__(self, features):
-        self.hop, self.sample_rate = features.hop_length, features.sample_rate
+    def __init__(self, hop_length, sample_rate):
+        self.hop, self.sample_rate = hop_length, sample_rate
         # F0 and phase of the frame before.
         self.last = None
 
@@ -50,23 +59,6 @@ class PitchRows:
         return torch.stack([f0.float(), voicing.float(), phase.float()], dim=1)
 
 
-def refine_voiced(wav, target, features, iterations, samples=None):
-    """:func:`~waveglow_vq.lobes.mel_consistency.mel_consistent` towards a log-mel ``[batch, n_mels,
-    frames]``; with the rows of a pitch behind it, ``[batch, n_mels + 3, frames]``, from pulses
-    where it is voiced."""
-    log_mel = target[:, : features.n_mels]
-    if target.shape[1] > features.n_mels:
-        hop, total = features.hop_length, wav.shape[-1]
-        rows = target[:, features.n_mels :, : total // hop + 1]
-        if (missing := total // hop + 1 - rows.shape[-1]) > 0:
-            rows = F.pad(rows, (0, missing), mode="replicate")
-        f0, voicing, phase = rows.unbind(1)
-        pulses, _ = pulse_train(f0, hop, features.sample_rate, exact(phase[:, 0]))
-        pulses = F.pad(pulses, (0, total - pulses.shape[-1]))
-        wav = voiced_by_pulses(wav, pulses, voicing, log_mel, features, samples)
-    return mel_consistent(wav, log_mel, features, iterations, samples)
-
-
 def held_pitch(f0):
     """F0 ``[batch, frames]`` that is 0 where unvoiced as F0 that is positive everywhere, with that
     of a neighbour at the edges of what is voiced; and voicing."""
@@ -74,3 +66,49 @@ def held_pitch(f0):
     beside = torch.maximum(F.pad(f0[:, 1:], (0, 1)), F.pad(f0[:, :-1], (1, 0)))
     held = torch.where(voiced, f0, beside)
     return torch.where(held > 0, held, torch.full_like(held, ANY_HZ)), voiced.float()
+
+
+def followed_phase(wav, f0, hop_length, sample_rate):
+    """The phase of the fundamental of recordings, in periods, at every frame.
+
+        theta_n = sum_{m < n} f0(m) / sample_rate
+        c_t = sum_n w_{n - t hop} x_n exp(-2 pi i theta_n)
+        phi_t = theta_{t hop} + arg(c_t) / 2 pi
+
+    with a Hann window w of 1024 samples, beyond the main lobe of which the other harmonics of
+    voices above 43 Hz lie. It is whole where the fundamental has its maximum.
+
+    Arguments
+    ---------
+    wav : torch.Tensor
+        ``[batch, samples]``.
+    f0 : torch.Tensor
+        Hz, positive, ``[batch, samples / hop_length + 1]``.
+    hop_length, sample_rate : int
+        Samples between frames, and Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        fp32 in [0, 1), of the shape of f0; each depends on 512 samples to either side.
+
+    Example
+    -------
+    >>> time = torch.arange(256 * 20) / 22050
+    >>> wav = torch.cos(2 * torch.pi * 110 * time)[None]
+    >>> phase = followed_phase(wav, torch.full((1, 21), 108.0), 256, 22050)
+    >>> expected = torch.arange(21) * 256 * 110 / 22050 % 1
+    >>> bool(((phase - expected)[0, 2:-2].abs() < 0.01).all())
+    True
+    """
+    rate = exact(f0)
+    share = torch.arange(hop_length, device=wav.device, dtype=rate.dtype) / hop_length
+    here, following = rate[:, :-1, None], rate[:, 1:, None]
+    steps = (here + share * (following - here)).flatten(1) / sample_rate
+    theta = F.pad(steps.cumsum(1), (1, 0))
+    angle = (-2 * math.pi * (theta[:, :-1] % 1)).float()
+    signal = torch.stack([wav.float() * angle.cos(), wav.float() * angle.sin()], dim=1)
+    signal = F.pad(signal, (WINDOW // 2, WINDOW // 2)).unfold(-1, WINDOW, hop_length)
+    real, imaginary = (signal * torch.hann_window(WINDOW, device=wav.device)).sum(-1).unbind(1)
+    turned = torch.atan2(imaginary, real) / (2 * math.pi)
+    return ((theta[:, ::hop_length] + turned) % 1).float()

@@ -59,6 +59,8 @@ def draw_samples(model, features, inputs, sigma=1.0, iterations=0, margin=0, gen
     who = (inputs.get(name) for name in ("reference", "reference_lens", "f0_statistics"))
     vectors, statistics = model.global_condition(speaker, *who)
     condition = model.condition(mel, mel_lens, vectors, None, statistics)
+    if model.vocoder.excitation:
+        condition = model.excited(condition, mel_lens)
 
     frames = wav.shape[-1] // hop
     first, offset = inputs.get("starts"), 0
