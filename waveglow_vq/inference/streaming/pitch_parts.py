@@ -9,6 +9,7 @@ from waveglow_vq.lobes.source.pitch_rows import (
     followed_phase,
     held_pitch,
 )
+from waveglow_vq.utils.devices import at_least_fp32
 from waveglow_vq.utils.windows import Buffer, windows
 
 import torch
@@ -29,12 +30,12 @@ def pitched(model, conditions, local=True):
             f0 = None if condition.f0 is None else condition.f0[:, None]
             parts = condition.log_mel, f0, condition.local if local else None
             channels[:] = [0 if part is None else part.shape[1] for part in parts]
-            yield torch.cat([part.float() for part in parts if part is not None], dim=1)
+            yield torch.cat([at_least_fp32(part) for part in parts if part is not None], dim=1)
 
     for window, first, new in windows(together(), reach):
         log_mel, f0, signal = window.split(channels, dim=1)
         with torch.no_grad():
-            pitch = held_pitch(f0[:, 0]) if reader is None else reader(log_mel)
+            pitch = held_pitch(f0[:, 0]) if reader is None else reader(log_mel.float())
             part = rows.of(*(x[:, first : first + new] for x in pitch))
         log_mel, f0, signal = (
             x[..., first : first + new] if x.shape[1] else None for x in (log_mel, f0, signal)
