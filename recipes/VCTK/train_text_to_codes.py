@@ -30,6 +30,8 @@ from vctk_prepare import find_vctk, prepare_vctk
 SAME = ("data_folder", "audio_folder", "manifest_folder", "mic", "additional_folders")
 SAME += ("trim_silence", "split_ratio", "unseen_speakers", "disjoint_sentences", "min_samples")
 SAME += ("max_samples", "min_loudness_dbfs", "max_utterances", "skip_prep")
+# Those that files of earlier runs lack.
+LATER = ("highpass_hz", "loudness_dbfs", "fill_band_db")
 
 
 class VCTKTextBrain(TextToCodesBrain):
@@ -50,6 +52,7 @@ def prepare(experiment):
         "sample_rate": codec.sample_rate,
         "hop_length": codec.hop_length,
         **{name: hparams[name] for name in SAME},
+        **{name: hparams[name] for name in LATER if name in hparams},
     }
     run_on_main(prepare_vctk, kwargs=options)
     return prepare_text_datasets(experiment, hparams["audio_folder"], codec)

@@ -22,6 +22,9 @@ from waveglow_vq.audio.io import WavWriter, read_wav_and_rate
 from waveglow_vq.audio.pitch import track_f0
 from waveglow_vq.audio.resampling import resample
 from waveglow_vq.data.corpora.filters import Sound, loudest_window_dbfs
+from waveglow_vq.data.corpora.levels import frame_energies, gain_to, high_pass
+from waveglow_vq.data.corpora.missing_band import fill_band
+from waveglow_vq.data.corpora.splits import hash_fraction
 from waveglow_vq.data.manifests import PITCH_SUFFIX
 from waveglow_vq.errors import UserError
 from waveglow_vq.utils.files import atomic_write, user_path
@@ -38,7 +41,6 @@ logger = logging.getLogger(__name__)
 JOURNAL = "prepared.jsonl"
 TRIM_THRESHOLD_DB = -35.0
 _TRIM_MARGIN_SECONDS = 0.1
-_TRIM_FRAME_SECONDS = 0.02
 _TRIM_HIGH_PASS_HZ = 120.0
 _FULL_SCALE = 32767 / 32768  # the largest 16-bit sample
 _VERSION = 1  # of the prepared files; those of another version are made again
@@ -57,18 +59,58 @@ class Preprocessing(NamedTuple):
         What is quieter than the loudest 20 ms by this much is silence; negative.
     hop_length : int
         Samples between frames of the pitch: that of the log-mel features.
+    highpass_hz : float or None
+        What lies below is removed, with zero phase: nothing changes from here on, and nothing is
+        left an octave below. None: nothing is removed.
+    loudness_dbfs : float, list of float, or None
+        RMS level of the speech that every recording is brought to, by one factor; of two numbers,
+        a level between them, which a hash of the recording's id chooses. A recording never clips
+        (it ends at full scale, and is then quieter than asked for) and is raised by 20 dB at most.
+        The filters judge it as it was before. None: levels stay.
+    fill_band_db : float or None
+        Slope in dB per octave, not positive, of the noise that fills the band above a recording's
+        own (see waveglow_vq/data/corpora/missing_band.py). None: the band stays empty.
     """
 
     sample_rate: int = 22050
     trim_silence: bool = True
     trim_threshold_db: float = TRIM_THRESHOLD_DB
     hop_length: int = 256
+    highpass_hz: float | None = None
+    loudness_dbfs: float | list | None = None
+    fill_band_db: float | None = None
+
+    def stated(self):
+        """The options, as reports and keys state them: without those that came later, where they
+        are off, so that audio prepared before them is still up to date."""
+        later = ("highpass_hz", "loudness_dbfs", "fill_band_db")
+        return {k: v for k, v in self._asdict().items() if k not in later or v is not None}
+
+    def checked(self):
+        """The options; a UserError if one cannot be used."""
+        require_number("sample_rate", self.sample_rate, above=0)
+        require_number("trim_threshold_db", self.trim_threshold_db, below=0)
+        if self.highpass_hz is not None:
+            require_number("highpass_hz", self.highpass_hz, above=0, below=self.sample_rate / 4)
+        if self.fill_band_db is not None:
+            require_number("fill_band_db", self.fill_band_db, most=0)
+        levels = self.loudness_dbfs
+        if levels is not None and not isinstance(levels, list | tuple):
+            levels = [levels, levels]
+        for level in levels or ():
+            require_number("loudness_dbfs", level, most=0)
+        if levels is not None and (len(levels) != 2 or levels[0] > levels[1]):
+            raise UserError(
+                f"loudness_dbfs: {self.loudness_dbfs!r}; it must be a number, or two, the lower"
+                " first"
+            )
+        return self
 
 
 class PreparedAudio(NamedTuple):
     """What is known of a prepared utterance."""
 
-    sound: Sound  # length, peak and loudness, for the filters
+    sound: Sound  # length, and peak and loudness before any change of level, for the filters
     voiced_frames: int
     log_f0_mean: float  # over the voiced frames; 0 if there are none
     log_f0_std: float
@@ -101,9 +143,7 @@ def prepare_audio(utterances, audio_folder, preprocessing=None, num_workers=None
     waveglow_vq.errors.UserError
         If an audio file is missing or unusable; the sentence names it.
     """
-    preprocessing = preprocessing or Preprocessing()
-    require_number("sample_rate", preprocessing.sample_rate, above=0)
-    require_number("trim_threshold_db", preprocessing.trim_threshold_db, below=0)
+    preprocessing = (preprocessing or Preprocessing()).checked()
     if num_workers is not None:
         require_integer("num_workers", num_workers, 1)
     audio_folder = user_path(audio_folder)
@@ -141,28 +181,39 @@ def prepare_audio(utterances, audio_folder, preprocessing=None, num_workers=None
 def prepare_utterance(utterance, audio_folder, preprocessing):
     """Reads a recording and writes its prepared copy and its pitch.
 
-    Channels are averaged, the mean (a DC offset) is removed, the rate is changed, silence at the
-    ends is cut off. The level stays, unless the result exceeds full scale: then it is scaled down
-    to it. The folder of the speaker has to exist.
+    Channels are averaged, the mean (a DC offset) is removed, the rate is changed, what lies below
+    `highpass_hz` is removed, silence at the ends is cut off, the missing band is filled, the level
+    is changed. What then exceeds full scale is scaled down to it. The folder of the speaker has to
+    exist.
     """
-    wav, rate = read_wav_and_rate(utterance.path, mono="mix")
-    wav = resample(wav - wav.mean(), rate, preprocessing.sample_rate)
+    wav, recorded_rate = read_wav_and_rate(utterance.path, mono="mix")
+    rate, threshold = preprocessing.sample_rate, preprocessing.trim_threshold_db
+    wav = resample(wav - wav.mean(), recorded_rate, rate)
+    if preprocessing.highpass_hz is not None:
+        wav = high_pass(wav.double(), rate, preprocessing.highpass_hz).float()
     if preprocessing.trim_silence:
-        start, end = speech_bounds(wav, preprocessing.sample_rate, preprocessing.trim_threshold_db)
+        start, end = speech_bounds(wav, rate, threshold)
         wav = wav[start:end]
-    wav = wav * min(1.0, _FULL_SCALE / max(float(wav.abs().max()), 1e-9))
-    track = track_f0(wav, preprocessing.sample_rate, preprocessing.hop_length)
+    if preprocessing.fill_band_db is not None:
+        wav = fill_band(wav, rate, preprocessing.fill_band_db, recorded_rate, utterance.id)
+    gain = 1.0
+    if preprocessing.loudness_dbfs is not None:
+        draw = hash_fraction(utterance.id, 0, "loudness")
+        gain = gain_to(preprocessing.loudness_dbfs, wav, rate, threshold, draw)
+    most = _FULL_SCALE / max(float(wav.abs().max()), 1e-9)
+    level_before = min(1.0, most)
+    recorded, wav = (wav * level_before).numpy(), wav * min(gain, most)
+    track = track_f0(wav, rate, preprocessing.hop_length)
     log_f0 = torch.where(track.voiced, track.f0.clamp_min(1.0).log(), torch.zeros(())).numpy()
     wav_file, pitch_file = prepared_files(audio_folder, utterance)
-    with WavWriter(wav_file, preprocessing.sample_rate) as writer:
+    with WavWriter(wav_file, rate) as writer:
         writer.write(wav)
     # An open file: numpy would give the name another ending.
     with atomic_write(pitch_file) as part, open(part, "wb") as file:
         np.save(file, log_f0.astype(np.float32))
-    samples = wav.numpy()
     voiced = log_f0[log_f0 > 0].astype(np.float64)
     return PreparedAudio(
-        Sound(len(samples), float(np.abs(samples).max()), loudest_window_dbfs(samples)),
+        Sound(len(recorded), float(np.abs(recorded).max()), loudest_window_dbfs(recorded)),
         len(voiced),
         float(voiced.mean()) if len(voiced) else 0.0,
         float(voiced.std()) if len(voiced) else 0.0,
@@ -190,30 +241,14 @@ def speech_bounds(wav, sample_rate, threshold_db=TRIM_THRESHOLD_DB):
     >>> speech_bounds(wav, 20_000)
     (17600, 42000)
     """
-    frame = max(1, round(_TRIM_FRAME_SECONDS * sample_rate))
-    heard = _high_pass(wav.double(), sample_rate)
-    whole = torch.nn.functional.pad(heard, (0, -len(wav) % frame))
-    energy = whole.view(-1, frame).square().sum(1)
+    heard = high_pass(wav.double(), sample_rate, _TRIM_HIGH_PASS_HZ)
+    energy, frame = frame_energies(heard, sample_rate)
     loud = torch.nonzero(energy > energy.max() * 10 ** (threshold_db / 10)).flatten()
     if not len(loud):
         return 0, len(wav)
     margin = round(_TRIM_MARGIN_SECONDS * sample_rate)
     start = max(0, int(loud[0]) * frame - margin)
     return start, min(len(wav), (int(loud[-1]) + 1) * frame + margin)
-
-
-def _high_pass(wav, sample_rate):
-    """Zero-phase, with a raised-cosine edge of an octave."""
-    # The signal goes on, turned around, beyond its ends: where rumble broke off, a click would be.
-    more = min(len(wav) - 1, sample_rate // 10)
-    before = 2 * wav[0] - wav[1 : more + 1].flip(0)
-    after = 2 * wav[-1] - wav[len(wav) - 1 - more : -1].flip(0)
-    longer = torch.cat([before, wav, after])
-    n_fft = 1 << (len(longer) + more).bit_length()
-    hz = torch.fft.rfftfreq(n_fft, 1 / sample_rate, dtype=wav.dtype).clamp_min(1e-3)
-    gain = (math.pi / 2 * ((hz / _TRIM_HIGH_PASS_HZ).log2() + 1).clamp(0, 1)).sin()
-    filtered = torch.fft.irfft(torch.fft.rfft(longer, n_fft) * gain, n_fft)
-    return filtered[more : more + len(wav)]
 
 
 def _find_prepared(journal, utterance_id, key):
@@ -247,7 +282,7 @@ def _key_of(utterance, preprocessing):
         status.st_size,
         status.st_mtime_ns,
         _VERSION,
-        *preprocessing,
+        *preprocessing.stated().values(),
     ]
     return json_digest(identity)[:24]
 

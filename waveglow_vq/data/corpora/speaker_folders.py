@@ -66,8 +66,9 @@ def scan_speaker_folder(folder):
     Recordings without texts, sorted by speaker and id.
 
     The label of a speaker is the name of the subfolder. Audio files that lie directly in the folder
-    must be named like LibriSpeech's, <speaker>-<chapter>-<utterance>. Links are followed. Other
-    files than sound (a licence, a list of speakers) are counted in the log.
+    must be named like LibriSpeech's, <speaker>-<chapter>-<utterance>; a subfolder in which all are
+    named so, after more than one speaker, is a part of LibriSpeech and no speaker. Links are
+    followed. Other files than sound (a licence, a list of speakers) are counted in the log.
     """
     root = Path(os.path.abspath(user_path(folder)))
     if not root.is_dir():
@@ -78,9 +79,13 @@ def scan_speaker_folder(folder):
             found = [str(path) for path in walk_files(entry.path)]
             files = [path for path in found if is_sound(path)]
             left_out += [path for path in found if not is_sound(path)]
-            if files:
-                check_label(entry.name, entry.path)
-            speaker = entry.name
+            named = [_LIBRISPEECH_NAME.fullmatch(Path(path).stem) for path in files]
+            if all(named) and len({name.group(1) for name in named}) > 1:
+                speakers = [name.group(1) for name in named]
+            else:
+                if files:
+                    check_label(entry.name, entry.path)
+                speakers = [entry.name] * len(files)
         elif is_sound(entry.name):
             name = _LIBRISPEECH_NAME.fullmatch(Path(entry.name).stem)
             if not name:
@@ -88,11 +93,11 @@ def scan_speaker_folder(folder):
                     f"{entry.path} names no speaker: put it into a folder with the speaker's name,"
                     " or name it <speaker>-<chapter>-<utterance>, in digits"
                 )
-            speaker, files = name.group(1), [entry.path]
+            speakers, files = [name.group(1)], [entry.path]
         else:
             left_out.append(entry.path)
             continue
-        for path in files:
+        for speaker, path in zip(speakers, files, strict=True):
             source = os.path.relpath(path, root)
             utterance = Recording(_utterance_id(speaker, source), speaker, path, source)
             other = utterances.setdefault(utterance.id, utterance)
@@ -109,6 +114,11 @@ def scan_speaker_folder(folder):
         level = logging.WARNING if hint else logging.INFO
         logger.log(level, "%s: left out: %s%s", folder, count_kinds(left_out), hint)
     return sorted(utterances.values(), key=lambda u: (u.speaker, u.id))
+
+
+def is_librispeech(recording):
+    """Whether a recording is named like LibriSpeech's."""
+    return bool(_LIBRISPEECH_NAME.fullmatch(recording.id))
 
 
 def check_label(label, path):

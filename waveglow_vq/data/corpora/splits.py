@@ -2,20 +2,21 @@
 
 One speaker's recordings are split by their ids. Of many speakers, every speaker of valid and test
 is in train too, except the speakers that are held out altogether, whose recordings make a split of
-their own, "unseen".
+their own, "unseen". For a model of any voice, speakers are split instead (`split_voices`).
 """
 
 import hashlib
 import logging
 import math
+import re
 from bisect import bisect_right
 from collections import Counter
 from itertools import accumulate
 from typing import NamedTuple
 
-from waveglow_vq.data.corpora.speaker_folders import normalize_sentence
+from waveglow_vq.data.corpora.speaker_folders import Recording, normalize_sentence
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.validation import require_integer
+from waveglow_vq.utils.validation import require_choice, require_integer
 
 logger = logging.getLogger(__name__)
 
@@ -36,19 +37,45 @@ class SplitOptions(NamedTuple):
         How many speakers (chosen by a hash of the label) or which are held out.
     disjoint_sentences : bool
         Whether no sentence (case and punctuation aside) may be in two splits.
+    split_by : str
+        "clip": see `split_by_speaker`. "voice": see `split_voices`.
+    held_out_speakers : list of str
+        With "voice": speakers all of whose recordings are tested on.
+    held_out_clips : list of str
+        With "voice": recordings that are tested on, by their ids, or what these begin with up to
+        a sign such as - or _.
     """
 
     split_ratio: tuple = (90, 5, 5)
     seed: int = 0
     unseen_speakers: int | list = 0
     disjoint_sentences: bool = False
+    split_by: str = "clip"
+    held_out_speakers: list = ()
+    held_out_clips: list = ()
 
-    def normalized(self):
-        """The same options, as reports and fingerprints state them: labels sorted, of type str."""
-        unseen = self.unseen_speakers
-        if not isinstance(unseen, int):
-            unseen = sorted({str(x) for x in ([unseen] if isinstance(unseen, str) else unseen)})
-        return self._replace(split_ratio=list(self.split_ratio), unseen_speakers=unseen)
+    def stated(self):
+        """The options, as reports and fingerprints state them: labels sorted, of type str, and
+        those of `split_voices` with it only."""
+        options = self._replace(
+            split_ratio=list(self.split_ratio),
+            unseen_speakers=self.unseen_speakers
+            if isinstance(self.unseen_speakers, int)
+            else _labels(self.unseen_speakers),
+            held_out_speakers=_labels(self.held_out_speakers),
+            held_out_clips=_labels(self.held_out_clips),
+        )
+        later = () if self.split_by == "voice" else SplitOptions._fields[4:]
+        return {name: value for name, value in options._asdict().items() if name not in later}
+
+    def checked(self):
+        """The options; a UserError if they do not fit together."""
+        require_choice("split_by", self.split_by, ("clip", "voice"))
+        if self.split_by == "clip" and (self.held_out_speakers or self.held_out_clips):
+            raise UserError("held_out_speakers and held_out_clips need split_by: voice")
+        if self.split_by == "voice" and self.disjoint_sentences:
+            raise UserError("disjoint_sentences: it must be False with split_by: voice")
+        return self
 
 
 class Splits(NamedTuple):
@@ -154,12 +181,8 @@ def split_by_speaker(recordings, options=None):
     If valid or test stay empty, because every speaker has few recordings, it gets one from the
     speaker with the most, or those of one sentence.
     """
-    split_ratio, seed, unseen_speakers, disjoint_sentences = options or SplitOptions()
-    if len(split_ratio) != 3 or min(split_ratio) < 0 or split_ratio[0] <= 0:
-        raise UserError(
-            f"split_ratio is {list(split_ratio)}, but has to give the shares of train, valid and"
-            " test, none negative, and train more than 0"
-        )
+    split_ratio, seed, unseen_speakers, disjoint_sentences = (options or SplitOptions())[:4]
+    _check_ratio(split_ratio)
     held_out = choose_unseen({u.speaker for u in recordings}, unseen_speakers, seed)
     seen = sorted((u for u in recordings if u.speaker not in held_out), key=lambda u: u.id)
     unseen = sorted((u for u in recordings if u.speaker in held_out), key=lambda u: u.id)
@@ -190,6 +213,45 @@ def split_by_speaker(recordings, options=None):
             " of unseen speakers"
         )
     return Splits({**parts, UNSEEN: unseen}, dropped)
+
+
+def split_voices(recordings, options, single_voices=()):
+    """Splits recordings such that valid and test hold voices that are not in train.
+
+    Every speaker is in one split, which a hash of the label decides. Of `single_voices`, labels of
+    speakers who are alone in their corpus, every prompt is: a sentence (case and punctuation
+    aside), or a recording without text. What is held out by name goes to test, a clip with the
+    others of its speaker or prompt; unseen speakers make a split of their own.
+    """
+    _check_ratio(options.split_ratio)
+    labels = {r.speaker for r in recordings}
+    unseen = choose_unseen(labels, options.unseen_speakers, options.seed)
+    held_out = select_speakers(labels, options.held_out_speakers, "held_out_speakers")
+    clips = _held_out_clips(recordings, options.held_out_clips)
+    units = {}
+    for r in recordings:
+        if r.speaker not in unseen:
+            prompt = normalize_sentence(r.text) or f" {r.id}"
+            unit = (r.speaker, prompt) if r.speaker in single_voices else (r.speaker,)
+            units.setdefault(" ".join(unit), []).append(r)
+    parts = {name: [] for name in SPLITS}
+    others = []
+    for unit, members in units.items():
+        if any(r.speaker in held_out for r in members):
+            parts["test"] += members
+        elif any(r.id in clips for r in members):
+            parts["test"] += members
+        else:
+            others.append(Recording(unit, "", "", ""))
+    for name, chosen in split_by_id(others, SPLITS, options.split_ratio, options.seed)[0].items():
+        for unit in chosen:
+            parts[name] += units[unit.id]
+    if not parts["train"]:
+        raise UserError("no recording is left to train on: all are held out")
+    parts[UNSEEN] = [r for r in recordings if r.speaker in unseen]
+    return Splits(
+        {name: sorted(members, key=lambda r: r.id) for name, members in parts.items()}, {}
+    )
 
 
 def choose_unseen(labels, unseen_speakers, seed=0):
@@ -227,6 +289,29 @@ def select_speakers(labels, wanted, option):
             f"{option} names {', '.join(missing)}, but the speakers are {_shorten(sorted(labels))}"
         )
     return wanted
+
+
+def _labels(given):
+    return sorted({str(label) for label in ([given] if isinstance(given, str | int) else given)})
+
+
+def _check_ratio(split_ratio):
+    if len(split_ratio) != 3 or min(split_ratio) < 0 or split_ratio[0] <= 0:
+        raise UserError(
+            f"split_ratio is {list(split_ratio)}, but has to give the shares of train, valid and"
+            " test, none negative, and train more than 0"
+        )
+
+
+def _held_out_clips(recordings, named):
+    """The ids of the recordings that are held out by name."""
+    found = {}
+    for name in _labels(named):
+        begin = re.compile(re.escape(name) + r"(?![A-Za-z0-9])")
+        found[name] = {r.id for r in recordings if begin.match(r.id)}
+    if missing := [name for name, ids in found.items() if not ids]:
+        raise UserError(f"held_out_clips names {_shorten(missing)}, but there is no such recording")
+    return set().union(*found.values())
 
 
 def _by_speaker(utterances, split_ratio, seed):

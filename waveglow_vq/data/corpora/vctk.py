@@ -37,11 +37,13 @@ _COMMENT = re.compile(r"\(.*\)\s*$")
 
 
 class Corpus(NamedTuple):
-    """What `scan_vctk` finds."""
+    """What `scan_vctk` and `scan_corpora` find."""
 
     utterances: list  # Recordings, sorted by speaker and id
     info: dict  # label -> {"age", "gender", "accent", "region"}, of speakers of whom it is known
     counts: dict  # statistics for the report
+    single_voices: tuple = ()  # labels of the speakers who are alone in their corpus
+    origins: dict | None = None  # utterance id -> name of its corpus, where there are several
 
 
 def find_vctk(data_folder):

@@ -21,8 +21,9 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 _PATHS = re.compile(r".*_(folder|file|log)|codec|init_from")
 # How SpeechBrain begins the YAML that a run saves, and which of its options may be given.
 _SAVED = "# Generated "
-_OUTSIDE = ("data_folder", "shards_folder", "codec", "num_workers")
-_TEXT_LISTS = ("additional_folders", "use_speakers", "unseen_speakers")
+_OUTSIDE = ("data_folder", "data_folders", "shards_folder", "codec", "num_workers")
+_TEXT_LISTS = ("data_folders", "additional_folders", "use_speakers", "unseen_speakers")
+_TEXT_LISTS += ("held_out_speakers", "held_out_clips")
 # Mappings of a recipe's YAML whose keys are options as those beside them are: what recipes share.
 SECTIONS = ("training", "segments", "samples")
 INCLUDE = "!include:"
