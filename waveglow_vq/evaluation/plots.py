@@ -66,12 +66,13 @@ def spectrogram_comparison(path, signals, features, scale="mel", title=None):
     hop_seconds = features.hop_length / features.sample_rate
     bands = max(len(picture) for picture in pictures.values())
     ticks = _frequency_ticks(features, scale, bands)
-    size, unit = (1.6, 2.4), "magnitude [dB]"
+    seconds = max(picture.shape[1] for picture in pictures.values()) * hop_seconds
+    size, unit = (_width(1.6 * seconds), 2.4), "magnitude [dB]"
     figure = _stacked(pictures, hop_seconds, ticks, DYNAMIC_RANGE_DB, size, unit, title)
     return _save(figure, path)
 
 
-def harmonics_comparison(path, signals, sample_rate, title=None):
+def harmonics_comparison(path, signals, sample_rate, title=None, size=None):
     """Draws narrow-band spectrograms up to 5 kHz one above the other, in which the harmonics of a
     voice are seen, on the same axes and colour scale.
 
@@ -85,6 +86,9 @@ def harmonics_comparison(path, signals, sample_rate, title=None):
         Of all of them, in Hz.
     title : str or None
         Stands above the picture.
+    size : tuple of float or None
+        Width of the picture and height of each signal, in inches of 110 pixels; None: 3.2 high, and
+        as wide as it takes.
 
     Returns
     -------
@@ -115,18 +119,23 @@ def harmonics_comparison(path, signals, sample_rate, title=None):
     # Row k covers k to k + 1 and shows bin k.
     ticks = np.minimum(khz * 1000 * n_fft / sample_rate + 0.5, bins), [f"{x:g}" for x in khz]
     hop_seconds = hop / sample_rate
-    size, unit = (2.4, 3.2), "magnitude [dB], raised by 6 dB per octave"
+    seconds = max(picture.shape[1] for picture in pictures.values()) * hop_seconds
+    size = (_width(2.4 * seconds), 3.2) if size is None else size
+    unit = "magnitude [dB], raised by 6 dB per octave"
     figure = _stacked(pictures, hop_seconds, ticks, HARMONICS_RANGE_DB, size, unit, title)
     return _save(figure, path)
 
 
+def _width(inches):
+    return min(16.0, max(7.0, inches))
+
+
 def _stacked(pictures, hop_seconds, ticks, range_db, size, unit, title):
-    """A figure of decibels [bands, frames] by their captions, one above the other; ``size`` are
-    inches per second and per row."""
+    """A figure of decibels [bands, frames] by their captions, one above the other; ``size`` is its
+    width, and the height of one."""
     top = max(float(np.quantile(picture, 0.997)) for picture in pictures.values())
     seconds = max(picture.shape[1] for picture in pictures.values()) * hop_seconds
-    width = min(16.0, max(7.0, size[0] * seconds))
-    figure = _new_figure(width=width, height=size[1] * len(pictures) + 0.6)
+    figure = _new_figure(width=size[0], height=size[1] * len(pictures) + 0.6)
     rows = figure.subplots(len(pictures), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (caption, picture) in zip(rows, pictures.items(), strict=True):
         bands, frames = picture.shape
