@@ -21,9 +21,9 @@ from waveglow_vq.audio.io import read_for_model
 from waveglow_vq.errors import UserError, cli_errors
 from waveglow_vq.evaluation.baselines import ITERATIONS, no_model_name, without_model
 from waveglow_vq.evaluation.plots import harmonics_comparison
-from waveglow_vq.evaluation.score import score_baselines, score_pair
 from waveglow_vq.evaluation.score_table import distances
 from waveglow_vq.evaluation.sound_quality import installed, measures_of, not_installed
+from waveglow_vq.evaluation.sound_rows import score_rows
 from waveglow_vq.inference import WaveGlowVocoder
 
 import numpy as np
@@ -63,14 +63,10 @@ def model_name(iterations):
 
 def scores_of(sounds, features, iterations, judges):
     """``{row: {measure: value}}`` of the sounds of one recording."""
-    recording = sounds["recording"]
-    rows = score_baselines(recording, features, judges, iterations)
-    rows = {row.replace("recordings", "recording"): measures for row, measures in rows.items()}
-    rate = features.sample_rate
-    for row, wav in sounds.items():
-        if row not in rows:
-            rows[row] = score_pair(recording, wav, rate, features=features, judges=judges)
-    return rows
+    recording, *_ = sounds.values()
+    models = {row: wav for row, wav in sounds.items() if row.startswith("the model")}
+    rows = score_rows(recording, models, features, judges, iterations)
+    return {row.replace("recordings", "recording"): scores for row, scores in rows.items()}
 
 
 def write_sounds(folder, sounds, sample_rate):
