@@ -202,6 +202,8 @@ def median_f0(wavs):
 
 def summary(rows):
     """Figures over all pairs of different speakers."""
+    from waveglow_vq.evaluation.conversion.summary import VOICED_WITHIN
+
     pairs = [row for row in rows if row["source"] != row["target"]]
     own = [row for row in rows if row["source"] == row["target"]]
 
@@ -214,11 +216,15 @@ def summary(rows):
     arrived = sum(
         12 * abs(math.log2(row["converted_f0"] / row["target_f0"])) <= SEMITONES for row in spoken
     )
+    within = sum(abs(row["voiced"] - 1) <= VOICED_WITHIN for row in pairs)
     return {
         "pairs nearer to the target than to the source [%]": 100 * nearer / len(pairs),
         "pairs at least half as voiced as the recordings [%]": 100 * len(spoken) / len(pairs),
         f"of these, median F0 within {SEMITONES} semitones of the target's [%]": (
             100 * arrived / len(spoken) if spoken else math.nan
+        ),
+        f"pairs voiced within {100 * VOICED_WITHIN:.0f} % of the recordings [%]": (
+            100 * within / len(pairs)
         ),
         "MCD of conversions to the target's recordings [dB]": mean("mcd_to_target", pairs),
         "MCD of conversions to the source's recordings [dB]": mean("mcd_to_source", pairs),
@@ -230,7 +236,9 @@ def summary(rows):
 def score_sounds(labels, sentence, recordings, conversions, features, iterations):
     """What conversions of one sentence sound like, beside recordings and what these give without a
     model: ``{row: measures}``, means. Conversions have no recording to be compared with."""
+    from waveglow_vq.audio.pitch import track_f0
     from waveglow_vq.evaluation.score import METRICS, mean_scores, score_baselines, score_pair
+    from waveglow_vq.evaluation.score_table import VOICING
     from waveglow_vq.evaluation.sound_quality import (
         JUDGES,
         QUICK,
@@ -245,7 +253,8 @@ def score_sounds(labels, sentence, recordings, conversions, features, iterations
     for source, target in itertools.product(labels, labels):
         wav = conversions[source, target, sentence]
         if source != target:
-            scores = score_sound(None, wav, rate, alone)
+            scores = {"voiced_share": float(track_f0(wav, rate).voiced.double().mean())}
+            scores |= score_sound(None, wav, rate, alone)
             found.setdefault("conversions", []).append(scores)
             continue
         recording = recordings[source, sentence]
@@ -253,21 +262,20 @@ def score_sounds(labels, sentence, recordings, conversions, features, iterations
         rows["own voice"] = score_pair(recording, wav, rate, features=features, judges=judges)
         for row, scores in rows.items():
             found.setdefault(row, []).append(scores)
-    wanted = [*METRICS, *measures_of(judges)]
+    wanted = [*METRICS, *VOICING, *measures_of(judges)]
     return {
         row: mean_scores(scores, [name for name in wanted if name in scores[0]])
         for row, scores in found.items()
-        if scores[0]
     }
 
 
 def format_sounds(sounds):
     """The table of :func:`score_sounds`."""
-    from waveglow_vq.evaluation.score_table import distances, table_lines
+    from waveglow_vq.evaluation.score_table import VOICING, distances, table_lines
     from waveglow_vq.evaluation.sound_quality import QUICK, installed, measures_of
 
     names = "log_mel_l1", "multi_resolution_stft", "mel_cepstral_distortion", "voicing_error"
-    measures = distances(names) | measures_of(installed(QUICK))
+    measures = distances(names) | VOICING | measures_of(installed(QUICK))
     return "\n".join(table_lines(sounds, measures, name="sound of"))
 
 
