@@ -168,12 +168,11 @@ def score_sounds(tts, manifest, corpus, names, features):
     ``{row: measures}``, means, and the table. Speech is compared with no recording."""
     from waveglow_vq.audio.io import read_for_model
     from waveglow_vq.evaluation.baselines import ITERATIONS
-    from waveglow_vq.evaluation.sound_quality import JUDGES, QUICK, installed, score_sound
-    from waveglow_vq.evaluation.sound_rows import format_rows, mean_rows, score_rows
+    from waveglow_vq.evaluation.sound_quality import QUICK, installed
+    from waveglow_vq.evaluation.sound_rows import format_rows, mean_rows, score_alone, score_rows
 
     codec, rate, entries = tts.codec, tts.sample_rate, json.loads(manifest.read_text("utf-8"))
     judges, scored = installed(QUICK), []
-    alone = [name for name in judges if not JUDGES[name].referenced]
     kinds = {" without iterations": 0, f", {codec.refine} iterations": codec.refine}
     for name in names:
         path = entries[name]["wav"].replace("{data_root}", str(corpus))
@@ -186,7 +185,7 @@ def score_sounds(tts, manifest, corpus, names, features):
         spoken = tts.encode_text(entries[name]["text"], generator=0)
         for kind, refine in kinds.items():
             wav = tts.decode_text(spoken, generator=0, refine=refine)[0]
-            rows[f"speech{kind}"] = score_sound(None, wav, rate, alone)
+            rows[f"speech{kind}"] = score_alone(wav, rate, judges)
         scored.append(rows)
     sounds = mean_rows(scored, judges)
     return sounds, format_rows(sounds, judges)

@@ -24,6 +24,8 @@ SENTENCES = 3
 # median F0 of the others has to come to the target's.
 VOICED = 0.5
 SEMITONES = 2
+# Seconds of sound in which the harmonics of the lowest voice are told apart.
+LOW_WINDOW = 0.07
 # For a quarter of an hour of speech, a model and a batch with which three minutes go far.
 TRAINING = {
     "size": "tiny",
@@ -122,6 +124,7 @@ def report(output, device):
         },
         rate,
         f"Harmonics of {first}, of {last}, and of {first} converted to {last}",
+        window=LOW_WINDOW,
     )
     given = recordings, conversions, features, iterations, without
     sounds = score_sounds(labels, sentence, *given)
@@ -222,6 +225,8 @@ def median_f0(wavs):
 
 def summary(rows):
     """Figures over all pairs of different speakers."""
+    from waveglow_vq.evaluation.conversion.summary import VOICED_WITHIN
+
     pairs = [row for row in rows if row["source"] != row["target"]]
     own = [row for row in rows if row["source"] == row["target"]]
 
@@ -234,11 +239,15 @@ def summary(rows):
     arrived = sum(
         12 * abs(math.log2(row["converted_f0"] / row["target_f0"])) <= SEMITONES for row in spoken
     )
+    within = sum(abs(row["voiced"] - 1) <= VOICED_WITHIN for row in pairs)
     return {
         "pairs nearer to the target than to the source [%]": 100 * nearer / len(pairs),
         "pairs at least half as voiced as the recordings [%]": 100 * len(spoken) / len(pairs),
         f"of these, median F0 within {SEMITONES} semitones of the target's [%]": (
             100 * arrived / len(spoken) if spoken else math.nan
+        ),
+        f"pairs voiced within {100 * VOICED_WITHIN:.0f} % of the recordings [%]": (
+            100 * within / len(pairs)
         ),
         "MCD of conversions to the target's recordings [dB]": mean("mcd_to_target", pairs),
         "MCD of conversions to the source's recordings [dB]": mean("mcd_to_source", pairs),
@@ -251,11 +260,10 @@ def score_sounds(labels, sentence, recordings, conversions, features, iterations
     """What conversions of one sentence sound like, beside recordings and what these give without a
     model: ``{row: measures}``, means. ``without`` are conversions of it without iterations. They
     have no recording to be compared with."""
-    from waveglow_vq.evaluation.sound_quality import JUDGES, QUICK, installed, score_sound
-    from waveglow_vq.evaluation.sound_rows import mean_rows, score_rows
+    from waveglow_vq.evaluation.sound_quality import QUICK, installed
+    from waveglow_vq.evaluation.sound_rows import mean_rows, score_alone, score_rows
 
-    judges, rate = installed(QUICK), features.sample_rate
-    alone = [name for name in judges if not JUDGES[name].referenced]
+    judges = installed(QUICK)
     kinds, scored = {" without iterations": without, "": conversions}, []
     for label in labels:
         own = {
@@ -266,7 +274,7 @@ def score_sounds(labels, sentence, recordings, conversions, features, iterations
         scored.append(score_rows(recordings[label, sentence], own, features, judges, iterations))
     for kind, found in kinds.items():
         scored += [
-            {f"conversions{kind}": score_sound(None, wav, rate, alone)}
+            {f"conversions{kind}": score_alone(wav, features.sample_rate, judges)}
             for (source, target, spoken), wav in found.items()
             if source != target and spoken == sentence
         ]

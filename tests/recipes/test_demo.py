@@ -148,6 +148,9 @@ def test_the_figures_of_a_conversion_tell_success_from_failure():
     assert figures["pairs nearer to the target than to the source [%]"] == 50
     assert right["voiced"] > 0.9 and hissed["voiced"] < 0.1
     assert figures["pairs at least half as voiced as the recordings [%]"] == 100
+    assert figures["pairs voiced within 10 % of the recordings [%]"] == 100
+    partly = [right | {"voiced": 0.89}, unchanged | {"voiced": 1.09}, same, hissed]
+    assert demo.summary(partly)["pairs voiced within 10 % of the recordings [%]"] == 50
     assert figures["of these, median F0 within 2 semitones of the target's [%]"] == 50
     text = demo.format_report(list(rows.values()), figures, ["1"])
     assert "A      B          100     200" in text and "100 %" in text and "own" in text
@@ -163,14 +166,14 @@ def test_the_sound_of_conversions_has_something_to_be_compared_with(monkeypatch)
     conversions = {(a, b, "1"): tone(101, 16384) for a in "AB" for b in "AB"}
     given = recordings, conversions, LogMel(), 2, conversions
     sounds = demo.score_sounds("AB", "1", *given)
-    kinds = [
-        f"{of}{how}" for of in ("own voice", "conversions") for how in ("", " without iterations")
-    ]
-    assert {"recordings", "no model, 2 iterations", *kinds} <= set(sounds)
-    assert sounds["conversions"] == {"distillmos": 3.0}
+    rows = ["recordings"]
+    for kind in ("own voice", "conversions"):
+        rows += [f"{kind} without iterations", kind]
+    assert [row for row in sounds if "no model" not in row] == rows and len(sounds) == 7
+    assert sounds["conversions"] == {"voiced_share": 1.0, "distillmos": 3.0}
     heading, *rows = demo.format_sounds(sounds).splitlines()
     assert "MCD [dB] ↓" in heading and "PESQ-WB ↑" in heading
-    assert rows[-1].split() == ["conversions"] + 5 * ["-"] + ["3.000"]
+    assert rows[-1].split() == ["conversions"] + 4 * ["-"] + ["1.000"] + 3 * ["-"] + ["3.000"]
 
 
 def test_a_demo_stops_where_a_step_fails(any_demo, tmp_path, capfd):

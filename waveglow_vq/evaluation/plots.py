@@ -19,8 +19,7 @@ import torch
 DYNAMIC_RANGE_DB = 80.0
 # Voices have few harmonics above.
 HARMONICS_HZ, HARMONICS_RANGE_DB = 5000.0, 70.0
-# Four periods of a low voice; with a longer one, the harmonics of a gliding pitch melt.
-_HARMONICS_WINDOW, _HARMONICS_HOP, _HARMONICS_BIN_HZ = 0.046, 0.004, 16.0
+_HARMONICS_HOP, _HARMONICS_BIN_HZ = 0.004, 16.0
 _DB_PER_NEPER = 20 / math.log(10)
 
 
@@ -72,7 +71,7 @@ def spectrogram_comparison(path, signals, features, scale="mel", title=None):
     return _save(figure, path)
 
 
-def harmonics_comparison(path, signals, sample_rate, title=None, size=None):
+def harmonics_comparison(path, signals, sample_rate, title=None, size=None, window=0.046):
     """Draws narrow-band spectrograms up to 5 kHz one above the other, in which the harmonics of a
     voice are seen, on the same axes and colour scale.
 
@@ -89,6 +88,9 @@ def harmonics_comparison(path, signals, sample_rate, title=None, size=None):
     size : tuple of float or None
         Width of the picture and height of each signal, in inches of 110 pixels; None: 3.2 high, and
         as wide as it takes.
+    window : float
+        Seconds: four periods of the lowest voice. With a longer one, the harmonics of a gliding
+        pitch melt.
 
     Returns
     -------
@@ -101,9 +103,9 @@ def harmonics_comparison(path, signals, sample_rate, title=None, size=None):
     >>> harmonics_comparison(path, {"noise": torch.randn(8192)}, 22050).name
     'noise.png'
     """
-    window, hop = (round(s * sample_rate) for s in (_HARMONICS_WINDOW, _HARMONICS_HOP))
+    window, hop = (round(seconds * sample_rate) for seconds in (window, _HARMONICS_HOP))
     # The window is padded, so that ridges are drawn smoothly.
-    n_fft = round(sample_rate / _HARMONICS_BIN_HZ)
+    n_fft = max(window, round(sample_rate / _HARMONICS_BIN_HZ))
     highest = min(HARMONICS_HZ, sample_rate / 2)
     bins = int(highest / sample_rate * n_fft) + 1
     # Voices fall by about as much.

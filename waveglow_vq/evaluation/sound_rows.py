@@ -1,10 +1,11 @@
 """Sounds of several kinds, made of the same recordings, in one table: recordings, no model, a model
 without iterations, the model."""
 
+from waveglow_vq.audio.pitch import track_f0
 from waveglow_vq.evaluation.baselines import ITERATIONS
 from waveglow_vq.evaluation.score import METRICS, mean_scores, score_baselines, score_pair
-from waveglow_vq.evaluation.score_table import distances, table_lines
-from waveglow_vq.evaluation.sound_quality import measures_of
+from waveglow_vq.evaluation.score_table import VOICING, distances, table_lines
+from waveglow_vq.evaluation.sound_quality import JUDGES, measures_of, score_sound
 from waveglow_vq.lobes.mel_consistency import mel_consistent, shaped_noise
 
 import torch
@@ -63,23 +64,35 @@ def score_rows(recording, sounds, features, judges=(), iterations=ITERATIONS):
     return rows
 
 
+def score_alone(wav, sample_rate, judges=()):
+    """The measures of a sound [N] that has no recording to be compared with: what is voiced, and
+    judges that hear it alone.
+
+    Example
+    -------
+    >>> score_alone(torch.zeros(8192), 22050)
+    {'voiced_share': 0.0}
+    """
+    alone = [name for name in judges if not JUDGES[name].referenced]
+    voiced = float(track_f0(wav.detach().cpu().float(), sample_rate).voiced.double().mean())
+    return {"voiced_share": voiced} | score_sound(None, wav, sample_rate, alone)
+
+
 def mean_rows(scored, judges=()):
     """Means of the rows of several recordings, which need not have the same.
 
     Example
     -------
-    >>> mean_rows([{"a": {"log_mel_l1": 1.0}}, {"a": {"log_mel_l1": 2.0}}, {"b": {}}])
+    >>> mean_rows([{"a": {"log_mel_l1": 1.0}}, {"a": {"log_mel_l1": 2.0}}])
     {'a': {'log_mel_l1': 1.5}}
     """
-    wanted, found = [*METRICS, *measures_of(judges)], {}
+    wanted, found = [*METRICS, *VOICING, *measures_of(judges)], {}
     for rows in scored:
         for row, measures in rows.items():
             found.setdefault(row, []).append(measures)
-    # Without a recording to compare with there are judges' measures only, and without these none.
     return {
         row: mean_scores(scores, [name for name in wanted if name in scores[0]])
         for row, scores in found.items()
-        if scores[0]
     }
 
 
@@ -88,9 +101,8 @@ def format_rows(rows, judges=()):
 
     Example
     -------
-    >>> print(format_rows({"flows alone": {"log_mel_l1": 0.5, "voicing_error": 0.25}}))
-    sound of       log-mel L1 ↓  MR-STFT ↓  MCD [dB] ↓  voicing err. ↓
-    flows alone           0.500          -           -           0.250
+    >>> format_rows({"flows alone": {"log_mel_l1": 0.5}}).splitlines()[1].split()[:4]
+    ['flows', 'alone', '0.500', '-']
     """
-    measures = distances(DISTANCES) | measures_of(judges)
+    measures = distances(DISTANCES) | VOICING | measures_of(judges)
     return "\n".join(table_lines(rows, measures, name="sound of"))

@@ -42,7 +42,7 @@ def pitch_reader(model, features):
     give all, or pitch is given beside the codes."""
     if model.source == "flows" or model.uses_pitch:
         return None
-    if _contract(features) != _contract(LogMel()):
+    if features.contract != LogMel().contract:
         raise UserError(
             "source: pulses, but pitch is only read off log-mels of the feature contract; set "
             "source to flows"
@@ -52,11 +52,6 @@ def pitch_reader(model, features):
 
 def _device_of(model):
     return str(next(model.parameters()).device)
-
-
-def _contract(features):
-    sizes = features.sample_rate, features.n_fft, features.win_length, features.hop_length
-    return *sizes, features.n_mels, features.f_min, features.f_max, features.floor
 
 
 def refined(wav, condition, model, features, iterations, lengths=None):
