@@ -10,6 +10,7 @@
     python benchmarks/run.py --only conversion --data_folder /data/VCTK-Corpus --minutes 10
     python benchmarks/run.py --only text
     python benchmarks/run.py --only gpu --out DIR
+    python benchmarks/run.py --only sounds EXPORT RECORDINGS
 
 Everything after the name of a measurement goes to its own script, which explains itself by --help.
 """
@@ -32,6 +33,7 @@ MEASUREMENTS = {
     "conversion": "conversion_rates",
     "text": "text_to_codes",
     "gpu": "gpu_check",
+    "sounds": "sounds.render_sounds",
 }
 
 

@@ -26,6 +26,8 @@ from waveglow_vq.errors import cli_errors
 
 # Sentences that are spoken and compared with their recordings in the report.
 JUDGED = 20
+# Of these, sentences whose sound is compared with what recordings give without a model.
+SOUNDS = 4
 SPLIT = "[98, 1, 1]"
 # The sound of one synthetic voice is learned soon, reading is not: 43 codes per second are half as
 # many to predict as 86.
@@ -86,7 +88,12 @@ def main(arguments=None):
 def report(output, device):
     """Loads the export, speaks test sentences, compares them with their recordings, draws one."""
     from waveglow_vq.audio.io import read_for_model, write_wav
-    from waveglow_vq.evaluation.plots import attention_picture, spectrogram_comparison
+    from waveglow_vq.evaluation.baselines import ITERATIONS, no_model_name, without_model
+    from waveglow_vq.evaluation.plots import (
+        attention_picture,
+        harmonics_comparison,
+        spectrogram_comparison,
+    )
     from waveglow_vq.evaluation.text_to_speech.judgement import judge_text_to_speech
     from waveglow_vq.evaluation.text_to_speech.report import format_report
     from waveglow_vq.evaluation.verdicts import print_report
@@ -119,8 +126,21 @@ def report(output, device):
     pictures = {"recording": recording, "spoken": wav}
     features = copy.deepcopy(tts.codec.mods.features).cpu()
     spectrogram_comparison(output / "spectrograms.png", pictures, features, title=sentence)
+    iterations = tts.codec.refine or ITERATIONS
+    harmonics_comparison(
+        output / "harmonics.png",
+        {
+            "recording": recording,
+            no_model_name(iterations): without_model(recording, features, iterations),
+            f"spoken, {tts.codec.refine} iterations": wav,
+        },
+        tts.sample_rate,
+        f"Harmonics: {sentence}",
+    )
+    sounds, table = score_sounds(tts, test, corpus, list(results["utterances"])[:SOUNDS], features)
+    results["sounds"] = sounds
     text = (
-        f"{format_report(results)}\n\n"
+        f"{format_report(results)}\n\n{table}\n\n"
         f"Spoken, not in the training data: {sentence}\n"
         f"real-time factor: {computing * tts.sample_rate / len(wav):.3f}"
     )
@@ -132,14 +152,43 @@ def report(output, device):
             ("speech.wav", "a sentence that is not in the training data"),
             ("attention.png", "its alignment of codes and letters"),
             ("spectrograms.png", "it, and its recording"),
+            ("harmonics.png", "both up to 5 kHz, and the recording's log-mel without a model"),
             ("spoken/", "more test sentences, spoken and recorded"),
-            ("figures.txt, figures.json", "the table above"),
+            ("figures.txt, figures.json", "the tables above"),
             ("run/export/", "the model, for waveglow-vq speak, or TextToSpeech.from_hparams"),
             ("run/train_log.txt", "its training, epoch by epoch"),
             ("codec/export/", "the codec alone"),
             ("corpus/", "the generated corpus"),
         ],
     )
+
+
+def score_sounds(tts, manifest, corpus, names, features):
+    """What speech and the codec sound like, beside recordings and what these give without a model:
+    ``{row: measures}``, means, and the table. Speech is compared with no recording."""
+    from waveglow_vq.audio.io import read_for_model
+    from waveglow_vq.evaluation.baselines import ITERATIONS
+    from waveglow_vq.evaluation.sound_quality import QUICK, installed
+    from waveglow_vq.evaluation.sound_rows import format_rows, mean_rows, score_alone, score_rows
+
+    codec, rate, entries = tts.codec, tts.sample_rate, json.loads(manifest.read_text("utf-8"))
+    judges, scored = installed(QUICK), []
+    kinds = {" without iterations": 0, f", {codec.refine} iterations": codec.refine}
+    for name in names:
+        path = entries[name]["wav"].replace("{data_root}", str(corpus))
+        own = {
+            f"codec{kind}": codec.reconstruct_file(path, generator=0, refine=refine)[0]
+            for kind, refine in kinds.items()
+        }
+        recording, iterations = read_for_model(path, rate), codec.refine or ITERATIONS
+        rows = score_rows(recording, own, features, judges, iterations)
+        spoken = tts.encode_text(entries[name]["text"], generator=0)
+        for kind, refine in kinds.items():
+            wav = tts.decode_text(spoken, generator=0, refine=refine)[0]
+            rows[f"speech{kind}"] = score_alone(wav, rate, judges)
+        scored.append(rows)
+    sounds = mean_rows(scored, judges)
+    return sounds, format_rows(sounds, judges)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ SENTENCES = 3
 # median F0 of the others has to come to the target's.
 VOICED = 0.5
 SEMITONES = 2
+# Seconds of sound in which the harmonics of the lowest voice are told apart.
+LOW_WINDOW = 0.07
 # For a quarter of an hour of speech, a model and a batch with which three minutes go far.
 TRAINING = {
     "size": "tiny",
@@ -61,8 +63,8 @@ def report(output, device):
     """Loads the export, converts test clips to every voice, measures and draws."""
     from waveglow_vq.audio.features import LogMel
     from waveglow_vq.audio.io import read_wav, write_wav
-    from waveglow_vq.evaluation.baselines import ITERATIONS
-    from waveglow_vq.evaluation.plots import spectrogram_comparison
+    from waveglow_vq.evaluation.baselines import ITERATIONS, no_model_name, without_model
+    from waveglow_vq.evaluation.plots import harmonics_comparison, spectrogram_comparison
     from waveglow_vq.evaluation.verdicts import print_report
     from waveglow_vq.inference import VoiceConverter
 
@@ -73,7 +75,7 @@ def report(output, device):
     clips = find_clips(output, labels)
     recordings = {key: read_wav(path, rate) for key, path in clips.items()}
     sentences = sorted({sentence for _, sentence in clips})
-    conversions, computing, seconds = {}, 0.0, 0.0
+    conversions, without, computing, seconds = {}, {}, 0.0, 0.0
     for source, target, sentence in itertools.product(labels, labels, sentences):
         name = f"{source}_{sentence}_as_{target}.wav"
         begin = time.perf_counter()
@@ -83,6 +85,10 @@ def report(output, device):
         computing += time.perf_counter() - begin
         seconds += wav.shape[-1] / rate
         conversions[source, target, sentence] = wav[0].cpu()
+        if sentence == sentences[0] and converter.refine:
+            path = clips[source, sentence]
+            wav = converter.convert_file(path, target, generator=0, refine=0)
+            without[source, target, sentence] = wav[0].cpu()
     for (label, sentence), wav in recordings.items():
         write_wav(output / "recordings" / f"{label}_{sentence}.wav", wav, rate)
 
@@ -104,8 +110,24 @@ def report(output, device):
         LogMel(sample_rate=rate),
     )
     # As many iterations as the converter makes behind its flows.
-    iterations = getattr(converter, "refine", 0) or ITERATIONS
-    sounds = score_sounds(labels, sentence, recordings, conversions, LogMel(rate), iterations)
+    iterations, features = converter.refine or ITERATIONS, LogMel(rate)
+    wanted = recordings[last, sentence]
+    harmonics_comparison(
+        output / "harmonics.png",
+        {
+            f"{first}: recording": recordings[first, sentence],
+            f"converted to {last}, {converter.refine} iterations": (
+                conversions[first, last, sentence]
+            ),
+            f"{last}: recording of the same sentence": wanted,
+            f"{last}: {no_model_name(iterations)}": without_model(wanted, features, iterations),
+        },
+        rate,
+        f"Harmonics of {first}, of {last}, and of {first} converted to {last}",
+        window=LOW_WINDOW,
+    )
+    given = recordings, conversions, features, iterations, without
+    sounds = score_sounds(labels, sentence, *given)
     text = format_report(rows, figures, sentences) + "\n\n" + format_sounds(sounds)
     write_figures(output, text, {"figures": figures, "pairs": rows, "sounds": sounds})
     print_report(text)
@@ -115,6 +137,7 @@ def report(output, device):
             ("recordings/", "the test clips"),
             ("conversions/", "each of them in every voice: SOURCE_SENTENCE_as_TARGET.wav"),
             ("spectrograms.png", "a recording, its conversion, and the target's own recording"),
+            ("harmonics.png", "the same up to 5 kHz, and the target without a model"),
             ("figures.txt, figures.json", "the tables above"),
             ("run/export/", "the model, for waveglow-vq convert, or VoiceConverter.from_hparams"),
             ("run/train_log.txt", "the training, epoch by epoch"),
@@ -202,6 +225,8 @@ def median_f0(wavs):
 
 def summary(rows):
     """Figures over all pairs of different speakers."""
+    from waveglow_vq.evaluation.conversion.summary import VOICED_WITHIN
+
     pairs = [row for row in rows if row["source"] != row["target"]]
     own = [row for row in rows if row["source"] == row["target"]]
 
@@ -214,11 +239,15 @@ def summary(rows):
     arrived = sum(
         12 * abs(math.log2(row["converted_f0"] / row["target_f0"])) <= SEMITONES for row in spoken
     )
+    within = sum(abs(row["voiced"] - 1) <= VOICED_WITHIN for row in pairs)
     return {
         "pairs nearer to the target than to the source [%]": 100 * nearer / len(pairs),
         "pairs at least half as voiced as the recordings [%]": 100 * len(spoken) / len(pairs),
         f"of these, median F0 within {SEMITONES} semitones of the target's [%]": (
             100 * arrived / len(spoken) if spoken else math.nan
+        ),
+        f"pairs voiced within {100 * VOICED_WITHIN:.0f} % of the recordings [%]": (
+            100 * within / len(pairs)
         ),
         "MCD of conversions to the target's recordings [dB]": mean("mcd_to_target", pairs),
         "MCD of conversions to the source's recordings [dB]": mean("mcd_to_source", pairs),
@@ -227,48 +256,37 @@ def summary(rows):
     }
 
 
-def score_sounds(labels, sentence, recordings, conversions, features, iterations):
+def score_sounds(labels, sentence, recordings, conversions, features, iterations, without):
     """What conversions of one sentence sound like, beside recordings and what these give without a
-    model: ``{row: measures}``, means. Conversions have no recording to be compared with."""
-    from waveglow_vq.evaluation.score import METRICS, mean_scores, score_baselines, score_pair
-    from waveglow_vq.evaluation.sound_quality import (
-        JUDGES,
-        QUICK,
-        installed,
-        measures_of,
-        score_sound,
-    )
+    model: ``{row: measures}``, means. ``without`` are conversions of it without iterations. They
+    have no recording to be compared with."""
+    from waveglow_vq.evaluation.sound_quality import QUICK, installed
+    from waveglow_vq.evaluation.sound_rows import mean_rows, score_alone, score_rows
 
-    judges, rate = installed(QUICK), features.sample_rate
-    alone = [name for name in judges if not JUDGES[name].referenced]
-    found = {}
-    for source, target in itertools.product(labels, labels):
-        wav = conversions[source, target, sentence]
-        if source != target:
-            scores = score_sound(None, wav, rate, alone)
-            found.setdefault("conversions", []).append(scores)
-            continue
-        recording = recordings[source, sentence]
-        rows = score_baselines(recording, features, judges, iterations)
-        rows["own voice"] = score_pair(recording, wav, rate, features=features, judges=judges)
-        for row, scores in rows.items():
-            found.setdefault(row, []).append(scores)
-    wanted = [*METRICS, *measures_of(judges)]
-    return {
-        row: mean_scores(scores, [name for name in wanted if name in scores[0]])
-        for row, scores in found.items()
-        if scores[0]
-    }
+    judges = installed(QUICK)
+    kinds, scored = {" without iterations": without, "": conversions}, []
+    for label in labels:
+        own = {
+            f"own voice{kind}": found[label, label, sentence]
+            for kind, found in kinds.items()
+            if found
+        }
+        scored.append(score_rows(recordings[label, sentence], own, features, judges, iterations))
+    for kind, found in kinds.items():
+        scored += [
+            {f"conversions{kind}": score_alone(wav, features.sample_rate, judges)}
+            for (source, target, spoken), wav in found.items()
+            if source != target and spoken == sentence
+        ]
+    return mean_rows(scored, judges)
 
 
 def format_sounds(sounds):
     """The table of :func:`score_sounds`."""
-    from waveglow_vq.evaluation.score_table import distances, table_lines
-    from waveglow_vq.evaluation.sound_quality import QUICK, installed, measures_of
+    from waveglow_vq.evaluation.sound_quality import QUICK, installed
+    from waveglow_vq.evaluation.sound_rows import format_rows
 
-    names = "log_mel_l1", "multi_resolution_stft", "mel_cepstral_distortion", "voicing_error"
-    measures = distances(names) | measures_of(installed(QUICK))
-    return "\n".join(table_lines(sounds, measures, name="sound of"))
+    return format_rows(sounds, installed(QUICK))
 
 
 def format_report(rows, figures, sentences):

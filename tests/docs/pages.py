@@ -13,6 +13,8 @@ PAGES = [
     *sorted(ROOT.glob("recipes/*/README.md")),
     ROOT / "benchmarks/README.md",
 ]
+# No part of source distributions.
+SOUNDS = ROOT / "docs/sounds"
 _FENCES = re.compile(r"^( *)```(\w*)([^\n`]*)\n(.*?)^\1``` *$", re.MULTILINE | re.DOTALL)
 _LINKS = re.compile(r'\]\(([^)\s]+)|^\[[^\]]+\]: *(\S+)|\b(?:src|href)="([^"]+)"', re.MULTILINE)
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.docs.pages import PAGES, anchors, links, name_of, prose
+from tests.docs.pages import PAGES, SOUNDS, anchors, links, name_of, prose
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -14,6 +14,8 @@ def test_links_lead_somewhere(page):
             continue
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
+        if SOUNDS in target.parents and not SOUNDS.exists():
+            continue
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target), link

@@ -6,11 +6,13 @@ import sys
 
 import pytest
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, SOUNDS
 
 
 def test_the_site_is_built_without_a_warning(tmp_path):
     pytest.importorskip("mkdocs", reason="needs pip install waveglow-vq[docs]")
+    if not SOUNDS.exists():
+        pytest.skip("a source distribution has no sounds, which the site links to")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
                           env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})  # fmt: skip

@@ -79,6 +79,36 @@ def test_comparison_refuses_nonsense(tmp_path):
         )
 
 
+@pytest.mark.parametrize("f0", [95, 220])
+def test_harmonics_stand_apart_up_to_4_khz(tmp_path, figures, f0):
+    time = torch.arange(RATE) / RATE
+    voice = sum((2 * torch.pi * k * f0 * time).sin() / k for k in range(1, 4000 // f0 + 1))
+    signals = {"voice": voice, "noise": 0.1 * torch.randn(RATE // 2)}
+    plots.harmonics_comparison(tmp_path / "a.png", signals, RATE, title="both")
+    first, second = (axes for axes in figures[0].axes if axes.images)
+    assert first.get_title(loc="left") == "voice" and second.get_xlabel() == "time [s]"
+    assert first.images[0].get_clim() == second.images[0].get_clim()
+    bands = np.asarray(first.images[0].get_array()).mean(axis=1)
+    (bottom, top), ticks = first.get_ylim(), first.get_yticks()
+    assert [label.get_text() for label in first.get_yticklabels()] == list("012345")
+    assert bottom == 0 and ticks[-1] == pytest.approx(top, abs=1)
+    rows_per_hz = (ticks[4] - ticks[0]) / 4000
+    for k in range(1, 4000 // f0):
+        there, between = (bands[round(x * f0 * rows_per_hz)] for x in (k, k + 0.5))
+        assert there - between > 10
+    # Of 1 / k, raised by 6 dB per octave, all are as loud.
+    peaks = [bands[round(k * f0 * rows_per_hz)] for k in range(2, 4000 // f0)]
+    assert np.ptp(peaks) < 6
+
+
+def test_harmonics_of_a_low_rate_end_at_half_of_it(tmp_path, figures):
+    plots.harmonics_comparison(tmp_path / "a.png", {"a": torch.randn(8000)}, 8000)
+    labels = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    assert labels == list("01234")
+    with pytest.raises(ValueError, match="samples"):
+        plots.harmonics_comparison(tmp_path / "a.png", {"a": torch.zeros(80, 9)}, 8000)
+
+
 def test_heat_map_shows_every_pair_and_leaves_the_diagonal_blank(tmp_path, figures):
     values = [[None, 0.9], [0.25, float("nan")], [0.5, 0.75]]
     path = plots.conversion_heat_map(

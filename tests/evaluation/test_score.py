@@ -1,15 +1,23 @@
 import math
 
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.audio.io import write_wav
 from waveglow_vq.audio.resampling import resample
 from waveglow_vq.errors import UserError
-from waveglow_vq.evaluation.score import METRICS, format_table, score_folders, score_pair
+from waveglow_vq.evaluation.score import (
+    METRICS,
+    format_table,
+    score_baselines,
+    score_folders,
+    score_pair,
+)
+from waveglow_vq.evaluation.score_table import VOICING
 
 import pytest
 import soundfile
 import torch
 
-from tests.evaluation.signals import RATE, speech_like
+from tests.evaluation.signals import RATE, pulse_train, speech_like
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +83,9 @@ def test_folder_against_itself(folders):
     recordings, _ = folders
     results = score_folders(recordings, recordings)
     assert sorted(results["files"]) == ["a", "sub/b"]
-    assert set(results["mean"]) == set(METRICS)
-    assert all(value == 0.0 for value in results["mean"].values())
+    assert set(results["mean"]) == {*METRICS, *VOICING}
+    assert all(results["mean"][name] == 0.0 for name in METRICS)
+    assert results["baselines"]["recordings"]["mean"] == results["mean"]
     assert results["settings"]["sample_rate"] == RATE
 
 
@@ -102,7 +111,8 @@ def test_silent_recordings_are_left_out_of_the_means(folders, wav):
     write_wav(other / "silent.wav", wav, RATE)
     results = score_folders(recordings, other)
     assert results["files"]["silent"]["spectral_convergence"] > 100
-    assert results["silent"] == ["silent"] and set(results["mean"].values()) == {0.0}
+    assert results["silent"] == ["silent"]
+    assert {results["mean"][name] for name in METRICS} == {0.0}
     assert "1 silent recording, left out of the means: silent" in format_table(results)
     for name in ("a.wav", "sub/b.wav"):
         (other / name).unlink()
@@ -153,6 +163,47 @@ def test_other_rate_is_refused_or_resampled(folders):
     assert 0 < results["mean"]["spectral_convergence"] < 0.1
     results = score_folders(recordings, slow, sample_rate=16000, allow_resampling=True)
     assert results["settings"]["sample_rate"] == 16000
+
+
+def test_without_a_model_pulses_keep_the_voice_that_noise_loses():
+    rows = score_baselines(pulse_train(110, 1.5), LogMel(), no_model=5)
+    assert list(rows)[1:] == [
+        "no model, 5 iterations", "no model, pulses at the pitch read, 5 iterations",
+    ]  # fmt: skip
+    recorded, noise, pulses = rows.values()
+    assert recorded["voiced_ratio"] == 1 and recorded["voiced_share"] > 0.95
+    assert noise["voiced_ratio"] < 0.7 and pulses["voiced_ratio"] > 0.9
+    assert pulses["f0_error_cents"] < 20
+
+
+def test_pitch_is_not_read_off_other_log_mels(folders):
+    recordings, make = folders
+    wide = make("wide", lambda wav: wav, 16000)
+    results = score_folders(wide, wide, no_model=1)
+    assert list(results["baselines"]) == ["recordings", "no model, 1 iteration"]
+    assert "\nNo row from pulses: pitch is read off" in format_table(results)
+    assert "No row" not in format_table(score_folders(recordings, recordings, no_model=1))
+
+
+def test_folders_beside_are_rows_of_the_same_files(folders, tmp_path):
+    recordings, make = folders
+    good, bad = (
+        make(name, lambda wav, gain=gain: wav + gain * torch.randn(len(wav)))
+        for name, gain in (("good", 0.001), ("bad", 0.1))
+    )
+    alone = score_folders(recordings, bad, level_match=True)
+    results = score_folders(recordings, good, level_match=True, beside=[bad])
+    assert results["baselines"]["bad"]["files"] == alone["files"]
+    assert results["baselines"]["bad"]["mean"] == alone["mean"]
+    table = format_table(results)
+    assert table.count("\nbad ") == 2 and table.count("\nrecordings ") == 1
+    with pytest.raises(UserError, match="bad: the table has a row bad already"):
+        score_folders(recordings, good, beside=[bad, bad])
+    with pytest.raises(UserError, match="recordings: the table has a row recordings already"):
+        score_folders(bad, good, beside=[recordings])
+    (bad / "a.wav").unlink()
+    with pytest.raises(UserError, match="bad has no audio file a, which the others have"):
+        score_folders(recordings, good, beside=[bad])
 
 
 def test_bad_folders(folders, tmp_path, wav):

@@ -44,17 +44,29 @@ def run_small(demo, output, utterances, *options):
     assert result.returncode == 0, result.stdout + result.stderr
     assert (output / "figures.txt").read_text("utf-8").strip() in result.stdout
     assert (output / "spectrograms.png").stat().st_size > 1000
+    assert (output / "harmonics.png").stat().st_size > 1000
     return result.stdout
 
 
 @pytest.mark.slow
 def test_the_codec_demo_leaves_speech_pictures_and_figures(tmp_path):
-    run_small(load_script("LJSpeech", "demo"), tmp_path, 12)
+    run_small(load_script("LJSpeech", "demo"), tmp_path, 12, "--vocoder_minutes", "0.05")
     clips = json.loads((tmp_path / "run" / "manifests" / "test.json").read_text("utf-8"))
     for name in clips:
         assert (tmp_path / "recordings" / f"{name}.wav").is_file()
         assert (tmp_path / "reconstructions" / f"{name}.wav").is_file()
-    figures = json.loads((tmp_path / "figures.json").read_text("utf-8"))["figures"]
+        assert (tmp_path / "vocoded" / f"{name}.wav").is_file()
+    # What is judged, neither of the two has heard.
+    trained = json.loads((tmp_path / "vocoder" / "manifests" / "train.json").read_text("utf-8"))
+    assert trained and not clips.keys() & trained.keys()
+    report = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    figures, sounds = report["figures"], report["sounds"]
+    wanted = ["recordings", "no model, 20 iterations"]
+    wanted += ["vocoder without iterations", "vocoder, 20 iterations", "codec's log-mel, no model"]
+    wanted += ["codec without iterations", "codec, 20 iterations"]
+    assert [row for row in sounds if row in wanted] == wanted
+    distance = {row: sounds[row]["log_mel_l1"] for row in wanted}
+    assert distance["vocoder, 20 iterations"] < distance["vocoder without iterations"]
     assert all(isinstance(value, float | int) for value in figures.values())
     assert "codes used of 16" in figures
 
@@ -68,7 +80,10 @@ def test_the_speech_demo_says_what_it_was_not_trained_on(tmp_path):
     assert said and said not in {entry["text"] for entry in trained.values()}
     assert (tmp_path / "speech.wav").stat().st_size > 1000
     assert (tmp_path / "attention.png").stat().st_size > 1000
-    judged = json.loads((tmp_path / "figures.json").read_text("utf-8"))["utterances"]
+    figures = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    judged, sounds = figures["utterances"], figures["sounds"]
+    wanted = {"recordings", "no model, 20 iterations"}
+    assert wanted | {"codec without iterations", "codec, 20 iterations"} <= sounds.keys()
     assert judged and set(judged).isdisjoint(trained)
 
 
@@ -133,6 +148,9 @@ def test_the_figures_of_a_conversion_tell_success_from_failure():
     assert figures["pairs nearer to the target than to the source [%]"] == 50
     assert right["voiced"] > 0.9 and hissed["voiced"] < 0.1
     assert figures["pairs at least half as voiced as the recordings [%]"] == 100
+    assert figures["pairs voiced within 10 % of the recordings [%]"] == 100
+    partly = [right | {"voiced": 0.89}, unchanged | {"voiced": 1.09}, same, hissed]
+    assert demo.summary(partly)["pairs voiced within 10 % of the recordings [%]"] == 50
     assert figures["of these, median F0 within 2 semitones of the target's [%]"] == 50
     text = demo.format_report(list(rows.values()), figures, ["1"])
     assert "A      B          100     200" in text and "100 %" in text and "own" in text
@@ -146,12 +164,16 @@ def test_the_sound_of_conversions_has_something_to_be_compared_with(monkeypatch)
         monkeypatch.setitem(JUDGES, name, judge._replace(modules=modules, hear=hear.get(name)))
     recordings = {(label, "1"): tone(100, 16384) for label in "AB"}
     conversions = {(a, b, "1"): tone(101, 16384) for a in "AB" for b in "AB"}
-    sounds = demo.score_sounds("AB", "1", recordings, conversions, LogMel(), 2)
-    assert set(sounds) == {"recordings", "no model, 2 iterations", "own voice", "conversions"}
-    assert sounds["conversions"] == {"distillmos": 3.0}
+    given = recordings, conversions, LogMel(), 2, conversions
+    sounds = demo.score_sounds("AB", "1", *given)
+    rows = ["recordings"]
+    for kind in ("own voice", "conversions"):
+        rows += [f"{kind} without iterations", kind]
+    assert [row for row in sounds if "no model" not in row] == rows and len(sounds) == 7
+    assert sounds["conversions"] == {"voiced_share": 1.0, "distillmos": 3.0}
     heading, *rows = demo.format_sounds(sounds).splitlines()
     assert "MCD [dB] ↓" in heading and "PESQ-WB ↑" in heading
-    assert rows[-1].split() == ["conversions"] + 5 * ["-"] + ["3.000"]
+    assert rows[-1].split() == ["conversions"] + 4 * ["-"] + ["1.000"] + 3 * ["-"] + ["3.000"]
 
 
 def test_a_demo_stops_where_a_step_fails(any_demo, tmp_path, capfd):
@@ -166,9 +188,11 @@ def test_a_demo_trains_with_options_that_its_recipe_has(demo, tmp_path):
     from waveglow_vq.training.run.hyperparameters import load_hparams
 
     yaml = "\n".join(f"{name}: {value}" for name, value in demo.TRAINING.items())
-    file = Path(demo.__file__).parent / "hparams" / "vq.yaml"
-    hparams = load_hparams(str(file), f"{yaml}\noutput_folder: {tmp_path}")
-    assert hparams["split_ratio"] == [80, 8, 12]
+    recipe = Path(demo.__file__).parent
+    for name in {"LJSpeech": ("vq", "mel"), "VCTK": ("vq",)}[recipe.name]:
+        file = recipe / "hparams" / f"{name}.yaml"
+        hparams = load_hparams(str(file), f"{yaml}\noutput_folder: {tmp_path}")
+        assert hparams["split_ratio"] == [80, 8, 12]
 
 
 def test_a_step_that_is_killed_says_nothing_and_is_named():

@@ -80,6 +80,7 @@ def test_samples_pictures_and_scores(model_and_features, tmp_path):
     assert json.loads(json.dumps(results)) == results
     # An untrained model is far from what its log-mels give without it.
     assert results["no_model_log_mel_l1"] < 0.2 < results["log_mel_l1"]
+    assert results["no_model_pulses_log_mel_l1"] < 0.2 and "recordings_voiced_share" in results
     assert {"no_model_mel_cepstral_distortion", "no_model_multi_resolution_stft"} <= results.keys()
     assert "recordings_log_mel_l1" not in results
 
@@ -93,7 +94,9 @@ def test_judges_hear_recordings_too(model_and_features, tmp_path, monkeypatch):
     clips = [(*utterance(features, 22050), {})]
     results = write_samples(tmp_path / "samples", clips, model, features)
     judged = {name for name in results if name.endswith("mos") or "period" in name}
-    assert judged == {"dnsmos", "recordings_dnsmos", "no_model_dnsmos"}
+    assert judged == {
+        f"{row}dnsmos" for row in ("", "recordings_", "no_model_", "no_model_pulses_")
+    }
 
 
 def test_nothing_to_write(model_and_features, tmp_path):

@@ -66,6 +66,12 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
 
     @property
+    def contract(self):
+        """What two instances that give the same log-mels have in common."""
+        sizes = self.sample_rate, self.n_fft, self.win_length, self.hop_length
+        return *sizes, self.n_mels, self.f_min, self.f_max, self.floor
+
+    @property
     def margin(self):
         """Samples that a frame reaches to either side of its centre."""
         return self.n_fft // 2

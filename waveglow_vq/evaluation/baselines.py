@@ -1,6 +1,8 @@
 """What a model has to be better than: sound made of the same log-mel without one."""
 
-from waveglow_vq.lobes.mel_consistency import mel_consistent, shaped_noise
+from waveglow_vq.lobes.mel_consistency import refine_voiced, shaped_noise
+from waveglow_vq.lobes.source.pitch_reader import shipped_pitch_reader
+from waveglow_vq.lobes.source.pitch_rows import PitchRows
 
 import torch
 
@@ -8,21 +10,25 @@ import torch
 ITERATIONS = 20
 
 
-def no_model_name(iterations):
+def no_model_name(iterations, pulses=False):
     """How the row is called.
 
     Example
     -------
     >>> no_model_name(20)
     'no model, 20 iterations'
+    >>> no_model_name(1, pulses=True)
+    'no model, pulses at the pitch read, 1 iteration'
     """
-    return f"no model, {iterations} iteration{'s' if iterations != 1 else ''}"
+    start = "pulses at the pitch read, " if pulses else ""
+    return f"no model, {start}{iterations} iteration{'s' if iterations != 1 else ''}"
 
 
 @torch.no_grad()
-def without_model(recording, features, iterations=ITERATIONS, generator=0):
+def without_model(recording, features, iterations=ITERATIONS, generator=0, pulses=False):
     """The log-mel of a recording [N] turned into sound [N] by mel-consistent iterations that begin
-    with noise.
+    with noise; with ``pulses``, voiced frames begin with pulses at the pitch that is read off the
+    log-mel (see :func:`~waveglow_vq.lobes.source.pitch_reader.is_readable`).
 
     Example
     -------
@@ -31,6 +37,10 @@ def without_model(recording, features, iterations=ITERATIONS, generator=0):
     torch.Size([8192])
     """
     wav = recording[None].cpu().float()
-    log_mel = features(wav)
+    target = log_mel = features(wav)
     noise = shaped_noise(log_mel, features, wav.shape[1], generator)
-    return mel_consistent(noise, log_mel, features, iterations)[0]
+    if pulses:
+        rows = PitchRows(features.hop_length, features.sample_rate)
+        pitch = rows.of(*shipped_pitch_reader()(log_mel))
+        target = torch.cat([log_mel, pitch], dim=1)
+    return refine_voiced(noise, target, features, iterations)[0]

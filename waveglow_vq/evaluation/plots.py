@@ -1,4 +1,4 @@
-"""Pictures: spectrograms one above the other, conversions by pair, attention.
+"""Pictures: spectrograms and harmonics one above the other, conversions by pair, attention.
 
 Draws with matplotlib's objects and its file-only canvas: no window, no global state, safe in a
 training process. matplotlib comes with the ``train``, ``metrics`` and ``demo`` extras; without it,
@@ -17,6 +17,9 @@ import torch
 
 # Speech in a quiet room spans about this much between its loudest partials and its background.
 DYNAMIC_RANGE_DB = 80.0
+# Voices have few harmonics above.
+HARMONICS_HZ, HARMONICS_RANGE_DB = 5000.0, 70.0
+_HARMONICS_HOP, _HARMONICS_BIN_HZ = 0.004, 16.0
 _DB_PER_NEPER = 20 / math.log(10)
 
 
@@ -59,10 +62,82 @@ def spectrogram_comparison(path, signals, features, scale="mel", title=None):
         caption: _decibels(torch.as_tensor(signal).detach().cpu().float(), features, scale)
         for caption, signal in signals.items()
     }
-    top = max(float(np.quantile(picture, 0.999)) for picture in pictures.values())
     hop_seconds = features.hop_length / features.sample_rate
+    bands = max(len(picture) for picture in pictures.values())
+    ticks = _frequency_ticks(features, scale, bands)
     seconds = max(picture.shape[1] for picture in pictures.values()) * hop_seconds
-    figure = _new_figure(width=min(16.0, max(7.0, 1.6 * seconds)), height=2.4 * len(pictures) + 0.6)
+    size, unit = (_width(1.6 * seconds), 2.4), "magnitude [dB]"
+    figure = _stacked(pictures, hop_seconds, ticks, DYNAMIC_RANGE_DB, size, unit, title)
+    return _save(figure, path)
+
+
+def harmonics_comparison(path, signals, sample_rate, title=None, size=None, window=0.046):
+    """Draws narrow-band spectrograms up to 5 kHz one above the other, in which the harmonics of a
+    voice are seen, on the same axes and colour scale.
+
+    Arguments
+    ---------
+    path : str or Path
+        The picture to write.
+    signals : dict
+        Caption: waveform [N], of one length or not.
+    sample_rate : int
+        Of all of them, in Hz.
+    title : str or None
+        Stands above the picture.
+    size : tuple of float or None
+        Width of the picture and height of each signal, in inches of 110 pixels; None: 3.2 high, and
+        as wide as it takes.
+    window : float
+        Seconds: four periods of the lowest voice. With a longer one, the harmonics of a gliding
+        pitch melt.
+
+    Returns
+    -------
+    Path
+
+    Example
+    -------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "noise.png")
+    >>> harmonics_comparison(path, {"noise": torch.randn(8192)}, 22050).name
+    'noise.png'
+    """
+    window, hop = (round(seconds * sample_rate) for seconds in (window, _HARMONICS_HOP))
+    # The window is padded, so that ridges are drawn smoothly.
+    n_fft = max(window, round(sample_rate / _HARMONICS_BIN_HZ))
+    highest = min(HARMONICS_HZ, sample_rate / 2)
+    bins = int(highest / sample_rate * n_fft) + 1
+    # Voices fall by about as much.
+    tilt = torch.arange(bins)[:, None] * (sample_rate / n_fft / 1000)
+    pictures = {}
+    for caption, signal in signals.items():
+        signal = torch.as_tensor(signal).detach().cpu().float()
+        if signal.ndim != 1:
+            raise ValueError(f"a signal must be samples [N], got {tuple(signal.shape)}")
+        magnitude = stft_magnitude(signal, n_fft, hop, window)[:bins] * tilt
+        pictures[caption] = (_DB_PER_NEPER * magnitude.clamp_min(1e-5).log()).numpy()
+    khz = np.arange(int(highest / 1000) + 1)
+    # Row k covers k to k + 1 and shows bin k.
+    ticks = np.minimum(khz * 1000 * n_fft / sample_rate + 0.5, bins), [f"{x:g}" for x in khz]
+    hop_seconds = hop / sample_rate
+    seconds = max(picture.shape[1] for picture in pictures.values()) * hop_seconds
+    size = (_width(2.4 * seconds), 3.2) if size is None else size
+    unit = "magnitude [dB], raised by 6 dB per octave"
+    figure = _stacked(pictures, hop_seconds, ticks, HARMONICS_RANGE_DB, size, unit, title)
+    return _save(figure, path)
+
+
+def _width(inches):
+    return min(16.0, max(7.0, inches))
+
+
+def _stacked(pictures, hop_seconds, ticks, range_db, size, unit, title):
+    """A figure of decibels [bands, frames] by their captions, one above the other; ``size`` is its
+    width, and the height of one."""
+    top = max(float(np.quantile(picture, 0.997)) for picture in pictures.values())
+    seconds = max(picture.shape[1] for picture in pictures.values()) * hop_seconds
+    figure = _new_figure(width=size[0], height=size[1] * len(pictures) + 0.6)
     rows = figure.subplots(len(pictures), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (caption, picture) in zip(rows, pictures.items(), strict=True):
         bands, frames = picture.shape
@@ -71,8 +146,8 @@ def spectrogram_comparison(path, signals, features, scale="mel", title=None):
             origin="lower",
             aspect="auto",
             cmap="magma",
-            interpolation="nearest",
-            vmin=top - DYNAMIC_RANGE_DB,
+            interpolation="bilinear",
+            vmin=top - range_db,
             vmax=top,
             # Frame t is centred at t hops.
             extent=(-0.5 * hop_seconds, (frames - 0.5) * hop_seconds, 0, bands),
@@ -80,14 +155,13 @@ def spectrogram_comparison(path, signals, features, scale="mel", title=None):
         axes.set_title(caption, loc="left", fontsize=10)
         axes.set_ylabel("frequency [kHz]")
         axes.set_xlim(0, seconds - 0.5 * hop_seconds)
-    positions, labels = _frequency_ticks(features, scale, bands)
-    rows[0].set_yticks(positions, labels)
+    rows[0].set_yticks(*ticks)
     rows[-1].set_xlabel("time [s]")
     bar = figure.colorbar(image, ax=list(rows), pad=0.01, fraction=0.03, aspect=18 * len(rows))
-    bar.set_label("magnitude [dB]")
+    bar.set_label(unit)
     if title:
         figure.suptitle(title)
-    return _save(figure, path)
+    return figure
 
 
 def conversion_heat_map(path, values, sources, targets, unseen=()):

@@ -25,9 +25,14 @@ from waveglow_vq.evaluation.metrics import (
     multi_resolution_stft_distance,
     spectral_convergence,
 )
-from waveglow_vq.evaluation.score_table import METRICS, format_table  # noqa: F401 (its old place)
+from waveglow_vq.evaluation.score_table import (
+    METRICS,
+    VOICING,
+    format_table,  # noqa: F401 (its old place)
+)
 from waveglow_vq.evaluation.sound_quality import measures_of, require, score_sound
 from waveglow_vq.evaluation.time_alignment import MAX_SHIFT_SAMPLES
+from waveglow_vq.lobes.source.pitch_reader import is_readable
 from waveglow_vq.utils.files import count_kinds, user_path, walk_files
 
 from tqdm import tqdm
@@ -46,8 +51,7 @@ def score_pair(
     features=None,
     judges=(),
 ):
-    """All objective measures of one reconstruction; each is 0 for a copy, apart from those of
-    judges.
+    """All objective measures of one reconstruction; ``METRICS`` are 0 for a copy.
 
     Arguments
     ---------
@@ -69,9 +73,10 @@ def score_pair(
     Returns
     -------
     dict
-        The keys of ``METRICS``, the measures of the judges, and ``delay_samples``, ``gain``,
-        ``length_difference_samples`` (estimate minus reference), ``duration_seconds`` (of what was
-        compared).
+        The keys of ``METRICS`` and ``VOICING`` (see
+        :func:`~waveglow_vq.evaluation.f0_accuracy.compare_f0`), the measures of the judges, and
+        ``delay_samples``, ``gain``, ``length_difference_samples`` (estimate minus reference),
+        ``duration_seconds`` (of what was compared).
 
     Raises
     ------
@@ -133,7 +138,8 @@ def score_baselines(recording, features, judges=(), no_model=0):
     Returns
     -------
     dict
-        ``{row: measures}``, of the rows "recordings" and "no model, N iterations".
+        ``{row: measures}``, of the rows "recordings", "no model, N iterations" and, where pitch is
+        read off log-mels of these features, "no model, pulses at the pitch read, N iterations".
 
     Example
     -------
@@ -141,15 +147,18 @@ def score_baselines(recording, features, judges=(), no_model=0):
     >>> wav = torch.randn(8192, generator=torch.Generator().manual_seed(0))
     >>> rows = score_baselines(wav, LogMel(), no_model=5)
     >>> list(rows), rows["recordings"]["log_mel_l1"]
-    (['recordings', 'no model, 5 iterations'], 0.0)
+    (['recordings', 'no model, 5 iterations', 'no model, pulses at the pitch read, 5 iterations'],
+    0.0)
     """
     rate = features.sample_rate
-    copy = dict.fromkeys(METRICS, 0.0) | score_sound(recording, recording, rate, judges)
+    copy = dict.fromkeys(METRICS, 0.0) | compare_f0(recording, recording, rate)
+    copy |= score_sound(recording, recording, rate, judges)
     rows = {"recordings": copy}
-    if no_model:
-        estimate = without_model(recording, features, no_model)
+    starts = [False, True] if is_readable(features) else [False]
+    for pulses in starts if no_model else ():
+        estimate = without_model(recording, features, no_model, pulses=pulses)
         scores = score_pair(recording, estimate, rate, features=features, judges=judges)
-        rows[no_model_name(no_model)] = {key: scores[key] for key in copy}
+        rows[no_model_name(no_model, pulses)] = {key: scores[key] for key in copy}
     return rows
 
 
@@ -165,6 +174,7 @@ def score_folders(
     progress=False,
     judges=(),
     no_model=0,
+    beside=(),
 ):
     """Scores every file that both folders have, at any depth, under the same relative path.
 
@@ -187,6 +197,8 @@ def score_folders(
         Show a progress bar on stderr.
     judges, no_model : iterable of str, int
         As in :func:`score_baselines`.
+    beside : iterable of str or Path
+        Folders of other reconstructions of the same recordings, further rows by their names.
 
     Returns
     -------
@@ -195,15 +207,15 @@ def score_folders(
         those that cannot be scored: a sentence that says why), ``left_out`` (a sentence for each
         folder that holds something else), ``silent`` (names of silent recordings), ``mean`` (of
         each measure over the other files; an undefined value is left out), ``baselines`` (the rows
-        of :func:`score_baselines`: ``files`` and ``mean`` of each), ``missing_estimates`` and
-        ``missing_references`` (sorted relative paths), and ``settings``.
+        of :func:`score_baselines` and of the folders beside: ``files`` and ``mean`` of each),
+        ``missing_estimates`` and ``missing_references`` (sorted relative paths), and ``settings``.
 
     Raises
     ------
     UserError
         If a folder is missing or empty, nothing is in common, or nothing can be scored: rates
         differ, files are damaged or too short, or all recordings are silent. If a judge is not
-        installed.
+        installed, or a folder beside lacks a file or has the name of another row.
 
     Example
     -------
@@ -227,22 +239,24 @@ def score_folders(
     if sample_rate is None:
         sample_rate = _first_rate([references[name] for name in common])
     features = LogMel(sample_rate=sample_rate)
+    others = _folders_beside(beside, ext, common)
+    how = sample_rate, align, level_match, max_shift_samples, features, judges
     files, failed, silent, baselines = {}, {}, [], {}
     for name in tqdm(common, desc="scoring", unit="file", disable=not progress):
         try:
-            pair = [
+            recording, estimate = (
                 _read(files_of[name], sample_rate, allow_resampling)
                 for files_of in (references, estimates)
-            ]
-            scores = score_pair(
-                *pair, sample_rate, align, level_match, max_shift_samples, features, judges
             )
-            if judges or no_model:
-                rows = score_baselines(pair[0], features, judges, no_model)
-                for row, measures in rows.items():
-                    baselines.setdefault(row, {"files": {}})["files"][name] = measures
+            scores = score_pair(recording, estimate, *how)
+            rows = score_baselines(recording, features, judges, no_model)
+            for row, files_of in others.items():
+                other = _read(files_of[name], sample_rate, allow_resampling)
+                rows[row] = score_pair(recording, other, *how)
+            for row, measures in rows.items():
+                baselines.setdefault(row, {"files": {}})["files"][name] = measures
             files[name] = scores
-            if pair[0].abs().max() < SILENCE:
+            if recording.abs().max() < SILENCE:
                 silent.append(name)
         except Exception as error:
             if len(common) == 1:
@@ -254,7 +268,7 @@ def score_folders(
     heard = [name for name in files if name not in silent]
     if not heard:
         raise UserError(f"{reference_folder}: the recordings are silent; score others")
-    measures = [*METRICS, *measures_of(judges)]
+    measures = [*METRICS, *VOICING, *measures_of(judges)]
     for row in baselines.values():
         row["mean"] = mean_scores([row["files"][name] for name in heard], measures)
     return {
@@ -275,6 +289,7 @@ def score_folders(
             "max_shift_samples": max_shift_samples,
             "judges": judges,
             "no_model": no_model,
+            "beside": [str(folder) for folder in beside],
         },
     }
 
@@ -311,6 +326,19 @@ def _sound_files(folder, ext):
     if not others or ext is not None:
         return found, []
     return found, [f"{folder}: left out: {count_kinds(others)}{how_to_convert(others)}"]
+
+
+def _folders_beside(folders, ext, common):
+    """Name of the row: files, of folders that have all of the names in common."""
+    found = {}
+    for folder in folders:
+        row, (files, _) = user_path(folder).resolve().name, _sound_files(folder, ext)
+        if row in {"recordings", "mean", *found, *common}:
+            raise UserError(f"{folder}: the table has a row {row} already; rename the folder")
+        if missing := [name for name in common if name not in files]:
+            raise UserError(f"{folder} has no {_kind(ext)} {missing[0]}, which the others have")
+        found[row] = files
+    return found
 
 
 def _kind(ext):

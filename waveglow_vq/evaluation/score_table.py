@@ -2,6 +2,7 @@
 
 import math
 
+from waveglow_vq.evaluation.baselines import no_model_name
 from waveglow_vq.evaluation.sound_quality import measures_of
 from waveglow_vq.evaluation.verdicts import LEGEND, LOWER, score_verdict
 
@@ -14,11 +15,21 @@ METRICS = {
     "log_f0_rmse": "log-F0 RMSE",
     "voicing_error": "voicing err.",
 }
+# By the tracker of the package, of recordings too.
+VOICING = {
+    "voiced_share": ("voiced", ""),
+    "voiced_ratio": ("/ recording's", ""),
+    "f0_error_cents": ("F0 err. [cents]", LOWER),
+}
 UNITS = (
     f"{LOWER} lower is better, 0 for a copy; log-mel L1 and log-F0 RMSE are in natural logarithms"
     " (0.058 is a semitone), MCD in dB, voicing errors a share of the frames"
 )
 
+VOICING_UNITS = (
+    "voiced is the share of voiced frames, then as a share of the recording's (1 as it should be);"
+    " F0 errors are medians over the frames voiced in both"
+)
 JUDGE_UNITS = (
     f"{LEGEND}; PESQ-WB (to 4.64), ViSQOL, DNSMOS and distillmos are opinion scores of 1 to 5,"
     " periodicity errors RMS of 0 to 1, V/UV F1 that of the voicing decisions"
@@ -48,11 +59,11 @@ def format_table(results):
     -------
     str
         One line per file, lines of means, units, a verdict, and a sentence for each thing to know;
-        before the verdict the same lines for the judges.
+        before the verdict the same lines for voicing and judges.
 
     Example
     -------
-    >>> one = {name: 0.25 for name in METRICS} | {
+    >>> one = {name: 0.25 for name in [*METRICS, *VOICING]} | {
     ...     "delay_samples": 0, "gain": 1.0, "length_difference_samples": 0}
     >>> print(format_table({"files": {"a": one}, "mean": one, "settings": {"align": False,
     ...     "level_match": False}, "missing_estimates": ["b"], "missing_references": []}))
@@ -61,6 +72,12 @@ def format_table(results):
     mean           0.250          0.250      0.250       0.250          0.250           0.250
     ↓ lower is better, 0 for a copy; log-mel L1 and log-F0 RMSE are in natural logarithms (0.058 is
     a semitone), MCD in dB, voicing errors a share of the frames
+    <BLANKLINE>
+    file    voiced  / recording's  F0 err. [cents] ↓
+    a        0.250          0.250              0.250
+    mean     0.250          0.250              0.250
+    voiced is the share of voiced frames, then as a share of the recording's (1 as it should be); F0
+    errors are medians over the frames voiced in both
       => log-mel L1 is that of good vocoders; it does not measure naturalness
     1 recording without a reconstruction, left out: b
     """
@@ -73,10 +90,12 @@ def format_table(results):
     baselines = {row: of["mean"] for row, of in results.get("baselines", {}).items()}
     # To these measures a recording is a copy of itself.
     others = {row: mean for row, mean in baselines.items() if row != "recordings"}
-    lines = [*table_lines(rows | others, distances(), extra), UNITS]
-    judges = results["settings"].get("judges")
-    if judges:
-        lines += ["", *table_lines(rows | baselines, measures_of(judges)), JUDGE_UNITS]
+    lines = [*table_lines(rows | others, distances(), extra), UNITS, ""]
+    judges, no_model = (results["settings"].get(key) for key in ("judges", "no_model"))
+    lines += table_lines(rows | baselines, VOICING | measures_of(judges or ()))
+    lines += [VOICING_UNITS, JUDGE_UNITS] if judges else [VOICING_UNITS]
+    if no_model and no_model_name(no_model, pulses=True) not in baselines:
+        lines.append("No row from pulses: pitch is read off log-mels of 22050 Hz only")
     lines.append(score_verdict(results["mean"]["log_mel_l1"]))
     for names, kind in (
         (results["missing_estimates"], "recording{} without a reconstruction, left out"),
@@ -125,7 +144,7 @@ def table_lines(rows, measures, extra=(), name="file"):
     recordings      3.200
     conversions     2.500
     """
-    headings = [f"{heading} {better}" for heading, better in measures.values()]
+    headings = [f"{heading} {better}".rstrip() for heading, better in measures.values()]
     headings += [heading for heading, _, _ in extra]
     width = max(map(len, [name, *rows])) + 2
     lines = ["".join([f"{name:<{width}}"] + [f"{h:>{len(h) + 2}}" for h in headings])]

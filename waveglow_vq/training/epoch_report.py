@@ -85,14 +85,16 @@ def write_samples(folder, utterances, model, features, sigma=1.0, scores=True, r
 
     With ``scores``, returns means of the measures of
     :func:`~waveglow_vq.evaluation.score.score_pair`, with those of the judges that are installed
-    and not slow; to compare with, ``recordings_...`` of judges and ``no_model_...`` of all, as
+    and not slow; to compare with, ``recordings_...`` of judges and of voiced frames, and of all
+    ``no_model_...`` (from noise) and ``no_model_pulses_...``, as
     :func:`~waveglow_vq.evaluation.score.score_baselines` finds them; and ``real_time_factor``,
     seconds of computing per second of sound.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     on_device = copy.deepcopy(features).to(next(model.parameters()).device)
-    seconds, samples, scored = 0.0, 0, {"": [], "recordings_": [], "no_model_": []}
+    seconds, samples = 0.0, 0
+    scored = {"": [], "recordings_": [], "no_model_": [], "no_model_pulses_": []}
     judges = installed(slow=False) if scores else []
     for name, wav, mel, who in utterances:
         options = {"who": who, "features": on_device, "refine": refine}
@@ -107,11 +109,12 @@ def write_samples(folder, utterances, model, features, sigma=1.0, scores=True, r
             pair = wav, output, features.sample_rate
             rows = score_baselines(wav, features, judges, refine or ITERATIONS).values()
             rows = score_pair(*pair, features=features, judges=judges), *rows
-            for found, row in zip(scored.values(), rows, strict=True):
+            # The last one only where pitch is read off these log-mels.
+            for found, row in zip(scored.values(), rows, strict=False):
                 found.append(row)
     results = {"real_time_factor": seconds * features.sample_rate / samples} if samples else {}
     # To the other measures a recording is a copy of itself.
-    own = measures_of(judges)
+    own = ["voiced_share", *measures_of(judges)]
     scored["recordings_"] = [{name: row[name] for name in own} for row in scored["recordings_"]]
     for prefix, found in scored.items():
         results |= {prefix + name: mean for name, mean in _means(found).items()}

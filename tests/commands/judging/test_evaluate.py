@@ -79,25 +79,38 @@ def test_judges_and_what_there_is_to_compare_with(folders, tmp_path, run, refuse
     noisy = make("noisy", lambda wav: (wav + 0.01 * torch.randn(len(wav))).repeat(4))
     make("recordings", lambda wav: wav.repeat(4))
     figures = tmp_path / "scores.json"
-    status, out, error = run("evaluate", recordings, noisy, "--json", figures, "--no_model", 2)
+    other = make("other", lambda wav: wav.repeat(4))
+    status, out, error = run(
+        "evaluate", recordings, noisy, "--json", figures, "--no_model", 2, "--beside", other
+    )
     assert (status, error) == (0, "")
     assert "Not judged by PESQ, which is not installed; 'make judges'" in out
     first, second = out.split("file ")[1:]
-    assert "no model, 2 iterations" in first and "recordings" not in first
+    assert "no model, 2 iterations" in first and "recordings " not in first
     heading, *rows = second.splitlines()
-    assert heading.split()[:2] == ["ViSQOL", "↑"] and "V/UV F1 ↑" in heading
+    assert heading.split()[0] == "voiced" and "  ViSQOL ↑" in heading and "V/UV F1 ↑" in heading
     recorded = next(row for row in rows if row.startswith("recordings"))
-    assert recorded.split()[1:] == ["6.000", "6.000", "10.000", "10.000", "11.000", "12.000"]
+    assert recorded.split()[2:] == [
+        "1.000",
+        "0.000",
+        "6.000",
+        "6.000",
+        "10.000",
+        "10.000",
+        "11.000",
+        "12.000",
+    ]
     results = json.loads(figures.read_text())
     assert results["not_judged"] in out and results["settings"]["no_model"] == 2
     assert results["mean"]["visqol"] < 6 == results["baselines"]["recordings"]["mean"]["visqol"]
-    for row in ("recordings", "no model, 2 iterations"):
-        assert set(results["baselines"][row]["files"]["sub/b"]) == set(results["mean"])
-    # Where somebody chose, nothing is missing; none is as it was without judges.
+    assert list(results["baselines"])[0::3] == ["recordings", "other"]
+    for row in results["baselines"].values():
+        assert set(results["mean"]) <= set(row["files"]["sub/b"]) and row["mean"]["visqol"] <= 6
+    # Where somebody chose, nothing is missing.
     out = run("evaluate", recordings, noisy, "--judges", "visqol", "dnsmos")[1]
-    assert "ViSQOL ↑  DNSMOS ↑\n" in out and "Not judged" not in out
+    assert "F0 err. [cents] ↓  ViSQOL ↑  DNSMOS ↑\n" in out and "Not judged" not in out
     out = run("evaluate", recordings, noisy, "--judges", "none")[1]
-    assert "\nrecordings" not in out and "Not judged" not in out
+    assert "\nrecordings" in out and "ViSQOL" not in out and "Not judged" not in out
     assert "PESQ needs the modules no_such" in refused(
         "evaluate", recordings, noisy, "--judges", "all"
     )

@@ -98,6 +98,19 @@ def test_conversion_that_does_nothing(found, monkeypatch):
     assert similarity["recording_to_source"] == similarity["reconstruction_to_source"] > 0.98
     assert summary["f0_moved"]["median"] == pytest.approx(0.0, abs=1e-6)
     assert summary["mcd_to_reconstruction_db"] == 0.0 == summary["reconstruction_mcd_db"]
+    voiced = summary["voiced"]
+    assert voiced["reconstructions"] == voiced["recordings"] > 0.4
+    assert voiced["share_of_pairs_within_a_tenth"] == voiced["least_over_recordings"] == 1.0
+
+
+def test_conversion_that_whispers(found, monkeypatch):
+    monkeypatch.setattr(module, "convert_utterances", lambda *args: torch.randn(args[2].shape))
+    conversions, originals = matrix(found, found["test"][:1])
+    (original,) = originals
+    assert original["reconstruction_voiced"] < 0.1 < 0.4 < original["recording_voiced"]
+    assert {row["source_voiced"] for row in conversions} == {original["recording_voiced"]}
+    voiced = summarize(conversions, originals)["all"]["voiced"]
+    assert voiced["conversions"] < 0.1 and voiced["share_of_pairs_within_a_tenth"] == 0
 
 
 def test_content_is_compared_with_the_reconstruction(found, monkeypatch):

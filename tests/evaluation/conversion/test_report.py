@@ -12,6 +12,7 @@ def group(share, median=None, words=None):
     }
     if median is not None:
         found["f0_moved"] = {"median": median}
+        found["voiced"] = {"conversions": 0.5, "least_over_recordings": 0.25}
     if words:
         found["words"] = {"conversions": {"word_error": words, "character_error": 0.1}}
     return found
@@ -32,6 +33,8 @@ def test_columns_are_the_groups():
     assert report[1].split()[-3:] == ["all", "seen", "unseen"]
     assert cells(report, "than to the source's") == ["50.0", "%", "100.0", "%", "25.0", "%"]
     assert cells(report, "all the way), median") == ["-", "0.900", "-"]
+    assert cells(report, "voiced frames of conversions") == ["-", "50.0", "%", "-"]
+    assert cells(report, "least voiced pair, over the recordings'") == ["-", "0.250", "-"]
     assert cells(report, "word error of conversions") == ["-", "0.400", "-"]
     # What nobody has is no row.
     assert not any("to the recording, dB" in line for line in report)

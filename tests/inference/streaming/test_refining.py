@@ -16,6 +16,8 @@ from tests.inference.exports import speech_like
 
 FEATURES = LogMel()
 HOP = 256
+
+
 class FakeReader:
     """A pitch that moves, voiced now and then; an end is held, as PitchReader does."""
 

@@ -12,6 +12,7 @@ EXAMPLES = """\
   waveglow-vq evaluate recordings/ reconstructions/
   waveglow-vq evaluate recordings/ reconstructions/ --align --level_match --json scores.json
   waveglow-vq evaluate recordings/ reconstructions/ --judges pesq dnsmos --no_model 20
+  waveglow-vq evaluate recordings/ refined/ --no_model 20 --beside flows_alone/
 
 Files are paired by their relative paths.
 """
@@ -49,7 +50,11 @@ def add_arguments(parser):
     parser.add_argument(
         "--no_model", type=int, default=0, metavar="N",
         help="score also what the recordings' log-mels give without a model, by N iterations "
-        "from noise",
+        "from noise, and from pulses at the pitch read off them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--beside", nargs="+", type=path, default=[], metavar="FOLDER",
+        help="score also other reconstructions of the same recordings, each a row by its name",
     )  # fmt: skip
 
 
@@ -83,6 +88,7 @@ def run(options):
         progress=sys.stderr.isatty(),
         judges=judges,
         no_model=options.no_model,
+        beside=options.beside,
     )
     # Where nobody chose, what is not heard is said.
     results["not_judged"] = not_installed() if options.judges is None else None

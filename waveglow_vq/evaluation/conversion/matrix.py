@@ -60,12 +60,14 @@ def conversion_matrix(
     conversions : list of dict
         For each ``utterance`` and ``target``: ``speaker``, ``seen``; ``to_target`` and
         ``to_source``, cosines to the voices, and ``before``, that of the recording to the
-        target; ``f0_moved`` (see :func:`f0_moved`); ``mcd``, DTW-MCD in dB to the source's own
+        target; ``f0_moved`` (see :func:`f0_moved`); ``voiced`` and ``source_voiced``, shares of
+        voiced frames of conversion and recording; ``mcd``, DTW-MCD in dB to the source's own
         reconstruction; ``errors``, ErrorCounts. What was not judged is None.
     originals : list of dict
         For each source ``utterance``: ``speaker``, ``seen``; the cosines ``recording_to_source``
-        and ``reconstruction_to_source``; ``reconstruction_mcd``; the ErrorCounts
-        ``recording_errors`` and ``reconstruction_errors``.
+        and ``reconstruction_to_source``; ``reconstruction_mcd``; ``recording_voiced`` and
+        ``reconstruction_voiced``; the ErrorCounts ``recording_errors`` and
+        ``reconstruction_errors``.
     """
     features_here = copy.deepcopy(features).cpu()
     voices = _Voices(judges.speaker, features_here, recordings, options.seed)
@@ -83,8 +85,10 @@ def conversion_matrix(
         if word_judge is not None and source.text:
             listened = set(choose(others, word_targets, f"{seed} {source.name}"))
         original = {"utterance": source.name, "speaker": source.speaker, "seen": source.seen}
-        recorded = voices.embed(wav)
+        recorded, tracks = voices.embed(wav), {}
         for name, signal in (("recording", wav), ("reconstruction", reconstruction)):
+            tracks[name] = _track(signal, features_here)
+            original[f"{name}_voiced"] = _voiced(tracks[name])
             original[f"{name}_to_source"] = voices.to_source(voices.embed(signal), source)
             original[f"{name}_errors"] = None
             if word_judge is not None and source.text:
@@ -92,11 +96,10 @@ def conversion_matrix(
                 original[f"{name}_errors"] = errors
         original["reconstruction_mcd"] = _mcd(wav, reconstruction, features_here)
         originals.append(original)
-        own_f0 = _median(_track_voiced(wav, features_here))
+        own_f0 = _median(tracks["recording"])
         for target, signal in zip(others, converted, strict=True):
-            moved = f0_moved(
-                own_f0, voices.median_log_f0(target), _median(_track_voiced(signal, features_here))
-            )
+            track = _track(signal, features_here)
+            moved = f0_moved(own_f0, voices.median_log_f0(target), _median(track))
             voice, errors = voices.embed(signal), None
             if target in listened:
                 errors = word_judge.errors(source.text, signal, features.sample_rate)
@@ -110,6 +113,8 @@ def conversion_matrix(
                     "to_source": voices.to_source(voice, source),
                     "before": voices.to_target(recorded, target),
                     "f0_moved": moved,
+                    "voiced": _voiced(track),
+                    "source_voiced": original["recording_voiced"],
                     "mcd": _mcd(reconstruction, signal, features_here),
                     "errors": errors,
                 }
@@ -235,12 +240,16 @@ def f0_moved(source, target, conversion):
     return 0.0 if conversion is None else (conversion - source) / (target - source)
 
 
-def _track_voiced(wav, features):
-    log_f0 = track_log_f0(wav, features.sample_rate, features.hop_length)
-    return log_f0[log_f0 > 0]
+def _track(wav, features):
+    return track_log_f0(wav, features.sample_rate, features.hop_length)
+
+
+def _voiced(log_f0):
+    return float((log_f0 > 0).double().mean())
 
 
 def _median(log_f0):
+    log_f0 = log_f0[log_f0 > 0]
     return float(log_f0.median()) if len(log_f0) >= MIN_VOICED_FRAMES else None
 
 

@@ -142,6 +142,12 @@ def _conversion(found):
         "f0_moved",
         "median",
     )
+    for key in ("recordings", "reconstructions", "conversions"):
+        row(f"voiced frames of {key}", _percent, "voiced", key)
+    row(f"pairs voiced within 10 % of the recordings' share {HIGHER}", _percent,
+        "voiced", "share_of_pairs_within_a_tenth")  # fmt: skip
+    row(f"voiced frames of the least voiced pair, over the recordings' {HIGHER}", _three,
+        "voiced", "least_over_recordings")  # fmt: skip
     row(f"DTW-MCD of conversions to the source's reconstruction, dB {LOWER}", _three,
         "mcd_to_reconstruction_db")  # fmt: skip
     row(f"DTW-MCD of reconstructions to the recording, dB {LOWER}", _three, "reconstruction_mcd_db")

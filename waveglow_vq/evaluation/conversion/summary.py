@@ -5,6 +5,9 @@ from waveglow_vq.evaluation.judges import error_rates
 
 import torch
 
+# How far from the recordings' share of voiced frames conversions may be.
+VOICED_WITHIN = 0.1
+
 
 def summarize(conversions, originals):
     """Means over the conversions of a matrix: ``all``, of speakers trained on (``seen``), and of
@@ -51,6 +54,22 @@ def _summary(conversions, originals):
             "quartiles": [low, high],
             "conversions": len(moved),
             "min_semitones": MIN_SEMITONES,
+        }
+    voiced = {
+        pair: _mean(rows, "voiced") / recorded
+        for pair, rows in pairs.items()
+        if (recorded := _mean(rows, "source_voiced"))
+    }
+    if voiced:
+        least = min(voiced, key=voiced.get)
+        within = [abs(ratio - 1) <= VOICED_WITHIN for ratio in voiced.values()]
+        result["voiced"] = {
+            "recordings": _mean(originals, "recording_voiced"),
+            "reconstructions": _mean(originals, "reconstruction_voiced"),
+            "conversions": _mean(conversions, "voiced"),
+            "share_of_pairs_within_a_tenth": sum(within) / len(within),
+            "least_voiced_pair": list(least),
+            "least_over_recordings": voiced[least],
         }
     words = {
         "recordings": error_rates(_counts(originals, "recording_errors")),

@@ -119,12 +119,7 @@ def shipped_pitch_reader(device="cpu"):
 
 def is_readable(features):
     """Whether the reader that comes with the package is for log-mels of such features."""
-    return _contract(features) == _contract(LogMel())
-
-
-def _contract(features):
-    sizes = features.sample_rate, features.n_fft, features.win_length, features.hop_length
-    return *sizes, features.n_mels, features.f_min, features.f_max, features.floor
+    return features.contract == LogMel().contract
 
 
 def save_pitch_reader(reader, path):
