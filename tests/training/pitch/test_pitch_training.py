@@ -5,12 +5,12 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.source.pitch_rows import PitchRows
 from waveglow_vq.lobes.source.pulses import pulse_train
 from waveglow_vq.training.pitch.pitch_training import (
-    PitchExample,
-    pitch_example,
+    pitch_examples,
     pitch_scores,
-    split_examples,
     train_pitch_reader,
+    voices_to_train_on,
 )
+from waveglow_vq.training.pitch.variety import Variety
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
 
 def test_what_the_tracker_finds_is_learned(folder):
-    examples = [pitch_example(path, LogMel()) for path in sorted(folder.iterdir())]
+    examples = [pitch_examples(path, LogMel())[0] for path in sorted(folder.iterdir())]
     steps = []
     reader = train_pitch_reader(
         examples, 60, channels=16, after_step=lambda step, loss: steps.append(float(loss))
@@ -57,20 +57,33 @@ def test_what_the_tracker_finds_is_learned(folder):
 
 def test_silence_is_no_example(tmp_path):
     write_wav(tmp_path / "silence.wav", torch.zeros(22050), 22050)
-    assert pitch_example(tmp_path / "silence.wav", LogMel()) is None
+    assert pitch_examples(tmp_path / "silence.wav", LogMel()) == []
 
 
-def test_all_held_out():
+def test_copies_of_what_is_trained_on(folder):
+    files = sorted(folder.iterdir())
+    variety = Variety(copies=2, speeds=(0.5, 0.7))
+    train, test = voices_to_train_on(files, LogMel(), ["*/100.wav"], variety)
+    assert len(train) == 9 and [example.name for example in test] == [str(folder / "100.wav")]
+    medians = [float(example.f0[example.f0 > 0].median()) for example in train]
+    assert medians[0] == pytest.approx(140, rel=0.02)
+    assert all(70 * 0.98 < hertz < 98 * 1.02 for hertz in medians[1:3])
+
+
+def test_all_held_out(folder):
     with pytest.raises(UserError, match="no recording is left"):
-        split_examples([PitchExample("a.wav", None, None)], ["*"])
+        voices_to_train_on(sorted(folder.iterdir()), LogMel(), ["*"], Variety())
 
 
 def test_command(folder, tmp_path, capsys):
     output = tmp_path / "reader.safetensors"
     arguments = ["train-pitch", str(folder), "--output", str(output), "--steps", "2"]
-    assert main([*arguments, "--held_out", "*/100.wav"]) == 0
+    assert main([*arguments, "--copies", "1", "--held_out", "*/100.wav"]) == 0
     assert output.stat().st_size < 2**20
     assert "*/100.wav: 1 recordings, f1" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2 and "exists" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--force", "--speeds", "2", "1"])
+    assert "--speeds must be two numbers in order" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import sys
 from waveglow_vq.commands.arguments import path
 from waveglow_vq.commands.file_plan import check_outputs
 from waveglow_vq.errors import say
+from waveglow_vq.training.pitch.variety import Variety
 
 EXAMPLES = """\
   waveglow-vq train-pitch recordings/ --output pitch_reader.safetensors
@@ -12,6 +13,15 @@ EXAMPLES = """\
 
 Finds the pitch of recordings, and trains a small network to read it off their log-mels.
 """
+
+_RANGE = "LEAST", "GREATEST"
+_VARIETY = (
+    ("copies", int, None, "N", "copies of each recording at other speeds, beside itself"),
+    ("speeds", float, 2, _RANGE, "of the copies, as factors, by which F0 is multiplied"),
+    ("gains_db", float, 2, _RANGE, "range of gains in dB, relative to an RMS of 0.06"),
+    ("noise_db", float, 2, _RANGE, "range of signal-to-noise ratios in dB, for half of the parts"),
+    ("lowest_cut_hz", float, None, "HZ", "least frequency above which three of ten parts are cut"),
+)
 
 
 def add_arguments(parser):
@@ -31,6 +41,13 @@ def add_arguments(parser):
         "--held_out", nargs="*", default=[], metavar="PATTERN",
         help="recordings whose paths match are tested on, each pattern by itself",
     )  # fmt: skip
+    for name, kind, count, metavar, words in _VARIETY:
+        default = Variety._field_defaults[name]
+        shown = default if count is None else "{:g} {:g}".format(*default)
+        parser.add_argument(
+            f"--{name}", type=kind, nargs=count, metavar=metavar, default=default,
+            help=f"{words} (default: {shown})",
+        )  # fmt: skip
 
 
 def run(options):
@@ -41,10 +58,10 @@ def run(options):
     from waveglow_vq.errors import UserError
     from waveglow_vq.lobes.source.pitch_reader import save_pitch_reader
     from waveglow_vq.training.pitch.pitch_training import (
-        pitch_example,
+        is_held_out,
         pitch_scores,
-        split_examples,
         train_pitch_reader,
+        voices_to_train_on,
     )
     from waveglow_vq.utils.files import walk_files
 
@@ -55,17 +72,20 @@ def run(options):
     features, quiet = LogMel(), not sys.stderr.isatty()
     files = [file for folder in options.folders for file in walk_files(folder)]
     files = [file for file in files if file.suffix.lower() in sound_suffixes()]
-    examples = [pitch_example(file, features) for file in tqdm(sorted(files), disable=quiet)]
-    train, _ = split_examples([example for example in examples if example], options.held_out)
+    variety = Variety(*(getattr(options, name) for name, *_ in _VARIETY))
+    variety.check()
+    files = tqdm(sorted(files), disable=quiet)
+    train, test = voices_to_train_on(files, features, options.held_out, variety, options.seed)
     with tqdm(total=options.steps, disable=quiet) as bar:
         reader = train_pitch_reader(
-            train, options.steps, options.seed, after_step=lambda *_: bar.update()
+            train, options.steps, options.seed, variety, after_step=lambda *_: bar.update()
         )
     save_pitch_reader(reader, options.output)
-    say(f"{options.output}: trained on {len(train)} recordings")
+    recordings = len({example.name for example in train})
+    say(f"{options.output}: trained on {recordings} recordings")
     for pattern in options.held_out:
-        _, test = split_examples([example for example in examples if example], [pattern])
-        scores = pitch_scores(reader, test) if test else {}
+        of_it = [example for example in test if is_held_out(example.name, [pattern])]
+        scores = pitch_scores(reader, of_it) if of_it else {}
         figures = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
-        print(f"{pattern}: {len(test)} recordings, {figures}")
+        print(f"{pattern}: {len(of_it)} recordings, {figures}")
     return 0

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 # Bins of log-F0, and how far around the likeliest one the mean is taken.
 LOWEST_HZ, HIGHEST_HZ, BINS, AROUND = 50.0, 550.0, 144, 4
+# Of the convolutions, and the dilations of the blocks.
+CHANNELS, DILATIONS = 96, (1, 2, 4, 8, 1)
 # Standard deviation of the targets in cents.
 BLUR_CENTS = 25.0
 
@@ -42,7 +44,7 @@ class PitchReader(nn.Module):
     (torch.Size([2, 30]), torch.Size([2, 30]), True)
     """
 
-    def __init__(self, n_mels=80, channels=96, dilations=(1, 2, 4, 8, 1)):
+    def __init__(self, n_mels=80, channels=CHANNELS, dilations=DILATIONS):
         super().__init__()
         self.start = nn.Conv1d(n_mels, channels, 5, padding=2)
         self.blocks = nn.ModuleList(_Block(channels, dilation) for dilation in dilations)
