@@ -27,8 +27,8 @@ def excitation(rows, hop_length, sample_rate, samples):
 
 def pitch_of(condition, reader, lengths=None):
     """F0 in Hz, positive, and voicing, ``[batch, 2, frames + 1]``, of a Condition: read off its
-    log-mel, or, without a reader, as they were given beside codes. Behind the end of an item, by its relative
-    length, the last frame is held."""
+    log-mel, or, without a reader, as they were given beside codes. Behind the end of an item, by
+    its relative length, the last frame is held."""
     frames = (condition.f0 if reader is None else condition.log_mel).shape[-1]
     with torch.no_grad():
         if reader is None:
