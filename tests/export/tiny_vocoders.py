@@ -16,6 +16,7 @@ KINDS = {
     },
     "group rate, FiLM": {"condition_geometry": "group", "use_film": True},
     "order 128": {"envelope": {"order": 128, "updates_per_frame": 1}},
+    "excitation": {"excitation": True},
     "without weight norm": {"use_weight_norm": False, "prior": "white"},
 }
 

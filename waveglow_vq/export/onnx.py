@@ -224,7 +224,7 @@ def _check(path, model):
         feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
         found = torch.from_numpy(session.run(["waveform"], feed)[0])
         vectors = model.speakers(*speaker) if speaker else None
-        condition = model.condition(log_mel, speaker=vectors)
+        condition = model.excited(model.condition(log_mel, speaker=vectors))
         expected = model.vocoder.inverse(noise, condition.local, log_mel, vectors)
         scale = max(1.0, expected.abs().max().item())
         largest = max(largest, (found - expected).abs().max().item() / scale)

@@ -16,6 +16,7 @@ from waveglow_vq.lobes.flows.network.wavenet import WaveNet
 from waveglow_vq.lobes.flows.transforms import Transform
 from waveglow_vq.lobes.flows.upsampling import interpolate_frames
 from waveglow_vq.lobes.model import WaveGlowVQ
+from waveglow_vq.lobes.source.excitation import excited
 
 import torch
 from torch import nn
@@ -101,6 +102,9 @@ class VocoderGraph(nn.Module):
         self.n_mels = model.conditioner.n_mels
         self.group_size = self.flows.group_size
         self.groups_per_frame = self.flows.hop // self.group_size
+        self.reader = None
+        if self.flows.excitation:
+            self.reader = copy.deepcopy(model.pitch_reader)
         for module in list(self.modules()):
             if parametrize.is_parametrized(module):
                 _fold_parametrizations(module)
@@ -116,6 +120,8 @@ class VocoderGraph(nn.Module):
         """See :func:`export_program`."""
         vectors = None if self.speakers is None else self.speakers(speaker)
         condition = self.conditioner(log_mel)
+        if self.reader is not None:
+            condition = excited(condition, self.flows, self.reader)
         signal = self.flows.inverse_flows(noise, condition.local, vectors)
         return signal if self.envelope is None else self.envelope(signal, log_mel)
 
