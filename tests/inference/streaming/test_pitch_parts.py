@@ -2,6 +2,7 @@
 
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.inference.streaming.pitch_parts import excited_parts, followed_parts, swapped_parts
+from waveglow_vq.inference.streaming.refining import refine_look_ahead
 from waveglow_vq.inference.streaming.waveform import stream_noise, stream_waveform
 from waveglow_vq.lobes.conditioners import MelConditioner
 from waveglow_vq.lobes.flows.transforms import unsqueeze
@@ -83,3 +84,14 @@ def test_swaps_equal_the_whole(model, condition, wav, frames):
     torch.testing.assert_close(found[:, :-1], expected[:, :-1], rtol=1e-4, atol=1e-4)
     off = (found - expected)[:, -1, :FRAMES]
     assert float((off - off.round()).abs().max()) < 1e-4
+
+
+def test_look_ahead(model, condition):
+    """A chunk comes as soon as so many frames behind it are known."""
+    taken = []
+    parts = (taken.append(part) or part for part in parts_of(condition, 1))
+    blocks = stream_waveform(model, parts, generator=0, chunk_frames=4)
+    next(blocks)
+    next(blocks)
+    frames = refine_look_ahead(model, FEATURES, 0).frames
+    assert len(taken) == 8 + frames

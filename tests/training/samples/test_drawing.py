@@ -102,3 +102,28 @@ def test_an_utterance_is_the_same_in_a_batch(model):
     together = draw_samples(model, FEATURES, inputs, 0.8, 3, generator=0)
     assert torch.allclose(alone[0], together[0], atol=1e-6)
     assert together[1, 30 * 256 :].abs().max() == 0
+
+
+def test_pulses_have_the_phase_of_the_recording():
+    """Drawn without noise, and with weights that only let pulses pass, they lie where they do on
+    the way to noise."""
+    torch.manual_seed(0)
+    flows = {"flows": 1, "layers": 1, "channels": 8, "early_every": 0, "prior": "white"}
+    vocoder = WaveGlow(FEATURES, 16, excitation=True, **flows)
+    model = WaveGlowVQ(MelConditioner(FEATURES, channels=16), vocoder).train()
+    inputs, seen = segments(), []
+    inverse = model.vocoder.inverse
+    model.vocoder.inverse = lambda z, local, *rest: seen.append(local) or inverse(z, local, *rest)
+    draw_samples(model, FEATURES, inputs, margin=4)
+    condition = model.condition(inputs["mel"])
+    there = model.excited(condition, None, inputs["wav"], inputs["starts"]).local
+    for item, begin in enumerate([4 - 4, 4, 8]):
+        drawn = seen[0][item, :, begin : begin + 16]
+        off = drawn[-1] - there[item, -1, :16]
+        assert (off - off.round()).abs().max() < 1e-5
+        torch.testing.assert_close(drawn[:-1], there[item, :-1, :16])
+    # And goes on as F0 says on either side.
+    hertz, phase = seen[0][1, -3], seen[0][1, -1]
+    steps = (hertz[:-1] + hertz[1:]) / 2 * 256 / 22050
+    off = (phase[1:] - phase[:-1] - steps)[[0, 1, 2, 21, 22, 23]]
+    assert (off - off.round()).abs().max() < 0.01

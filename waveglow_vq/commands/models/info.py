@@ -97,6 +97,7 @@ def describe_model(folder):
         "sampling_sigma": model.sampling_sigma,
         "refine": model.refine,
         "source": network.source,
+        "excitation": flows.excitation,
         "receptive_field_samples": flows.receptive_field,
         "overlap_frames": overlap,
         "lookahead_ms": 1000 * lookahead / model.sample_rate,

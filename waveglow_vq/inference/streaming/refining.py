@@ -85,23 +85,24 @@ def _targets(conditions, model, features):
 
 
 class LookAhead(NamedTuple):
-    """What iterations wait for: samples of what the flows draw, and frames of the log-mel behind
-    them."""
+    """What is waited for: samples of what the flows draw, for iterations, and frames of the log-mel
+    behind them, for the pitch."""
 
     samples: int
     frames: int
 
 
 def refine_look_ahead(model, features, iterations):
-    """The LookAhead of so many iterations in a stream."""
-    if not iterations:
-        return LookAhead(0, 0)
-    if model.source == "flows":
-        return LookAhead(reach(features, iterations), 0)
-    reader = pitch_reader(model, features)
-    frames = 1 if reader is None else reader.receptive_field
+    """The LookAhead of so many iterations in a stream, and of flows that see pulses."""
+    pitch = 1 if model.pitch_reader is None else model.pitch_reader.receptive_field
+    frames = 0
+    if model.vocoder.excitation:
+        # Behind all that the flows see of a chunk.
+        frames = model.vocoder.overlap_frames + 1 + pitch
+    if not iterations or model.source == "flows":
+        return LookAhead(reach(features, iterations), frames)
     # And the frame that follows the last one.
-    return LookAhead(reach(features, iterations + 1), frames + 1)
+    return LookAhead(reach(features, iterations + 1), max(frames, pitch + 1))
 
 
 def refined_blocks(blocks, log_mels, features, iterations, pulses=False):

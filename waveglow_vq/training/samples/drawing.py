@@ -60,7 +60,7 @@ def draw_samples(model, features, inputs, sigma=1.0, iterations=0, margin=0, gen
     vectors, statistics = model.global_condition(speaker, *who)
     condition = model.condition(mel, mel_lens, vectors, None, statistics)
     if model.vocoder.excitation:
-        condition = model.excited(condition, mel_lens)
+        condition = _with_phases(model, condition, mel_lens, wav, inputs.get("starts"))
 
     frames = wav.shape[-1] // hop
     first, offset = inputs.get("starts"), 0
@@ -87,3 +87,19 @@ def draw_samples(model, features, inputs, sigma=1.0, iterations=0, margin=0, gen
         place = torch.arange(wav.shape[-1], device=wav.device) + offset[:, None] * hop
         sound = sound.gather(1, place)
     return sound
+
+
+def _with_phases(model, condition, lengths, wav, starts):
+    """The Condition of flows that see pulses, whose phase is that of the recordings: what short
+    windows see of a sample and of its recording can be compared. Around a segment it goes on as the
+    integral of F0."""
+    whole, there = model.excited(condition, lengths), model.excited(condition, lengths, wav, starts)
+    integral, followed = whole.local[:, -1], there.local[:, -1]
+    first = 0 if starts is None else starts[:, None]
+    frames = torch.arange(followed.shape[-1], device=wav.device).expand(len(wav), -1)
+    last = integral.shape[-1] - 1
+    ahead = followed - integral.gather(1, (frames + first).clamp_max(last))
+    place = torch.arange(last + 1, device=wav.device) - first
+    place = place.clamp(0, frames.shape[1] - 1).expand(len(wav), -1)
+    phase = (integral + ahead.gather(1, place)) % 1
+    return whole._replace(local=torch.cat([whole.local[:, :-1], phase[:, None]], dim=1))
