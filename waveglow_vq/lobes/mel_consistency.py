@@ -7,6 +7,7 @@ import math
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.flows.waveglow import draw_noise
 from waveglow_vq.lobes.source.pulses import continued, pulse_train
+from waveglow_vq.lobes.source.shaping import minimum_phase
 
 import librosa
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 # Above, voices are noise.
-CROSSOVER_HZ, CROSSOVER_WIDTH_HZ = 4000.0, 375.0
+CROSSOVER_HZ, CROSSOVER_WIDTH_HZ = 6000.0, 375.0
 
 
 def mel_consistent(
@@ -93,8 +94,8 @@ def shaped_noise(log_mel, features, samples, generator=None):
 
 
 def voiced_by_pulses(wav, pulses, voicing, log_mel, features, samples=None):
-    """Waveforms whose voiced frames are pulses below 4 kHz, with the spectrum of the log-mel, and
-    ``wav`` above; elsewhere they are ``wav``.
+    """Waveforms whose voiced frames are pulses below 6 kHz, with the spectrum of the log-mel and
+    minimum phase, and ``wav`` above; elsewhere they are ``wav``.
 
     A frame of 46 ms and 80 bands do not resolve the harmonics of a low voice, so that iterations
     from noise whisper where those from pulses speak.
@@ -108,7 +109,7 @@ def voiced_by_pulses(wav, pulses, voicing, log_mel, features, samples=None):
     voicing : torch.Tensor
         ``[batch, frames]``, 0 to 1.
     log_mel, features, samples
-        As for :func:`mel_consistent`. A sample depends on those as far away as in an iteration.
+        As for :func:`mel_consistent`. A sample depends on those as far away as in two iterations.
 
     Returns
     -------
@@ -117,7 +118,8 @@ def voiced_by_pulses(wav, pulses, voicing, log_mel, features, samples=None):
     """
     with torch.autocast(wav.device.type, enabled=False):
         frames = _Frames(wav, features, samples)
-        own, source = frames.analyze(wav.float()), frames.analyze(pulses.float())
+        pulses = minimum_phase(pulses, log_mel.float(), features)
+        own, source = frames.analyze(wav.float()), frames.analyze(pulses)
         gains = frames.like(log_mel) - _log_mel(source, features)
         source = source * (gains @ _interpolation(features).to(gains)).exp()
         hertz = torch.arange(source.shape[-1], device=wav.device) * (

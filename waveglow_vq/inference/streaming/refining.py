@@ -1,7 +1,7 @@
 """Mel-consistent iterations (see :mod:`~waveglow_vq.lobes.mel_consistency`) behind the flows: of
 batches, and of streams in constant memory.
 
-A sample depends on those less than ``reach(features, iterations + 1)`` away, the one more for the
+A sample depends on those less than ``reach(features, iterations + 2)`` away, the two more for the
 pulses that voiced frames begin with, where the model's ``source`` says so. So a long waveform is
 refined window by window: each shows as much to both sides of what is new, and begins where a frame
 does. Where an utterance begins and ends, a window does too, and reflects.
@@ -102,7 +102,7 @@ def refine_look_ahead(model, features, iterations):
     if not iterations or model.source == "flows":
         return LookAhead(reach(features, iterations), frames)
     # And the frame that follows the last one.
-    return LookAhead(reach(features, iterations + 1), max(frames, pitch + 1))
+    return LookAhead(reach(features, iterations + 2), max(frames, pitch + 1))
 
 
 def refined_blocks(blocks, log_mels, features, iterations, pulses=False):
@@ -110,7 +110,7 @@ def refined_blocks(blocks, log_mels, features, iterations, pulses=False):
     :func:`~waveglow_vq.lobes.mel_consistency.refine_voiced` gives for the whole, rounding apart.
 
     Memory does not depend on the length. A block comes as soon as ``iterations * features.n_fft``
-    samples behind it are known, once more ``features.n_fft`` with pulses; so many before and behind
+    samples behind it are known, twice more ``features.n_fft`` with pulses; so many before and behind
     what is new are computed again for each block, hence many short ones take long.
 
     Arguments
@@ -148,7 +148,7 @@ def refined_blocks(blocks, log_mels, features, iterations, pulses=False):
     """
     if not iterations:
         return iter(blocks)
-    return _refined_blocks(blocks, log_mels, features, iterations, iterations + bool(pulses))
+    return _refined_blocks(blocks, log_mels, features, iterations, iterations + 2 * pulses)
 
 
 def _refined_blocks(blocks, log_mels, features, iterations, steps):

@@ -97,7 +97,8 @@ def _settings(model, features):
         names = ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels", "f_min", "f_max")
         found |= {name: getattr(features, name) for name in names}
     vocoder = getattr(model, "vocoder", None)
-    for name in ("group_size", "early_every", "early_size", "condition_geometry"):
+    names = ("group_size", "early_every", "early_size", "condition_geometry", "excitation")
+    for name in names:
         found[name] = getattr(vocoder, name, None)
     if getattr(vocoder, "envelope", None) is not None:
         found["order"] = vocoder.envelope.order
