@@ -84,6 +84,12 @@ def test_with_another_setting_nothing_is_taken_from_before(tmp_path, change):
     assert np.array_equal(prepare(tmp_path, signal)[0], plain)
 
 
+def test_another_option_of_the_same_value_is_another_key(tmp_path):
+    loud, _ = prepare(tmp_path, tone(300), loudness_dbfs=-30.0)
+    filled, _ = prepare(tmp_path, tone(300), fill_band_db=-30.0)
+    assert np.abs(loud).max() < 0.06 < np.abs(filled).max()
+
+
 def test_those_that_are_off_leave_no_trace():
     """What was prepared before there were any is still up to date."""
     assert list(Preprocessing().stated()) == [

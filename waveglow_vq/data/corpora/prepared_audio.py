@@ -81,10 +81,11 @@ class Preprocessing(NamedTuple):
     fill_band_db: float | None = None
 
     def stated(self):
-        """The options, as reports and keys state them: without those that came later, where they
-        are off, so that audio prepared before them is still up to date."""
+        """The options, as reports and keys state them: without those that came later, where all of
+        these are off, so that audio prepared before them is still up to date."""
         later = ("highpass_hz", "loudness_dbfs", "fill_band_db")
-        return {k: v for k, v in self._asdict().items() if k not in later or v is not None}
+        is_used = any(getattr(self, name) is not None for name in later)
+        return {k: v for k, v in self._asdict().items() if is_used or k not in later}
 
     def checked(self):
         """The options; a UserError if one cannot be used."""

@@ -84,7 +84,8 @@ class Splits(NamedTuple):
     Arguments
     ---------
     parts : dict
-        Name of the split -> list of recordings, sorted by id.
+        Name of the split -> list of recordings, sorted by id; valid and test of `split_voices`
+        are mixed.
     dropped : dict
         Reason -> sorted ids of the recordings that are in no split.
     """
@@ -249,9 +250,11 @@ def split_voices(recordings, options, single_voices=()):
     if not parts["train"]:
         raise UserError("no recording is left to train on: all are held out")
     parts[UNSEEN] = [r for r in recordings if r.speaker in unseen]
-    return Splits(
-        {name: sorted(members, key=lambda r: r.id) for name, members in parts.items()}, {}
-    )
+    parts = {name: sorted(members, key=lambda r: r.id) for name, members in parts.items()}
+    for name in SPLITS[1:]:
+        # Some runs look at the first of them only, which should not be those of one corpus.
+        parts[name].sort(key=lambda r: hash_fraction(r.id, options.seed, "order"))
+    return Splits(parts, {})
 
 
 def choose_unseen(labels, unseen_speakers, seed=0):

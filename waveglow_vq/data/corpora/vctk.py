@@ -75,7 +75,8 @@ def find_vctk(data_folder):
             return found[0]
     raise UserError(
         f"{folder} holds no VCTK: neither {' nor '.join(sorted(LAYOUTS.values()))} is in it or in a"
-        " folder directly below; name the folder of the corpus with --data_folder"
+        " folder directly below; name the folder of the corpus with --data_folder, or, of other"
+        " layouts, with --data_folders (mel_universal.yaml)"
     )
 
 
