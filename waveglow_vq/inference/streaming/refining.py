@@ -110,8 +110,8 @@ def refined_blocks(blocks, log_mels, features, iterations, pulses=False):
     :func:`~waveglow_vq.lobes.mel_consistency.refine_voiced` gives for the whole, rounding apart.
 
     Memory does not depend on the length. A block comes as soon as ``iterations * features.n_fft``
-    samples behind it are known, twice more ``features.n_fft`` with pulses; so many before and behind
-    what is new are computed again for each block, hence many short ones take long.
+    samples behind it are known, twice ``features.n_fft`` more with pulses; so many before and
+    behind what is new are computed again for each block, hence many short ones take long.
 
     Arguments
     ---------

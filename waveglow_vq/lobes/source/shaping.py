@@ -48,7 +48,9 @@ def minimum_phase(pulses, log_mel, features):
     block, blocks = predictor.block, -(-total // predictor.block)
     place = torch.arange(blocks, device=log_mel.device)
     place = place.clamp_max(predictor.coefficients.shape[1] - 1)
-    taps = F.pad(predictor.coefficients[:, place.to(predictor.coefficients.device)], (1, 0), value=1)
+    taps = F.pad(
+        predictor.coefficients[:, place.to(predictor.coefficients.device)], (1, 0), value=1
+    )
     gain = predictor.log_gain[:, place.to(taps.device), None].exp()
     response = torch.fft.irfft(gain / torch.fft.rfft(taps, TRANSFORM))[..., :RESPONSE]
     response = response.float().to(pulses.device)
