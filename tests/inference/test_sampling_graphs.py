@@ -10,6 +10,7 @@ from waveglow_vq.inference import WaveGlowVocoder, sampling_graphs
 from waveglow_vq.inference.sampling_graphs import SamplingGraphs, graph_sampling, rounded_frames
 from waveglow_vq.lobes.flows.inference_cache import prepare_inference
 from waveglow_vq.lobes.flows.waveglow import WaveGlow
+from waveglow_vq.lobes.source.pitch_rows import PitchRows
 
 import pytest
 import torch
@@ -80,6 +81,17 @@ def test_padded_it_is_the_same(pools, geometry, extra, more, dtype):
             assert_is_plain(model, *given, spare=spare)
     (pool,) = pools
     assert len(pool.log) == 6 * 6 and len(pool.graphs) < 30
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_pulses_go_on_behind_the_last_frame(pools, extra):
+    model = flows(excitation=True)
+    for frames in (3, 16, 17, 33):
+        z, local, _ = inputs(frames, extra)
+        f0 = torch.full((2, frames + extra), model.sample_rate / 21.0, dtype=torch.float64)
+        rows = PitchRows(HOP, model.sample_rate).of(f0, torch.ones_like(f0))
+        assert_is_plain(model, z, torch.cat([local, rows], dim=1))
+    assert replays(pools) == 4
 
 
 def test_samples_are_not_looked_at(pools, monkeypatch):

@@ -91,6 +91,7 @@ class SamplingGraphs:
         per_frame, uneven = divmod(hop, self.vocoder.condition_hop)
         if rest or uneven or not 0 < frames * per_frame <= local.shape[-1] or not self._is_valid():
             return None
+        local = self.vocoder.with_following(local, frames)
         stream = _stream_of(z.device)
         self.stream = stream if self.stream is None else self.stream
         if stream != self.stream:

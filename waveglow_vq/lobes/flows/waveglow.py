@@ -13,6 +13,7 @@ from waveglow_vq.lobes.flows.upsampling import HOPS, LearnedUpsampling, interpol
 from waveglow_vq.lobes.source.excitation import excitation as excitation_of
 from waveglow_vq.lobes.source.pitch_reader import is_readable
 from waveglow_vq.lobes.source.pitch_rows import ROWS
+from waveglow_vq.lobes.source.pulses import continued
 from waveglow_vq.utils.devices import at_least_fp32
 from waveglow_vq.utils.validation import require_choice
 
@@ -200,14 +201,24 @@ class WaveGlow(nn.Module):
         # Copies are without compiled flows and CUDA graphs, which replace the method.
         return {name: x for name, x in self.__dict__.items() if name != "inverse_flows"}
 
+    def with_following(self, local, frames):
+        """The local condition of so many frames, with the one that follows: where it is missing,
+        the last one is held, and its pulses go on. Without excitation, the condition as it is."""
+        if not self.excitation or local.shape[-1] > frames:
+            return local
+        rows = continued(local[:, -ROWS:], self.hop, self.sample_rate)
+        held = torch.cat([local[:, :-ROWS], local[:, :-ROWS, -1:]], dim=-1)
+        return torch.cat([held, rows], dim=1)
+
     def _flow_context(self, local, speaker, samples, total, padded=None):
         """Brings the condition to the rate of the geometry, and makes the padding mask."""
         groups = total // self.group_size
         per_frame = self.condition_hop // self.group_size
         source = None
         if self.excitation:
+            local = self.with_following(local, total // self.hop)
             local, rows = local[:, :-ROWS], local[:, -ROWS:]
-            source = excitation_of(rows, self.hop, self.sample_rate, total)
+            source = excitation_of(rows, self.hop, self.sample_rate)[:, :total]
             source = squeeze(source.to(local.dtype), self.group_size)
         if self.condition_geometry == "group":
             local, per_frame = interpolate_frames(local, per_frame)[..., :groups], 1

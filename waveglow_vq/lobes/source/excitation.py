@@ -7,18 +7,15 @@ the likelihood is exact.
 """
 
 from waveglow_vq.lobes.source.pitch_rows import PitchRows, followed_phase, held_pitch
-from waveglow_vq.lobes.source.pulses import continued, pulse_train
+from waveglow_vq.lobes.source.pulses import pulse_train
 from waveglow_vq.utils.masking import crop_frames
 
 import torch
 
 
-def excitation(rows, hop_length, sample_rate, samples):
-    """Pulses where it is voiced, and zero elsewhere, ``[batch, samples]``, of rows ``[batch, 3,
-    frames]`` of a pitch; where a last row is missing, it goes on as the one before."""
-    if rows.shape[-1] * hop_length <= samples:
-        rows = continued(rows, hop_length, sample_rate)
-    rows = rows[..., : samples // hop_length + 1]
+def excitation(rows, hop_length, sample_rate):
+    """Pulses where it is voiced, and zero elsewhere, ``[batch, (frames - 1) * hop_length]``, of the
+    rows ``[batch, 3, frames]`` of a pitch."""
     share = torch.arange(hop_length, device=rows.device) / hop_length
     here, following = rows[:, 1, :-1, None], rows[:, 1, 1:, None]
     voicing = (here + share * (following - here)).flatten(1)
