@@ -16,7 +16,7 @@ from waveglow_vq.training.pitch.varying import RMS, at_speed, uniform, varied
 import torch
 from torch.nn import functional as F
 
-_ANY = Variety()
+_USUAL = Variety()
 FRAMES, BATCH, LEARNING_RATE, WARM_UP = 192, 16, 2e-3, 100
 LONGEST_SECONDS = 12
 # Voices of any median F0 between these are drawn equally often.
@@ -73,7 +73,7 @@ def voices_to_train_on(files, features, held_out, variety, seed=0):
     return train, test
 
 
-def train_pitch_reader(examples, steps, seed=0, variety=_ANY, channels=CHANNELS, after_step=None):
+def train_pitch_reader(examples, steps, seed=0, variety=_USUAL, channels=CHANNELS, after_step=None):
     """Trains on PitchExamples, varied, with AdamW and a cosine schedule.
 
     ``after_step(step, loss)`` is called after each step. Returns the PitchReader, in evaluation
