@@ -1,6 +1,12 @@
 from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
-from waveglow_vq.lobes.mel_consistency import mel_consistent, reach, shaped_noise
+from waveglow_vq.lobes.mel_consistency import (
+    mel_consistent,
+    reach,
+    refine_voiced,
+    shaped_noise,
+)
+from waveglow_vq.lobes.source.pitch_rows import PitchRows
 
 import librosa
 import numpy as np
@@ -79,3 +85,18 @@ def test_gradients_go_through():
 def test_too_short():
     with pytest.raises(UserError, match="refine: 512 samples are too few"):
         mel_consistent(torch.ones(1, 512), torch.zeros(1, 80, 3), FEATURES, 1)
+
+
+def test_reach_with_pulses():
+    """A change of the pitch at one frame is heard as far as two more iterations reach."""
+    wav = torch.randn(1, 120 * 256, generator=torch.Generator().manual_seed(0)) * 0.05
+    log_mel = FEATURES(wav)
+    f0 = torch.full((1, log_mel.shape[-1]), 90.0)
+    rows = PitchRows(256, 22050).of(f0, torch.ones_like(f0))
+    other = rows.clone()
+    other[:, 2, 60] += 0.5
+    targets = (torch.cat([log_mel, given], dim=1) for given in (rows, other))
+    one, two = (refine_voiced(wav, target, FEATURES, 1) for target in targets)
+    places = (one - two)[0].nonzero()[:, 0]
+    furthest = max(59 * 256 - int(places.min()), int(places.max()) - 61 * 256)
+    assert reach(FEATURES, 1) < furthest < reach(FEATURES, 3)

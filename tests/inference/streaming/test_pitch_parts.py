@@ -23,7 +23,7 @@ HOP, FRAMES = 256, 90
 def model(request):
     torch.manual_seed(0)
     flows = WaveGlow(
-        FEATURES, 8, flows=2, layers=2, channels=4, envelope={"order": 8}, excitation=True
+        FEATURES, 8, flows=3, layers=5, channels=4, envelope={"order": 8}, excitation=True
     )
     model = WaveGlowVQ(MelConditioner(FEATURES, channels=8), flows).eval()
     with torch.no_grad():

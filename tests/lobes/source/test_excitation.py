@@ -83,7 +83,8 @@ def test_the_flows_see_the_source(model):
 
 
 def test_items_are_what_they_are_alone(model):
-    wav, counts = voice(2, 20), torch.tensor([20, 13])
+    # The shorter one ends on a voiced frame, behind which the reader finds none.
+    wav, counts = voice(2, 20), torch.tensor([20, 11])
     wav = fill_padding(wav, counts * HOP, 3.0)  # what is padded is not looked at
     log_mel = torch.zeros(2, 80, 21, dtype=torch.float64)
     for item, count in enumerate(counts):
