@@ -1,12 +1,15 @@
+import copy
 import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.export.folder import export_hparams, export_model, interface_of
 from waveglow_vq.inference import SpeechCodec, WaveGlowVocoder, load_export
+from waveglow_vq.lobes.source.pitch_reader import save_pitch_reader
 
 import pytest
 import torch
@@ -22,6 +25,7 @@ from tests.inference.exports import (
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = {"device": "cpu"}
+FEATURES = LogMel()
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,8 @@ def contents(folder):
 )
 def test_what_is_loaded_is_what_was_trained(tmp_path, preset, overrides):
     folder, model = export_tiny(tmp_path, preset, **overrides)
-    assert sorted(contents(folder)) == ["hyperparams.yaml", "model.ckpt"]
+    reader = ["pitch_reader.safetensors"] if preset != "wav_vq" else []
+    assert sorted(contents(folder)) == ["hyperparams.yaml", "model.ckpt", *reader]
     loaded = load_export(folder, run_opts=CPU)
     assert type(loaded).__name__ == INTERFACES[preset]
     features = loaded.mods.features
@@ -153,7 +158,8 @@ def test_an_earlier_export_is_replaced_and_notes_beside_it_stay(tmp_path, run):
     export_model(text, model, folder, "WaveGlowVocoder", labels=["p225"], sampling_sigma=0.5)
     (folder / "NOTES.md").write_text("the good one")
     assert export_model(text, model, folder, "WaveGlowVocoder") == folder
-    assert sorted(contents(folder)) == ["NOTES.md", "hyperparams.yaml", "model.ckpt"]
+    names = ["NOTES.md", "hyperparams.yaml", "model.ckpt", "pitch_reader.safetensors"]
+    assert sorted(contents(folder)) == names
     assert load_export(folder, run_opts=CPU).hparams.sampling_sigma == 0.9
     assert [path.name for path in folder.parent.iterdir()] == ["export"]
 
@@ -246,3 +252,25 @@ def test_what_a_model_is_for(run):
     assert interface_of(Described(object(), None)) == "SpeechCodec"
     assert interface_of(Described(object(), object())) == "VoiceConverter"
     assert interface_of(Described(None, object())) == "VoiceConverter"
+
+
+def test_the_reader_of_pitch_is_that_of_the_export(tmp_path, run):
+    text, model = run
+    folder = export_model(text, model, tmp_path / "export", "WaveGlowVocoder")
+    path, log_mel = folder / "pitch_reader.safetensors", FEATURES(speech_like(8192)[None])
+
+    def waveform():
+        vocoder = WaveGlowVocoder.from_hparams(folder, run_opts=CPU)
+        assert "reader" not in " ".join(vocoder.mods.model.state_dict())
+        return vocoder.decode_spectrogram(log_mel[0], generator=0, refine=1)
+
+    before = waveform()
+    reader = copy.deepcopy(model.pitch_reader)
+    reader.end.bias.data[-1] += 100  # all is voiced
+    save_pitch_reader(reader, path)
+    assert (waveform() - before).abs().max() > 0.01
+    path.unlink()  # of an older version
+    assert torch.equal(waveform(), before)
+    path.write_bytes(b"no weights")
+    with pytest.raises(UserError, match="pitch_reader.safetensors cannot be read as the weights"):
+        waveform()

@@ -33,7 +33,8 @@ def test_one_folder_holds_all(run, codec_folder, tmp_path):
     folder = export_text_to_speech(*run, moved, tmp_path / "export")
     shutil.rmtree(moved)
     names = {"hyperparams.yaml", "model.ckpt"}
-    assert set(contents(folder)) == names | {"tokenizer.model"} | {f"codec/{x}" for x in names}
+    codec = names | {"pitch_reader.safetensors"}
+    assert set(contents(folder)) == names | {"tokenizer.model"} | {f"codec/{x}" for x in codec}
     # It may be moved as a whole.
     tts = load_export(folder.rename(tmp_path / "elsewhere"), run_opts=CPU)
     tokens = torch.tensor([[3, 4, 5, 6]])
@@ -70,7 +71,8 @@ def test_an_earlier_export_gives_way(run, codec_folder, vocoder_folder, tmp_path
     # What another interface does not have does not stay behind.
     text = flattened_recipe(tmp_path, "mel")
     export_model(text, trained_model(text), folder, "WaveGlowVocoder")
-    assert set(contents(folder)) == {"NOTES.md", "hyperparams.yaml", "model.ckpt"}
+    names = {"NOTES.md", "hyperparams.yaml", "model.ckpt", "pitch_reader.safetensors"}
+    assert set(contents(folder)) == names
 
 
 def test_what_cannot_be_exported(run, codec_folder, vocoder_folder, tmp_path):

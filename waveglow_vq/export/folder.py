@@ -12,10 +12,12 @@ from waveglow_vq.inference.loading import (
     EXPORT_ENTRIES,
     HPARAMS_FILE,
     LABELS_FILE,
+    READER_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     read_export_header,
 )
+from waveglow_vq.lobes.source.pitch_reader import save_pitch_reader
 from waveglow_vq.signals import held_signals
 from waveglow_vq.utils.files import file_checksum, partial_folder, user_path
 
@@ -120,7 +122,7 @@ def export_text_to_speech(
     def add_parts(folder):
         shutil.copyfile(tokenizer_path, folder / TOKENIZER_FILE)
         (folder / CODEC_FOLDER).mkdir()
-        for name in (HPARAMS_FILE, WEIGHTS_FILE, LABELS_FILE):
+        for name in (HPARAMS_FILE, WEIGHTS_FILE, LABELS_FILE, READER_FILE):
             if (codec_folder / name).is_file():
                 shutil.copyfile(codec_folder / name, folder / CODEC_FOLDER / name)
 
@@ -145,6 +147,8 @@ def _write_export(export_folder, interface, text, model, labels, add_parts=None)
         torch.save(weights, partial / WEIGHTS_FILE)
         if labels is not None:
             _label_encoder(labels).save(partial / LABELS_FILE)
+        if getattr(model, "reads_pitch", False):
+            save_pitch_reader(model.pitch_reader, partial / READER_FILE)
         if add_parts is not None:
             add_parts(partial)
         # Building draws random initial weights: training goes on as if it had not happened.

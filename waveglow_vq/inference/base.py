@@ -6,8 +6,14 @@ from waveglow_vq.audio.io import WavWriter
 from waveglow_vq.errors import UserError
 from waveglow_vq.inference.builders import build_errors
 from waveglow_vq.inference.inputs import as_number, as_path
-from waveglow_vq.inference.loading import HPARAMS_FILE, LABELS_FILE, read_export_header
+from waveglow_vq.inference.loading import (
+    HPARAMS_FILE,
+    LABELS_FILE,
+    READER_FILE,
+    read_export_header,
+)
 from waveglow_vq.inference.running import check_run_opts, default_dtype
+from waveglow_vq.lobes.source.pitch_reader import read_pitch_reader
 from waveglow_vq.utils.devices import warn_of_slow_half
 from waveglow_vq.utils.files import model_checksum
 
@@ -96,7 +102,11 @@ class ExportedInterface(Pretrained):
             source = str(source)
         # Models are built and computed in fp32, whatever a program has made torch's default.
         with default_dtype(torch.float32), build_errors(Path(str(source), hparams_file)):
-            return super().from_hparams(source, hparams_file=hparams_file, **kwargs)
+            loaded = super().from_hparams(source, hparams_file=hparams_file, **kwargs)
+        path = Path(str(source), READER_FILE)
+        if path.is_file():
+            loaded.mods.model.own_reader = (read_pitch_reader(path),)
+        return loaded
 
     @classmethod
     def read_parts(cls, folder, header, run_opts):

@@ -1,7 +1,8 @@
 """Reads export folders; whatever is wrong with one is an error that names the file.
 
 An export folder holds ``hyperparams.yaml`` (the model and how to load it), ``model.ckpt`` (its
-weights) and, for several speakers, ``speakers.ckpt`` (their labels, as text). One of text to speech
+weights) and, for several speakers, ``speakers.ckpt`` (their labels, as text); where pitch is read
+off log-mels, ``pitch_reader.safetensors`` (older ones take the package's). One of text to speech
 also holds ``tokenizer.model`` and, in the folder ``codec``, the export of the codec.
 `waveglow_vq.export.folder` writes it.
 """
@@ -20,8 +21,16 @@ WEIGHTS_FILE = "model.ckpt"
 LABELS_FILE = "speakers.ckpt"
 TOKENIZER_FILE = "tokenizer.model"
 CODEC_FOLDER = "codec"
+READER_FILE = "pitch_reader.safetensors"
 # All that an export may be made of.
-EXPORT_ENTRIES = (HPARAMS_FILE, WEIGHTS_FILE, LABELS_FILE, TOKENIZER_FILE, CODEC_FOLDER)
+EXPORT_ENTRIES = (
+    HPARAMS_FILE,
+    WEIGHTS_FILE,
+    LABELS_FILE,
+    TOKENIZER_FILE,
+    CODEC_FOLDER,
+    READER_FILE,
+)
 # Weights that an error names; the rest is counted.
 NAMED = 3
 

@@ -9,7 +9,7 @@ from waveglow_vq.lobes.flows.inference_cache import prepare_inference
 from waveglow_vq.lobes.flows.waveglow import draw_noise, negative_log_likelihood
 from waveglow_vq.lobes.model_checks import check_parts
 from waveglow_vq.lobes.source.excitation import excited
-from waveglow_vq.lobes.source.pitch_reader import shipped_pitch_reader
+from waveglow_vq.lobes.source.pitch_reader import shipped_pitch_reader as shipped_reader
 from waveglow_vq.utils.masking import fill_padding, masked_l1, whole_lengths
 
 import torch
@@ -102,6 +102,7 @@ class WaveGlowVQ(nn.Module):
         if source not in SOURCES:
             raise UserError(f"source: {source!r}; it is one of {', '.join(SOURCES)}")
         self.source = source
+        self.own_reader = ()  # not a part of the weights
         check_parts(conditioner, vocoder, sigma, speakers, condition_dropout)
         self.conditioner = conditioner
         self.vocoder = vocoder
@@ -300,15 +301,22 @@ class WaveGlowVQ(nn.Module):
         return self.conditioner.uses_pitch
 
     @property
+    def reads_pitch(self):
+        """Whether it takes the pitch off log-mels, for flows or iterations."""
+        wanted = self.source == "pulses" or self.vocoder.excitation
+        return wanted and self.vocoder.can_read_pitch and not self.uses_pitch
+
+    @property
     def pitch_reader(self):
-        """What reads the pitch off log-mels; None where it is given beside codes."""
+        """What reads the pitch off log-mels, of its export or the package; None where it is given
+        beside codes."""
         if self.uses_pitch:
             return None
-        return shipped_pitch_reader(str(next(self.parameters()).device))
+        device = next(self.parameters()).device
+        return self.own_reader[0].to(device) if self.own_reader else shipped_reader(str(device))
 
     def excited(self, condition, lengths=None, wav=None, starts=None):
-        """A Condition as the flows take it, cropped; see
-        :func:`~waveglow_vq.lobes.source.excitation.excited` for models whose flows see pulses."""
+        """A Condition as the flows take it; see lobes/source/excitation.py."""
         if not self.vocoder.excitation:
             return condition.cropped(lengths=lengths)
         return excited(condition, self.vocoder, self.pitch_reader, lengths, wav, starts)
@@ -335,9 +343,7 @@ class WaveGlowVQ(nn.Module):
             samples = whole_lengths(wav_lens, wav.shape[-1] / hop) * hop
         inputs = self.conditioner.inputs(mel, wav, mel_lens, wav_lens, starts)
         if self.vocoder.excitation:
-            recording = wav
-            if wav_lens is not None:
-                recording = fill_padding(wav, samples, 0.0)
+            recording = wav if wav_lens is None else fill_padding(wav, samples, 0.0)
             condition = self.excited(condition, inputs.lengths, recording, inputs.starts)
         else:
             condition = condition.cropped(inputs.frames, inputs.starts, inputs.lengths)

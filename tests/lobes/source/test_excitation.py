@@ -28,7 +28,7 @@ class Reader:
 
 @pytest.fixture(params=["frame", "group", "sample"])
 def model(request, monkeypatch):
-    monkeypatch.setattr("waveglow_vq.lobes.model.shipped_pitch_reader", lambda device: Reader())
+    monkeypatch.setattr("waveglow_vq.lobes.model.shipped_reader", lambda device: Reader())
     torch.manual_seed(0)
     flows = WaveGlow(
         FEATURES, 8, flows=3, layers=2, channels=4, early_every=2, envelope={"order": 8},

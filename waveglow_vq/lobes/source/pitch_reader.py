@@ -3,8 +3,10 @@
 import functools
 import importlib.resources
 import math
+from pathlib import Path
 
 from waveglow_vq.audio.features import LogMel
+from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.base import normalize_log_mel
 
 import safetensors.torch
@@ -112,11 +114,26 @@ def shipped_pitch_reader(device="cpu"):
     torch.Size([1, 30])
     """
     folder = importlib.resources.files("waveglow_vq.pretrained")
-    weights = safetensors.torch.load((folder / "pitch_reader.safetensors").read_bytes())
+    return _reader_of((folder / "pitch_reader.safetensors").read_bytes()).to(device)
+
+
+def read_pitch_reader(path):
+    """The PitchReader that :func:`save_pitch_reader` wrote, in evaluation mode; a UserError if the
+    file does not hold one."""
+    try:
+        return _reader_of(Path(path).read_bytes())
+    except Exception as error:  # of files that are damaged, and of weights of something else
+        raise UserError(
+            f"{path} cannot be read as the weights of a reader of pitch; export or copy it again"
+        ) from error
+
+
+def _reader_of(data):
+    weights = safetensors.torch.load(data)
     channels, n_mels, _ = weights["start.weight"].shape
     reader = PitchReader(n_mels, channels)
     reader.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    return reader.eval().requires_grad_(False).to(device)
+    return reader.eval().requires_grad_(False)
 
 
 def is_readable(features):
