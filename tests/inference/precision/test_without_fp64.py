@@ -13,7 +13,7 @@ from tests.lobes.flows.transform_base import tiny_features
 MPS = {"device": "mps:0"}
 
 
-def agree(folder, call):
+def agree(folder, call, tolerance=1e-6):
     """Whether a call gives on the device, and computed there, what it gives on the CPU."""
     expected = call(load_export(folder, run_opts={"device": "cpu"}))
     with FakeMps():
@@ -21,7 +21,7 @@ def agree(folder, call):
         assert all(isinstance(p, OnMps) for p in interface.mods.model.parameters())
         found = call(interface)
         assert isinstance(found, OnMps)
-    torch.testing.assert_close(found.inner, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.inner, expected, rtol=0, atol=tolerance)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,8 @@ def test_the_device_has_no_fp64():
 def test_vocoder(vocoder_folder):
     mel = torch.randn(2, 80, 9, generator=torch.Generator().manual_seed(0)) - 5
     agree(vocoder_folder, lambda v: v.decode_batch(mel, [9, 6], generator=0, denoise=0.1))
-    agree(vocoder_folder, lambda v: v.decode_batch(mel, [9, 6], generator=0, refine=2))
+    # Phases in fp32, and gains that magnify what they are off.
+    agree(vocoder_folder, lambda v: v.decode_batch(mel, [9, 6], generator=0, refine=2), 1e-5)
     agree(
         vocoder_folder,
         lambda v: torch.cat(list(v.stream(mel.split(4, -1), generator=0, chunk_frames=3)), -1),
