@@ -7,7 +7,7 @@ the likelihood is exact.
 """
 
 from waveglow_vq.lobes.source.pitch_rows import PitchRows, followed_phase, held_pitch
-from waveglow_vq.lobes.source.pulses import pulse_train
+from waveglow_vq.lobes.source.pulses import at_samples, pulse_train
 from waveglow_vq.utils.masking import crop_frames
 
 import torch
@@ -16,9 +16,7 @@ import torch
 def excitation(rows, hop_length, sample_rate):
     """Pulses where it is voiced, and zero elsewhere, ``[batch, (frames - 1) * hop_length]``, of the
     rows ``[batch, 3, frames]`` of a pitch."""
-    share = torch.arange(hop_length, device=rows.device) / hop_length
-    here, following = rows[:, 1, :-1, None], rows[:, 1, 1:, None]
-    voicing = (here + share * (following - here)).flatten(1)
+    voicing = at_samples(rows[:, 1], hop_length).flatten(1)
     return pulse_train(rows, hop_length, sample_rate) * voicing
 
 

@@ -7,6 +7,7 @@ fundamental, :func:`followed_phase`.
 
 import math
 
+from waveglow_vq.lobes.source.pulses import at_samples
 from waveglow_vq.utils.devices import exact
 
 import torch
@@ -101,10 +102,7 @@ def followed_phase(wav, f0, hop_length, sample_rate):
     >>> bool(((phase - expected)[0, 2:-2].abs() < 0.01).all())
     True
     """
-    rate = exact(f0)
-    share = torch.arange(hop_length, device=wav.device, dtype=rate.dtype) / hop_length
-    here, following = rate[:, :-1, None], rate[:, 1:, None]
-    steps = (here + share * (following - here)).flatten(1) / sample_rate
+    steps = at_samples(exact(f0), hop_length).flatten(1) / sample_rate
     theta = F.pad(steps.cumsum(1), (1, 0))
     angle = (-2 * math.pi * (theta[:, :-1] % 1)).float()
     signal = torch.stack([wav.float() * angle.cos(), wav.float() * angle.sin()], dim=1)

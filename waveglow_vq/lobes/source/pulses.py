@@ -41,13 +41,12 @@ def pulse_train(rows, hop_length, sample_rate):
     (torch.Size([1, 1024]), 4.0)
     """
     f0, phase = exact(rows[:, 0]), exact(rows[:, 2])
-    share = torch.arange(hop_length, device=rows.device, dtype=f0.dtype) / hop_length
-    here, following = f0[:, :-1, None], f0[:, 1:, None]
-    step = (here + share * (following - here)).clamp_min(1) / sample_rate
+    step = at_samples(f0, hop_length).clamp_min(1) / sample_rate
     lacking = phase[:, 1:] - phase[:, :-1] - step.sum(-1)
     lacking = lacking - lacking.round()
     # A pulse that falls on a sample's own place does so whatever is rounded.
     before = phase[:, :-1, None] + 1e-6 + F.pad(step.cumsum(-1), (1, 0))[..., :-1]
+    share = torch.arange(hop_length, device=rows.device, dtype=f0.dtype) / hop_length
     before = before + lacking[..., None] * share
     rate = step + lacking[..., None] / hop_length
     after = before + rate
@@ -63,3 +62,18 @@ def continued(rows, hop_length, sample_rate):
     last = rows[..., -1:].clone()
     last[:, 2] = (exact(last[:, 2]) + hop_length / sample_rate * exact(last[:, 0])) % 1
     return torch.cat([rows, last], dim=-1)
+
+
+def at_samples(x, hop_length):
+    """What is linear between frames ``[batch, frames]``, at the samples of each frame but the last,
+    ``[batch, frames - 1, hop_length]``.
+
+    Example
+    -------
+    >>> at_samples(torch.tensor([[0.0, 4.0, 4.0]]), 2)
+    tensor([[[0., 2.],
+             [4., 4.]]])
+    """
+    share = torch.arange(hop_length, device=x.device, dtype=x.dtype) / hop_length
+    here, following = x[:, :-1, None], x[:, 1:, None]
+    return here + share * (following - here)

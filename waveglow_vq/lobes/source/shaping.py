@@ -46,12 +46,9 @@ def minimum_phase(pulses, log_mel, features):
     total = pulses.shape[1]
     predictor = _predictor(features.contract).to(log_mel.device)(log_mel)
     block, blocks = predictor.block, -(-total // predictor.block)
-    place = torch.arange(blocks, device=log_mel.device)
-    place = place.clamp_max(predictor.coefficients.shape[1] - 1)
-    taps = F.pad(
-        predictor.coefficients[:, place.to(predictor.coefficients.device)], (1, 0), value=1
-    )
-    gain = predictor.log_gain[:, place.to(taps.device), None].exp()
+    taps = F.pad(predictor.coefficients, (1, 0), value=1)
+    place = torch.arange(blocks, device=taps.device).clamp_max(taps.shape[1] - 1)
+    taps, gain = taps[:, place], predictor.log_gain[:, place, None].exp()
     response = torch.fft.irfft(gain / torch.fft.rfft(taps, TRANSFORM))[..., :RESPONSE]
     response = response.float().to(pulses.device)
     pulses = F.pad(pulses.float(), (0, blocks * block - total)).unflatten(1, (blocks, block))
