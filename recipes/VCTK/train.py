@@ -42,7 +42,8 @@ def prepare(experiment):
     """Begins the run, prepares VCTK, and returns the three datasets."""
     hparams = experiment.hparams
     shards = hparams["shards_folder"]
-    data = hparams["data_folders"] if "data_folders" in hparams else hparams["data_folder"]
+    data = hparams.get("data_folders")
+    data = hparams["data_folder"] if data is None else data
     prepared = run_on_main(shards_are_ready, [shards])
     # Before anything is written: is there a corpus at all?
     if not prepared and not hparams["skip_prep"]:

@@ -33,6 +33,8 @@ class ResidualStack(nn.Module):
         Taps of the first convolution of each block, odd.
     speaker_channels : int
         Channels of the global condition; 0 for none.
+    dilation_cycle : int
+        Block i has dilation ``2 ** (i % dilation_cycle)``.
 
     Example
     -------
@@ -41,14 +43,18 @@ class ResidualStack(nn.Module):
     torch.Size([2, 16, 10])
     """
 
-    def __init__(self, channels, layers, kernel_size=3, speaker_channels=0):
+    def __init__(self, channels, layers, kernel_size=3, speaker_channels=0, dilation_cycle=1):
         super().__init__()
         if kernel_size % 2 == 0:
             raise UserError(f"kernel_size: {kernel_size}; it must be odd")
+        dilations = [2 ** (i % dilation_cycle) for i in range(layers)]
         self.wide = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2)
-            for _ in range(layers)
-        )
+            nn.Conv1d(
+                channels, channels, kernel_size, padding=kernel_size // 2 * dilation,
+                dilation=dilation,
+            )
+            for dilation in dilations
+        )  # fmt: skip
         self.narrow = nn.ModuleList(nn.Conv1d(channels, channels, 1) for _ in range(layers))
         self.modulation = None
         if speaker_channels and layers:
@@ -57,7 +63,7 @@ class ResidualStack(nn.Module):
     @property
     def receptive_field(self):
         """Steps that a step of the result sees to either side."""
-        return sum(layer.kernel_size[0] // 2 for layer in self.wide)
+        return sum(layer.padding[0] for layer in self.wide)
 
     def forward(self, x, mask=None, speaker=None):
         """``[batch, channels, frames]`` to the same; mask as from :func:`frame_mask`, speaker

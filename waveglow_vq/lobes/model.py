@@ -1,13 +1,12 @@
 """The whole model: conditioner, quantizer and vocoder as one module."""
 
-from typing import NamedTuple
-
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.base import Conditioner
 from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN, SpeakerAdversary
 from waveglow_vq.lobes.flows.inference_cache import prepare_inference
 from waveglow_vq.lobes.flows.waveglow import draw_noise, negative_log_likelihood
 from waveglow_vq.lobes.model_checks import check_parts
+from waveglow_vq.lobes.model_output import ModelOutput, PredictedLogMel
 from waveglow_vq.lobes.source.excitation import excited
 from waveglow_vq.lobes.source.pitch_reader import shipped_pitch_reader as shipped_reader
 from waveglow_vq.utils.masking import fill_padding, masked_l1, whole_lengths
@@ -17,26 +16,6 @@ from torch import nn
 
 # What iterations behind the flows begin with where it is voiced.
 SOURCES = ("flows", "pulses")
-
-
-class ModelOutput(NamedTuple):
-    """Output of a training step.
-
-    Arguments
-    ---------
-    loss : torch.Tensor
-        What is minimized, a scalar.
-    terms : dict
-        Its terms before weighting, detached scalars: ``nll`` in nats per sample (see
-        :func:`~waveglow_vq.lobes.flows.waveglow.negative_log_likelihood`) and, where they apply,
-        ``mel_l1``, ``codebook``, ``commitment``, ``adversary`` (nats).
-    statistics : dict
-        What the quantizer says of its codes; empty without one.
-    """
-
-    loss: torch.Tensor
-    terms: dict
-    statistics: dict
 
 
 class WaveGlowVQ(nn.Module):
@@ -118,6 +97,8 @@ class WaveGlowVQ(nn.Module):
         self.mel_weight = mel_weight
         self.quantizer_weight = quantizer_weight
         self.envelope_gradient = envelope_gradient
+        # Training may leave the flows as they are, whose likelihood then is 0 in the terms.
+        self.trains_flows = True
         # Buffers are constants, or the quantizer's and conditioner's, who keep them the same on
         # all processes themselves. DistributedDataParallel is not to send the first one's around
         # at each forward. It finds this list by its name; torch.compile puts a module in between.
@@ -232,27 +213,31 @@ class WaveGlowVQ(nn.Module):
         if self.training and self.condition_dropout:
             kept = torch.rand(len(wav), 1, 1, device=wav.device) >= self.condition_dropout
             condition = condition._replace(local=condition.local * kept)
-        z, logdet, samples = self.to_noise(
-            wav, mel, condition, starts, history, wav_lens, mel_lens, vectors
-        )
-        nll = negative_log_likelihood(z, logdet, samples, self.sigma)
-        # Every sample counts the same, in long utterances and in short ones.
-        nll = (nll * samples).sum() / samples.sum()
-        terms = {"nll": nll}
-        loss = nll
-        statistics = {}
+        if self.trains_flows or not self.training:
+            z, logdet, samples = self.to_noise(
+                wav, mel, condition, starts, history, wav_lens, mel_lens, vectors
+            )
+            nll = negative_log_likelihood(z, logdet, samples, self.sigma)
+            # Every sample counts the same, in long utterances and in short ones.
+            nll = (nll * samples).sum() / samples.sum()
+        else:
+            # Each parameter takes part in every step, as DDP wants it.
+            nll = 0.0 * sum(p.sum() for p in self.vocoder.parameters())
+        terms, loss, statistics, predicted = {"nll": nll}, nll, {}, None
         if condition.quantized is not None:
             terms.update(condition.quantized.losses)
             loss = loss + self.quantizer_weight * sum(condition.quantized.losses.values())
             statistics = condition.quantized.statistics
             if condition.log_mel is not None:
-                terms["mel_l1"] = masked_l1(condition.log_mel, target, lens, self.training)
+                predicted = PredictedLogMel(condition.log_mel, target, lens)
+                terms["mel_l1"] = masked_l1(*predicted, self.training)
                 loss = loss + self.mel_weight * terms["mel_l1"]
             if self.adversary is not None:
                 code_lens = self.conditioner.code_lengths(lens, features.shape[-1])
                 terms["adversary"] = self.adversary(condition.vectors, speaker, code_lens)
                 loss = loss + self.adversary_weight * terms["adversary"]
-        return ModelOutput(loss, {k: v.detach() for k, v in terms.items()}, statistics)
+        terms = {name: term.detach() for name, term in terms.items()}
+        return ModelOutput(loss, terms, statistics, predicted)
 
     def global_condition(self, speaker, reference=None, reference_lens=None, f0_statistics=None):
         """Speaker vectors ``[batch, speakers.channels]`` and F0 statistics ``[batch, 2]``, both

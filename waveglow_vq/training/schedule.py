@@ -62,6 +62,11 @@ class WarmupHoldHalve:
         """Elapsed share of the allowed time; 0 without a limit."""
         return 0.0 if self.max_minutes is None else self.seconds / (60 * self.max_minutes)
 
+    @property
+    def share(self):
+        """Share of the run that is over: the greater of steps / planned steps and that of time."""
+        return max(self.steps / self.planned_steps if self.planned_steps else 0.0, self.time_share)
+
     def rate(self, step, time_share=0.0):
         """The rate of optimizer step ``step`` (from 0)."""
         progress, risen = time_share, (step + 1) / max(1, self.warmup_steps)

@@ -13,7 +13,7 @@ from waveglow_vq.training.epoch_report import write_samples
 from waveglow_vq.training.model_brain import ModelBrain
 from waveglow_vq.utils.distributed import all_gather_object
 from waveglow_vq.utils.masking import none_if_whole, whole_lengths
-from waveglow_vq.utils.validation import require_choice
+from waveglow_vq.utils.validation import require_choice, require_number
 
 import speechbrain as sb
 import torch
@@ -42,6 +42,7 @@ class WaveGlowBrain(ModelBrain):
         self.makes_log_mels = self.device_type == "cuda"
         self.own_features = copy.deepcopy(self.features).to(self.device)
         self._use_cuda_graphs(hparams.get("cuda_graphs", "auto"))
+        require_number("flows_from", self.flows_from, least=0, most=1)
 
     def _use_cuda_graphs(self, wanted):
         require_choice("cuda_graphs", wanted, ("auto", True, False))
@@ -88,6 +89,20 @@ class WaveGlowBrain(ModelBrain):
         return {"batch_size": self.hparams.valid_batch_size, "collate_fn": collate_utterances}
 
     # ---- a step
+
+    @property
+    def flows_from(self):
+        """Share of the run before which the flows are left as they begin."""
+        return getattr(self.hparams, "flows_from", 0.0)
+
+    def may_read_late(self):
+        """Not where the next step depends on how many were taken."""
+        return self.flows_from == 0 and super().may_read_late()
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Decides whether the flows take part."""
+        super().on_fit_batch_start(batch, should_step)
+        self.model.trains_flows = self.hparams.schedule.share >= self.flows_from
 
     def model_inputs(self, batch, stage):
         """Keyword arguments of the model's ``forward``."""

@@ -42,7 +42,11 @@ class MelVQConditioner(Conditioner):
     encoder_layers : int
         Residual blocks before the stride, and as many after it.
     decoder_layers : int
-        Residual blocks at code rate, and as many at frame rate.
+        Residual blocks of the decoder at code rate.
+    fine_layers : int
+        Those at frame rate; None: as many.
+    dilation_cycle : int
+        Blocks at frame rate have dilations of 1, 2, 4 and so on, of so many values in turn.
     kernel_size : int
         Taps of the convolutions.
     normalize_vectors : bool
@@ -98,12 +102,15 @@ class MelVQConditioner(Conditioner):
         use_pitch=False,
         pitch_stride=4,
         pitch_levels=31,
+        fine_layers=None,
+        dilation_cycle=1,
     ):
         super().__init__(features, channels, stride=stride)
         require_integer("stride", stride, 1)
         require_number("jitter", jitter, least=0, below=1)
         require_number("warp", warp, least=0, below=1)
         require_integer("quantize_after", quantize_after, 0)
+        require_integer("dilation_cycle", dilation_cycle, 1)
         self.normalize_vectors = normalize_vectors
         self.use_instance_norm = use_instance_norm
         self.jitter = jitter
@@ -122,7 +129,8 @@ class MelVQConditioner(Conditioner):
         if use_pitch:
             self.pitch = PitchCondition(features, channels, pitch_stride, pitch_levels)
             self.harmonics = zero_linear(channels, features.n_mels, nn.Conv1d, 1)
-        self.fine = ResidualStack(channels, decoder_layers, kernel_size, speaker_channels)
+        layers = decoder_layers if fine_layers is None else fine_layers
+        self.fine = ResidualStack(channels, layers, kernel_size, speaker_channels, dilation_cycle)
         self.mel_head = nn.Conv1d(channels, features.n_mels, 1)
         self.speaker_head = zero_linear(speaker_channels, features.n_mels, nn.Linear)
         if quantize_after:

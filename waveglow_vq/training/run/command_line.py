@@ -25,7 +25,7 @@ _OUTSIDE = ("data_folder", "data_folders", "shards_folder", "codec", "num_worker
 _TEXT_LISTS = ("data_folders", "additional_folders", "use_speakers", "unseen_speakers")
 _TEXT_LISTS += ("held_out_speakers", "held_out_clips")
 # Mappings of a recipe's YAML whose keys are options as those beside them are: what recipes share.
-SECTIONS = ("training", "segments", "samples")
+SECTIONS = ("training", "segments", "samples", "log_mels")
 INCLUDE = "!include:"
 # The value of a key whose number the run chooses.
 AUTO = "auto"

@@ -114,6 +114,10 @@ def run(Brain, prepare, arguments=None):
         from waveglow_vq.training.samples.samples_brain import SamplesBrain
 
         Brain = type(f"{Brain.__name__}OnSamples", (SamplesBrain, Brain), {})
+    elif "flows_from" in hparams and hparams["adversary"]:
+        from waveglow_vq.training.adversarial.log_mel_brain import LogMelBrain
+
+        Brain = type(f"{Brain.__name__}OnLogMels", (LogMelBrain, Brain), {})
     brain = Brain(
         hparams["modules"],
         hparams["opt_class"],

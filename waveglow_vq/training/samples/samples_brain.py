@@ -2,13 +2,12 @@
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.model import ModelOutput
+from waveglow_vq.training.adversarial.adversarial_brain import AdversarialBrain
 from waveglow_vq.training.epoch_report import EpochMeans
 from waveglow_vq.training.run.console import SECONDS_BETWEEN_LINES
-from waveglow_vq.training.samples.discriminating import adversarial_losses
 from waveglow_vq.training.samples.drawing import draw_samples
 from waveglow_vq.training.samples.sample_losses import LEAST_SAMPLES, SampleLosses
 from waveglow_vq.training.samples.warm_start import RECORD, load_start
-from waveglow_vq.training.waveglow_brain import WaveGlowBrain
 from waveglow_vq.utils.masking import whole_lengths
 
 import speechbrain as sb
@@ -23,7 +22,7 @@ logger = get_logger(__name__)
 VALIDATION_SEED = 0
 
 
-class SamplesBrain(WaveGlowBrain):
+class SamplesBrain(AdversarialBrain):
     """Trains a vocoder on samples besides the likelihood; ``hparams`` holds the keys of
     ``hparams/samples.yaml`` too. It stands before a recipe's brain among the bases of a class.
 
@@ -37,9 +36,6 @@ class SamplesBrain(WaveGlowBrain):
         if checkpointer is None or checkpointer.find_checkpoint() is None:
             # Before the base class copies the model for its average.
             hparams["model"].load_state_dict(load_start(hparams))
-        self.discriminator = self.make_discriminator() if hparams["adversary"] else None
-        if self.discriminator is not None:
-            modules = {**modules, "discriminator": self.discriminator}
         super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
         self.sample_losses = SampleLosses(self.features.sample_rate).to(self.device)
         self.record = SamplesRecord()
@@ -52,11 +48,6 @@ class SamplesBrain(WaveGlowBrain):
             )
         if checkpointer is not None:
             checkpointer.add_recoverable(RECORD, self.record)
-            if self.discriminator is not None:
-                # As they are where they were not trained along before.
-                checkpointer.add_recoverable(
-                    "discriminator", self.discriminator, optional_load=True
-                )
 
     def make_discriminator(self):
         """HiFi-GAN's, of several periods and scales. May be replaced."""
@@ -68,49 +59,6 @@ class SamplesBrain(WaveGlowBrain):
             raise UserError("cuda_graphs: the stage of samples excludes them; give auto or False")
         super()._use_cuda_graphs(False if wanted == "auto" else wanted)
 
-    # ---- optimizers
-
-    def init_optimizers(self):
-        """One for the model, one for the discriminators."""
-        discriminator = self.modules.pop("discriminator") if self.discriminator else None
-        super().init_optimizers()
-        if discriminator is None:
-            return
-        self.modules["discriminator"] = discriminator
-        optimizer = self.opt_class(discriminator.parameters())
-        self.optimizers_dict["discriminator"] = optimizer
-        if self.checkpointer is not None:
-            self.checkpointer.add_recoverable(
-                "discriminator_optimizer", optimizer, optional_load=True
-            )
-
-    def freeze_optimizers(self, optimizers):
-        """Leaves out that of discriminators that have not begun."""
-        own = ("discriminator",) * (not self.adversary_has_begun)
-        return {name: x for name, x in optimizers.items() if name not in own}
-
-    @property
-    def adversary_has_begun(self):
-        """Whether the discriminators are part of the next step."""
-        after = self.hparams.adversary_after
-        return self.discriminator is not None and self.hparams.schedule.steps >= after
-
-    def may_read_late(self):
-        """No: whether the adversary has begun depends on the steps that were taken."""
-        return False
-
-    def _set_rates(self):
-        """That of the discriminators' optimizer follows the model's."""
-        if self.discriminator is not None:
-            rate = self.optimizer.param_groups[0]["lr"] / self.hparams.schedule.learning_rate
-            for group in self.optimizers_dict["discriminator"].param_groups:
-                group["lr"] = rate * self.hparams.discriminator_learning_rate
-
-    def after_step(self):
-        """And the rate of the discriminators' next step."""
-        super().after_step()
-        self._set_rates()
-
     # ---- the start
 
     def know_corpus(self, **splits):
@@ -121,7 +69,6 @@ class SamplesBrain(WaveGlowBrain):
     def on_fit_start(self):
         """Where the run begins, measures the likelihood before."""
         super().on_fit_start()
-        self._set_rates()
         if self.record.nll_at_start is None and self.test_data is not None:
             self.record.nll_at_start = self._test_nll()
             logger.info(f"test nll of the model to begin with: {self.record.nll_at_start:.4f}")
@@ -160,16 +107,8 @@ class SamplesBrain(WaveGlowBrain):
         terms = self.sample_losses(sample, inputs["wav"])
         loss = self.hparams.nll_weight * output.loss + self._weighted(terms)
         if self.discriminator is not None:
-            played = dict.fromkeys(("adversarial", "features", "discriminator"), loss.new_zeros(()))
-            if self.adversary_has_begun:
-                discriminator = self.modules.discriminator
-                played = adversarial_losses(discriminator, sample, inputs["wav"])
-                loss = loss + self.hparams.adversarial_weight * played["adversarial"]
-                loss = loss + self.hparams.feature_weight * played["features"]
-                # For the gradient of the discriminators: the figure is that of the model.
-                own = played["discriminator"]
-                loss = loss + (own - own.detach())
-            terms |= played
+            gain, played = self.play(sample, inputs["wav"])
+            loss, terms = loss + gain, terms | played
         terms = {name: term.detach() for name, term in terms.items()}
         return ModelOutput(loss, {**output.terms, **terms}, output.statistics)
 

@@ -1,6 +1,6 @@
 """The two sides of the game in one backward pass."""
 
-from waveglow_vq.training.samples.discriminating import adversarial_losses
+from waveglow_vq.training.adversarial.discriminating import adversarial_losses
 
 import pytest
 import torch

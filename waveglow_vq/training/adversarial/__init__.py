@@ -1,0 +1,1 @@
+"""Training against discriminators, of samples or of log-mels."""
