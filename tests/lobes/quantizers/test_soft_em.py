@@ -105,6 +105,7 @@ def test_bad_input(quantizer_class, x, lengths, message):
         {"estimator": "gumbel"},
         {"initialization": "zeros"},
         {"restart_after": -1},
+        {"step_factor": 0.0},
     ],
 )
 def test_bad_options_are_named(options):
@@ -146,7 +147,7 @@ def test_relative_temperature_is_the_formula_in_units_of_the_data():
     quantizer = SoftEMQuantizer(5, 3, beta=2.0, initialization="normal").double()
     x = 10 * torch.randn(1, 11, 3, dtype=torch.float64)
     output = quantizer(x)
-    frames, codes = x[0], quantizer.codebook.detach()
+    frames, codes = x[0], quantizer.codebook.detach().clone()
     distances = (frames[:, None] - codes).square().sum(-1)
     deviation = (frames - frames.mean(0)).square().sum(1).mean()
     errors = frames - codes[distances.argmin(1)]
@@ -156,7 +157,12 @@ def test_relative_temperature_is_the_formula_in_units_of_the_data():
     q = torch.softmax(-beta * distances, dim=1)
     sum(output.losses.values()).backward()
     gradient = -2 * beta * (q[..., None] * (frames[:, None] - codes)).mean(0)
-    torch.testing.assert_close(quantizer.codebook.grad, gradient * (deviation / 3).sqrt())
+    unit = (distances.amin(1).mean() / 3).sqrt()
+    torch.testing.assert_close(quantizer.codebook.grad, gradient * unit)
+    torch.optim.SGD([quantizer.codebook], lr=0.1).step()
+    quantizer.after_optimizer_step()
+    expected = codes - 0.1 * 30 * unit * gradient * unit
+    torch.testing.assert_close(quantizer.codebook.detach(), expected)
     commitment = 0.25 * distances.amin(1).mean() / deviation
     torch.testing.assert_close(output.losses["commitment"].detach(), commitment)
 
@@ -351,6 +357,22 @@ def test_steps_are_relative_to_the_scale_of_the_data():
         codebooks.append(quantizer.codebook.detach() / scale)
     torch.testing.assert_close(codebooks[0], codebooks[1], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(codebooks[2], codebooks[1], rtol=1e-3, atol=1e-3)
+
+
+def test_codes_keep_up_with_an_encoder_that_is_much_faster_than_the_learning_rate():
+    found = {}
+    for step_factor in (1.0, 30.0):
+        draw = clusters()
+        quantizer = SoftEMQuantizer(16, 8, restart_after=0, step_factor=step_factor)
+        optimizer = torch.optim.Adam(quantizer.parameters(), lr=1e-3)
+        for step in range(150):
+            output = quantizer(draw(128)[None] + 0.01 * step)
+            optimizer.zero_grad()
+            output.losses["codebook"].backward()
+            optimizer.step()
+            quantizer.after_optimizer_step(optimizer)
+        found[step_factor] = float(output.statistics["normalized_mse"])
+    assert found[30.0] < 0.15 and found[1.0] > 0.5, found
 
 
 def test_published_form_merges_at_small_scale_and_the_statistics_tell():

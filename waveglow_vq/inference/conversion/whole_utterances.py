@@ -138,18 +138,24 @@ class Content(NamedTuple):
     lengths: torch.Tensor = None
 
 
-def utterance_content(model, features, wavs, counts):
-    """Encodes utterances ``[B, N]``, ``counts`` samples of each ``[B]``; returns Content."""
+def utterance_inputs(model, features, wavs, counts):
+    """What the conditioner reads of utterances ``[B, N]``, ``counts`` samples of each ``[B]``: its
+    Inputs, and the frames of the condition."""
     conditioner = model.conditioner
     log_mels, mel_counts = batch_log_mels(features, wavs, counts)
     frames = conditioner.frame_count(int(counts.max()))
     wavs, counts = _pad_to_hops(wavs, counts, features.hop_length)
     mel_lens = relative_lengths(mel_counts, log_mels.shape[-1])
     wav_lens = relative_lengths(counts, wavs.shape[1])
-    inputs = conditioner.inputs(log_mels.to(wavs.dtype), wavs, mel_lens, wav_lens)
+    return conditioner.inputs(log_mels.to(wavs.dtype), wavs, mel_lens, wav_lens), frames
+
+
+def utterance_content(model, features, wavs, counts):
+    """Encodes utterances ``[B, N]``, ``counts`` samples of each ``[B]``; returns Content."""
+    inputs, frames = utterance_inputs(model, features, wavs, counts)
     if model.quantizer is None:
         return Content(None, inputs.features, frames, inputs.lengths)
-    codes = conditioner.encode(inputs.features, inputs.lengths)
+    codes = model.conditioner.encode(inputs.features, inputs.lengths)
     return Content(codes, None, frames, inputs.lengths)
 
 

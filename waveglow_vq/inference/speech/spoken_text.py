@@ -11,6 +11,7 @@ from waveglow_vq.inference.codes.coding import (
     resample_nearest,
 )
 from waveglow_vq.inference.conversion.voices import known_voice
+from waveglow_vq.lobes.conditioners.speaker_condition import UNKNOWN
 from waveglow_vq.text.normalization import unspoken_signs
 from waveglow_vq.text.signs import named
 from waveglow_vq.utils.files import user_path
@@ -133,7 +134,8 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
     of as many samples as belong to the codes, of log-mels less one.
 
     There is at least one, int64 ``[T]``, and the level of pitch beside each, for codecs that have
-    pitch. ``speaker`` is the label of who speaks, for codecs with speakers.
+    pitch. ``speaker`` is the label of who speaks, for codecs with speakers; None: one that the
+    codec does not know.
     """
     model = codec.mods.model
     samples = model.conditioner.sample_count(len(codes))
@@ -141,10 +143,10 @@ def spoken_code_file(codec, codes, pitch=None, speaker=None):
     missing = model.conditioner.code_count(samples) - len(codes)
     codes = torch.cat([codes, codes[-1:].expand(missing)])
     voice = None
-    if speaker is not None:
-        number = torch.tensor([codec.speakers.index(speaker)], device=codec.device)
+    if model.speakers is not None:
+        number = UNKNOWN if speaker is None else codec.speakers.index(speaker)
         with torch.no_grad():
-            voice = known_voice(model, number)
+            voice = known_voice(model, torch.tensor([number], device=codec.device))
     if model.uses_pitch:
         steps = pitch_format(codec)[1], model.conditioner.samples_per_code
         pitch = resample_nearest(pitch, pitch_count(codec, samples), *steps)

@@ -47,10 +47,14 @@ class SoftEMQuantizer(Quantizer):
       nearest codes and the number d of dimensions over which these errors spread: 1 is the
       temperature of a mixture of Gaussians with just these errors;
     - the commitment is divided by the mean squared deviation of the frames;
-    - the optimizer moves the codes in units of the data's standard deviation s per dimension: the
-      codebook's gradient is multiplied by s, and so is the optimizer's step, in
-      `after_optimizer_step`. That equals learning e / s, so that one learning rate serves data
-      of any scale.
+    - the optimizer moves the codes in units of their own error u = sqrt(m / D) per dimension: the
+      codebook's gradient is multiplied by u, and the optimizer's step, in `after_optimizer_step`,
+      by `step_factor` u. So one learning rate serves data of any scale.
+
+    Adam moves every weight by about the learning rate. A vector of the encoder sums up many of
+    them, and moves much faster than a code would. Codes that lag behind give the encoder the
+    gradient of places where it no longer is, until all vectors have gone off in a few directions.
+    Hence the factor; and as steps are in units of the error, codes that have arrived move little.
 
     Arguments
     ---------
@@ -75,6 +79,8 @@ class SoftEMQuantizer(Quantizer):
     restart_after : int
         Training steps without use after which a code is dead and restarts, and the interval at
         which merged and idle codes are looked for; 0 switches all of these off.
+    step_factor : float
+        By how much longer the steps of the codes are, see above; for the relative temperature.
 
     Example
     -------
@@ -99,6 +105,7 @@ class SoftEMQuantizer(Quantizer):
         estimator="ste",
         initialization="data",
         restart_after=50,
+        step_factor=30.0,
     ):
         super().__init__(
             codebook_size, codebook_dim, commitment_weight, estimator, initialization,
@@ -107,7 +114,9 @@ class SoftEMQuantizer(Quantizer):
         require_choice("temperature", temperature, ("relative", "fixed"))
         require_number("beta", beta, above=0.0)
         require_number("codebook_weight", codebook_weight, least=0.0)
+        require_number("step_factor", step_factor, above=0.0)
         self.temperature = temperature
+        self.step_factor = step_factor
         self.beta = beta
         self.codebook_weight = codebook_weight
         self.codebook = nn.Parameter(torch.randn(codebook_size, codebook_dim))
@@ -126,12 +135,12 @@ class SoftEMQuantizer(Quantizer):
     def _codebook_with_gradient(self, shared):
         codebook = self.codebook * 1.0
         if self.temperature == "relative" and codebook.requires_grad:
-            # The unit is known only when the processes have added up their deviations.
+            # The unit is known only when the processes have added up their errors.
             codebook.register_hook(lambda gradient: gradient * self._unit(shared))
         return codebook
 
     def _unit(self, shared):
-        return (shared["deviation"] / self.codebook_dim).sqrt().to(self.codebook.dtype)
+        return (_nearest(shared) / self.codebook_dim).sqrt().to(self.codebook.dtype)
 
     def _summands(self, frames, errors, indices):
         return {"moments": second_moments(errors)} if self.temperature == "relative" else {}
@@ -142,10 +151,8 @@ class SoftEMQuantizer(Quantizer):
             if self.training and not self.frozen:
                 self._codebook_before_step = self.codebook.detach().clone()
                 self._step_unit = self._unit(shared)
-            # Frames that are codes, as just after initialization, would freeze the temperature.
-            nearest = torch.maximum(shared["squared_error"], 0.01 * shared["squared_deviation"])
             dimensions = participating_dimensions(shared["moments"], shared["frames"])
-            beta = (self.beta * dimensions / (2 * nearest / shared["frames"])).to(frames.dtype)
+            beta = (self.beta * dimensions / (2 * _nearest(shared))).to(frames.dtype)
         scaled = self._without_unfilled(beta * distances.detach())
         responsibilities = torch.softmax(-scaled, dim=1)
         loss = (responsibilities * beta * distances).sum() / shared["share"]
@@ -156,7 +163,8 @@ class SoftEMQuantizer(Quantizer):
     def after_optimizer_step(self, optimizer=None, taken=True):
         if taken and self._codebook_before_step is not None and self.training and not self.frozen:
             step = self.codebook - self._codebook_before_step
-            self.codebook.copy_(self._codebook_before_step + step * self._step_unit)
+            step = step * (self.step_factor * self._step_unit)
+            self.codebook.copy_(self._codebook_before_step + step)
         self._codebook_before_step = None
         return super().after_optimizer_step(optimizer, taken)
 
@@ -173,6 +181,13 @@ class SoftEMQuantizer(Quantizer):
         for value in state.values():
             if isinstance(value, torch.Tensor) and value.shape == self.codebook.shape:
                 value[rows] = 0.0
+
+
+def _nearest(shared):
+    """The mean squared distance of the frames to their nearest codes, and at least a hundredth of
+    their deviation: frames that are codes, as just after initialization, would freeze all."""
+    nearest = torch.maximum(shared["squared_error"], 0.01 * shared["squared_deviation"])
+    return nearest / shared["frames"]
 
 
 class EMAQuantizer(Quantizer):
