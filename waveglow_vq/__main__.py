@@ -6,7 +6,14 @@ import sys
 from waveglow_vq import __version__
 from waveglow_vq.commands.corpora import demo_corpus, encode_corpus, recipes
 from waveglow_vq.commands.judging import diagnose_conversion, evaluate, judge_speech
-from waveglow_vq.commands.models import average, export_onnx, import_checkpoint, info, train_pitch
+from waveglow_vq.commands.models import (
+    average,
+    export_onnx,
+    import_checkpoint,
+    info,
+    train_pitch,
+    train_speakers,
+)
 from waveglow_vq.commands.sound import convert, decode, encode, speak, vocode
 from waveglow_vq.errors import cli_errors
 
@@ -34,6 +41,7 @@ GROUPS = {
         "demo-corpus": demo_corpus,
         "encode-corpus": encode_corpus,
         "train-pitch": train_pitch,
+        "train-speakers": train_speakers,
     },
 }
 COMMANDS = {name: module for group in GROUPS.values() for name, module in group.items()}

@@ -13,6 +13,7 @@ CONVERTERS = {
     "codes": ("mel_vq", {}),
     "pitch": ("mel_vq", {"use_pitch": True, "use_instance_norm": True}),
     "encoder": ("mel_vq", {"use_pitch": True, "speaker_source": "encoder"}),
+    "pretrained": ("mel_vq", {"use_pitch": True, "speaker_source": "pretrained"}),
     "waves": ("wav_vq", {"prior": "envelope"}),
     "mel": ("mel", {"use_film": True}),
 }

@@ -109,8 +109,9 @@ def test_a_source_that_is_not_named(converters, recording):
     torch.testing.assert_close(same[0], wav, atol=1e-3, rtol=0)
 
 
-def test_a_reference_is_a_voice_of_its_own(converters, recording, tmp_path, wavs):
-    converter = converters("encoder")
+@pytest.mark.parametrize("source", ["encoder", "pretrained"])
+def test_a_reference_is_a_voice_of_its_own(converters, recording, tmp_path, wavs, source):
+    converter = converters(source)
     for index in range(2):
         write_wav(tmp_path / f"voice{index}.wav", 0.5 * wavs[index], RATE)
     voices = [

@@ -50,7 +50,7 @@ def make_datasets(hparams, data_root, speakers=None):
         manifests = data_root = found.folder
         shards = found.of("train")
     if speakers is not None:
-        by_reference = model.speakers is not None and model.speakers.source == "encoder"
+        by_reference = model.speakers is not None and model.speakers.hears_references
         extra = SpeakerItems(speakers, model.uses_pitch, by_reference)
     train = segment_dataset(
         manifests / "train.json",

@@ -30,8 +30,8 @@ class VoiceConverter(ExportedModel):
     target. Mode ``latent_swap`` sends the waveform to noise as the source speaker's and back as the
     target's: the source itself as the target returns the recording.
 
-    The target is one of :attr:`speakers` or, for models trained with ``speaker_source: encoder``,
-    the voice of a reference recording. Noise comes from ``generator``: a seed, a
+    The target is one of :attr:`speakers` or, for models trained with ``speaker_source: encoder`` or
+    ``pretrained``, the voice of a reference recording. Noise comes from ``generator``: a seed, a
     ``torch.Generator``, or None for torch's global source; a seed gives every item of a batch the
     waveform it would have alone.
 
@@ -116,7 +116,7 @@ class VoiceConverter(ExportedModel):
             ``codes`` or ``latent_swap``.
         source_speakers : str or list of str
             Who speaks in the recordings, for ``latent_swap``; None: unknown, or told from the
-            recording itself by models with ``speaker_source: encoder``.
+            recording itself by models with ``speaker_source: encoder`` or ``pretrained``.
         pitch : bool
             Whether the intonation of the recording is kept; False: it is spoken at the mean pitch
             of the target. For models with pitch beside the codes.

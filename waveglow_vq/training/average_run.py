@@ -70,7 +70,7 @@ def average_run(run_folder, count, export_folder, best=False, name=None):
     labels = None
     if model.speakers is not None:
         labels = _speaker_labels(run_folder, settings)
-        if model.speakers.source == "encoder":
+        if model.speakers.hears_references:
             _know_speakers(model.speakers, built["features"], run_folder, settings)
     interface = interface_of(model)
     export_model(text, model, export_folder, interface, labels)

@@ -30,7 +30,7 @@ class MultiSpeakerBrain(WaveGlowBrain):
         """Loads, and gives an encoder of speakers the vectors of the known ones."""
         super().on_evaluate_start(max_key=max_key, min_key=min_key)
         condition = self.evaluated.speakers
-        if condition is not None and condition.source == "encoder":
+        if condition is not None and condition.hears_references:
             # Without any training left, it is in train mode.
             self.evaluated.eval()
             manifest = Path(self.hparams.manifest_folder) / "train.json"

@@ -9,6 +9,7 @@ from waveglow_vq.lobes.conditioners.speaker_condition import (
     build_speakers,
     reverse_gradient,
 )
+from waveglow_vq.lobes.conditioners.speaker_embedding import shipped_speaker_embedding
 from waveglow_vq.utils.masking import masked_moments
 
 import pytest
@@ -25,6 +26,10 @@ def by_table(**options):
 def by_encoder(**options):
     options = {"features": tiny_features(), "encoder_channels": 6, "encoder_layers": 2, **options}
     return SpeakerCondition(4, channels=5, source="encoder", **options)
+
+
+def by_pretrained(**options):
+    return SpeakerCondition(4, channels=5, source="pretrained", features=LogMel(), **options)
 
 
 def with_centroids():
@@ -72,6 +77,32 @@ def test_references_of_a_padded_batch_equal_themselves_alone():
     for b, count in enumerate(frames):
         alone = condition(reference=reference[b : b + 1, :, :count])
         torch.testing.assert_close(vectors[b : b + 1], alone, rtol=0, atol=1e-6)
+
+
+def test_the_encoder_of_the_package_is_projected_and_stays_as_it_is():
+    condition, shipped = by_pretrained().train(), shipped_speaker_embedding()
+    log_mel = torch.randn(3, 80, 60) - 5
+    vectors = condition(reference=log_mel, reference_lengths=torch.tensor([1.0, 0.5, 0.5]))
+    heard = torch.cat([shipped(log_mel[:1]), shipped(log_mel[1:, :, :30])])
+    assert torch.allclose(heard.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(vectors, condition.encoder.end(heard * heard.shape[1] ** 0.5))
+    vectors.sum().backward()
+    trained = {name for name, p in condition.named_parameters() if p.grad is not None}
+    assert trained == {"encoder.end.weight", "encoder.end.bias", "unknown"}
+    # It is saved with the rest, and what is loaded counts, not what the package has.
+    with torch.no_grad():
+        condition.encoder.embedding.origin += 1
+    other = by_pretrained()
+    other.load_state_dict(condition.state_dict())
+    assert torch.equal(other(reference=log_mel), condition(reference=log_mel))
+    assert not torch.equal(other.encoder.embedding.origin, shipped.origin)
+    condition.set_centroids(torch.arange(15.0).view(3, 5))
+    assert condition.eval()(torch.tensor([2]))[0].tolist() == [10, 11, 12, 13, 14]
+
+
+def test_the_encoder_of_the_package_hears_its_own_features_only():
+    with pytest.raises(UserError, match="feature contract only"):
+        SpeakerCondition(4, source="pretrained", features=tiny_features())
 
 
 def test_an_encoder_of_one_frame_is_finite_with_its_gradient():
@@ -229,7 +260,7 @@ def test_the_switch():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"source": "lookup"}, "speaker_source: 'lookup' is not one of table, encoder"),
+        ({"source": "lookup"}, "speaker_source: 'lookup' is not one of table, encoder, pretrained"),
         ({"max_speakers": 0}, "max_speakers: 0; it must be a whole number of at least 1"),
         ({"dropout": 1.0}, "speaker_dropout: 1.0"),
         ({"dropout": -0.1}, "speaker_dropout: -0.1"),

@@ -142,7 +142,7 @@ def _convert_all(model, features, wav, source, targets, labels, options):
     ids = torch.tensor([labels.index(target) for target in targets], device=device).long()
     if source.seen:
         own = known_voice(model, torch.tensor([labels.index(source.speaker)], device=device))
-    elif model.speakers.source == "encoder":
+    elif model.speakers.hears_references:
         own = Voice(model.speakers(reference=features(wav)), own_statistics)
     else:
         own = unknown_voice(model)._replace(f0_statistics=own_statistics)

@@ -77,7 +77,7 @@ def analyze(model, features, read, whole_hops=False, context=NO_CONTEXT):
         statistics = own_f0_statistics(log_f0, voice.f0_statistics[0])[None]
         pitch = normalize_pitch(log_f0[None].to(statistics), statistics)
         voice = voice._replace(f0_statistics=statistics)
-    if model.speakers.source == "encoder":
+    if model.speakers.hears_references:
         log_mel = list(log_mel_blocks(features, (block.to(device) for block in read())))
         with context:
             vector = model.speakers(reference=torch.cat(log_mel, dim=-1)[None])

@@ -2,8 +2,12 @@
 the adversary that keeps speakers out of the codes.
 """
 
+import copy
+
+from waveglow_vq.audio.features import LogMel
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.base import normalize_log_mel
+from waveglow_vq.lobes.conditioners.speaker_embedding import shipped_speaker_embedding
 from waveglow_vq.lobes.layers import ResidualStack
 from waveglow_vq.utils.devices import at_least_fp32
 from waveglow_vq.utils.distributed import mean_everywhere
@@ -14,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+SOURCES = ("table", "encoder", "pretrained")
 # Number of a speaker that the model does not know.
 UNKNOWN = -1
 # Log-F0 of speech in general (158 Hz, a quarter of an octave's spread), until it is measured.
@@ -28,8 +33,11 @@ class SpeakerCondition(nn.Module):
 
     With ``source: table`` every speaker has a learned vector. With ``source: encoder`` a small
     network computes it from reference audio, so that voices never seen have one too; the known
-    speakers' mean vectors are kept, so that they can be named. Either way there is a learned
-    vector for speakers that are unknown, number -1.
+    speakers' mean vectors are kept, so that they can be named. With ``source: pretrained`` it is a
+    learned projection of what the package's own encoder of speakers hears (see
+    :class:`~waveglow_vq.lobes.conditioners.speaker_embedding.SpeakerEmbedding`), which is kept as
+    it is and saved with the model. There is always a learned vector for speakers that are unknown,
+    number -1.
 
     Arguments
     ---------
@@ -38,11 +46,11 @@ class SpeakerCondition(nn.Module):
     channels : int
         Channels of the condition.
     source : str
-        ``table`` or ``encoder``.
+        ``table``, ``encoder`` or ``pretrained``.
     dropout : float
         Share of the training items whose speaker is said to be unknown, which teaches that vector.
     features : LogMel
-        The feature contract; for ``encoder``.
+        The feature contract; for ``encoder`` and ``pretrained``.
     encoder_channels, encoder_layers : int
         Width and residual blocks of the encoder.
 
@@ -65,7 +73,7 @@ class SpeakerCondition(nn.Module):
         encoder_layers=3,
     ):
         super().__init__()
-        require_choice("speaker_source", source, ("table", "encoder"))
+        require_choice("speaker_source", source, SOURCES)
         require_integer("max_speakers", max_speakers, 1)
         require_number("speaker_dropout", dropout, least=0, below=1)
         self.count = max_speakers
@@ -76,12 +84,20 @@ class SpeakerCondition(nn.Module):
         if source == "table":
             self.table = nn.Embedding(max_speakers, channels)
         else:
-            self.encoder = SpeakerEncoder(features, channels, encoder_channels, encoder_layers)
+            if source == "pretrained":
+                self.encoder = PretrainedEncoder(features, channels)
+            else:
+                self.encoder = SpeakerEncoder(features, channels, encoder_channels, encoder_layers)
             # Mean vectors of the known speakers; the recipe fills them when training is over.
             self.register_buffer("centroids", torch.zeros(max_speakers, channels))
         statistics = torch.tensor([[LOG_F0_MEAN, LOG_F0_STD]]).repeat(max_speakers + 1, 1)
         # The last row is that of unknown speakers.
         self.register_buffer("log_f0", statistics)
+
+    @property
+    def hears_references(self):
+        """Whether voices are told by reference audio."""
+        return self.source != "table"
 
     def forward(self, ids=None, reference=None, reference_lengths=None):
         """Computes the global condition.
@@ -101,10 +117,10 @@ class SpeakerCondition(nn.Module):
             ``[batch, channels]``.
         """
         if reference is not None:
-            if self.source != "encoder":
+            if not self.hears_references:
                 raise UserError(
                     "reference: this model knows its speakers by a table; train with "
-                    "--speaker_source encoder to convert to voices of reference audio"
+                    "--speaker_source encoder or pretrained to convert to voices of reference audio"
                 )
             vectors = self.encoder(reference, reference_lengths)
             known = torch.ones(len(vectors), dtype=torch.bool, device=vectors.device)
@@ -185,6 +201,41 @@ class SpeakerEncoder(nn.Module):
         x = at_least_fp32(F.gelu(self.stack(x, mask)))
         mean, variance = masked_moments(x, mask)
         return self.end(torch.cat([mean, (variance + 1e-4).sqrt()], dim=1)[..., 0])
+
+
+class PretrainedEncoder(nn.Module):
+    """Log-mels to speaker vectors: a learned projection of the SpeakerEmbedding that comes with the
+    package, scaled to a mean square of 1; the embedding itself is not trained.
+
+    Arguments
+    ---------
+    features : LogMel
+        The feature contract.
+    outputs : int
+        Channels of the vector.
+
+    Example
+    -------
+    >>> import torch
+    >>> from waveglow_vq.audio.features import LogMel
+    >>> PretrainedEncoder(LogMel(), 16)(torch.randn(2, 80, 50)).shape
+    torch.Size([2, 16])
+    """
+
+    def __init__(self, features, outputs):
+        super().__init__()
+        if features.contract != LogMel().contract:
+            raise UserError(
+                "speaker_source: pretrained hears log-mels of the feature contract only; "
+                "with other features take encoder"
+            )
+        self.embedding = copy.deepcopy(shipped_speaker_embedding())
+        self.scale = self.embedding.dimension**0.5
+        self.end = nn.Linear(self.embedding.dimension, outputs)
+
+    def forward(self, log_mel, lengths=None):
+        """``[batch, n_mels, frames]`` to ``[batch, outputs]``; lengths are relative."""
+        return self.end(self.scale * self.embedding(log_mel, lengths))
 
 
 class SpeakerAdversary(nn.Module):
