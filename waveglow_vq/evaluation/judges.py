@@ -147,8 +147,13 @@ class ASRScorer:
         """Whether its package is installed."""
         return modules_found(cls.modules)
 
+    @classmethod
+    def require(cls):
+        """Raises a UserError if its package is not installed."""
+        _require(cls.modules, "the speech recognizer", "pocketsphinx")
+
     def __init__(self):
-        _require(self.modules, "the speech recognizer", "pocketsphinx")
+        self.require()
         from pocketsphinx import Decoder
 
         self._decoder = Decoder(samprate=JUDGE_RATE, loglevel="FATAL")

