@@ -144,7 +144,8 @@ def format_words(words):
         measures[f"{rate}_above_recordings"] = ("- recordings", "")
         measures[f"{rate}_above_no_model"] = ("- no model", "")
     first = next(iter(words["rows"].values()))
-    name = f"{first['words']} words, {first['utterances']} files, by {words['recognizer']}"
+    files = f"{first['utterances']} file{'s' if first['utterances'] != 1 else ''}"
+    name = f"{first['words']} words, {files}, by {words['recognizer']}"
     return [*table_lines(words["rows"], measures, name=name), WORD_UNITS]
 
 

@@ -73,6 +73,8 @@ def run(options):
         raise UserError(f"--sample_rate must be at least 1, got {options.sample_rate}")
     if options.no_model < 0:
         raise UserError(f"--no_model must be at least 0, got {options.no_model}")
+    if options.recognizer and options.texts is None:
+        raise UserError("--recognizer needs --texts, what the recordings say")
     if options.json is not None:
         check_outputs([options.json], options.force, "--json")
     from waveglow_vq.evaluation.score import format_table, score_folders
