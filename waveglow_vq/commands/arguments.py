@@ -38,6 +38,15 @@ def sampling_arguments(parser):
     parser.add_argument("--dtype", default="fp32", help="fp32, bf16 or fp16 (default: %(default)s)")
 
 
+def recognizer_argument(parser):
+    """Adds the choice of the speech recognizer that judges words."""
+    parser.add_argument(
+        "--recognizer", metavar="NAME",
+        help="who judges words: pocketsphinx, whisper, or the folder of a Whisper model of "
+        "CTranslate2 (default: pocketsphinx)",
+    )  # fmt: skip
+
+
 # Options of the search for codes; the names are those of SearchOptions.
 _SEARCH = {
     "method": (str, "greedy, sample or beam"),

@@ -1,7 +1,7 @@
 """What a model has to be better than: sound made of the same log-mel without one."""
 
 from waveglow_vq.lobes.mel_consistency import refine_voiced, shaped_noise
-from waveglow_vq.lobes.source.pitch_reader import shipped_pitch_reader
+from waveglow_vq.lobes.source.pitch_reader import is_readable, shipped_pitch_reader
 from waveglow_vq.lobes.source.pitch_rows import PitchRows
 
 import torch
@@ -44,3 +44,22 @@ def without_model(recording, features, iterations=ITERATIONS, generator=0, pulse
         pitch = rows.of(*shipped_pitch_reader()(log_mel))
         target = torch.cat([log_mel, pitch], dim=1)
     return refine_voiced(noise, target, features, iterations)[0]
+
+
+def sounds_without_model(recording, features, iterations=ITERATIONS):
+    """What :func:`without_model` makes of a recording [N], ``{row: samples [N]}``: from noise and,
+    where pitch is read off log-mels of these features, from pulses. Nothing for 0 iterations.
+
+    Example
+    -------
+    >>> from waveglow_vq.audio.features import LogMel
+    >>> list(sounds_without_model(torch.rand(8192), LogMel(sample_rate=16000), 2))
+    ['no model, 2 iterations']
+    """
+    starts = [False, True] if is_readable(features) else [False]
+    return {
+        no_model_name(iterations, pulses): without_model(
+            recording, features, iterations, pulses=pulses
+        )
+        for pulses in (starts if iterations else ())
+    }

@@ -2,7 +2,8 @@
 
 Both packages (resemblyzer, pocketsphinx) carry their own weights, so they work offline. ``make
 judges`` installs them; nothing else in this package needs them. The recognizer is weak: compare its
-word error with that on the recordings themselves.
+word error with that on the recordings themselves, or take another of
+:mod:`~waveglow_vq.evaluation.words.recognizers`.
 """
 
 import importlib.util
@@ -58,7 +59,7 @@ class SpeakerScorer:
     @classmethod
     def available(cls):
         """Whether its packages are installed."""
-        return _installed(cls.modules)
+        return modules_found(cls.modules)
 
     def __init__(self):
         _require(self.modules, "the speaker encoder", "resemblyzer and webrtcvad")
@@ -82,7 +83,7 @@ class SpeakerScorer:
         resemblyzer does with files; a waveform in which nothing is found to be speech keeps its
         pauses.
         """
-        samples = _at_judge_rate(wav, sample_rate).numpy()
+        samples = at_judge_rate(wav, sample_rate).numpy()
         if not samples.any():
             return torch.zeros(256)
         samples = self._audio.normalize_volume(
@@ -144,10 +145,15 @@ class ASRScorer:
     @classmethod
     def available(cls):
         """Whether its package is installed."""
-        return _installed(cls.modules)
+        return modules_found(cls.modules)
+
+    @classmethod
+    def require(cls):
+        """Raises a UserError if its package is not installed."""
+        _require(cls.modules, "the speech recognizer", "pocketsphinx")
 
     def __init__(self):
-        _require(self.modules, "the speech recognizer", "pocketsphinx")
+        self.require()
         from pocketsphinx import Decoder
 
         self._decoder = Decoder(samprate=JUDGE_RATE, loglevel="FATAL")
@@ -155,7 +161,7 @@ class ASRScorer:
     def transcribe(self, wav, sample_rate):
         """The words of samples [N] or [1, N] of full scale 1, in lower case, without punctuation;
         empty if there are none. An utterance does not depend on those before it."""
-        samples = _at_judge_rate(wav, sample_rate)
+        samples = at_judge_rate(wav, sample_rate)
         if not samples.any():
             return ""  # pocketsphinx hears "dog" in digital silence
         pcm = (samples * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
@@ -238,16 +244,18 @@ def error_rates(counts):
     }
 
 
-def _installed(modules):
+def modules_found(modules):
+    """Whether all of these modules are installed; none is imported."""
     return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
 def _require(modules, who, packages):
-    if not _installed(modules):
+    if not modules_found(modules):
         raise UserError(f"{who} needs {packages}: {_WHERE_FROM}")
 
 
-def _at_judge_rate(wav, sample_rate):
+def at_judge_rate(wav, sample_rate):
+    """Samples [N] or [1, N] of any kind as [N], fp32, at 16 kHz."""
     wav = torch.as_tensor(wav).detach().cpu().float()
     if wav.ndim == 2 and wav.shape[0] == 1:
         wav = wav[0]

@@ -142,9 +142,20 @@ def mel_cepstrum(log_mel, order=13):
     return (2 / bands * angle.cos() @ log_mel.double()).T
 
 
-def dtw_mean_distance(first, second):
-    """Mean Euclidean distance of [T1, D] and [T2, D] along the cheapest path of dynamic time
-    warping: the cost of the path over its length in steps.
+def euclidean_distances(first, second):
+    """Distances of the rows of two arrays [T, D], [T].
+
+    Example
+    -------
+    >>> euclidean_distances(np.zeros((1, 2)), np.array([[3.0, 4.0]])).tolist()
+    [5.0]
+    """
+    return np.linalg.norm(first - second, axis=1)
+
+
+def dtw_mean_distance(first, second, distances=euclidean_distances):
+    """Mean distance of [T1, D] and [T2, D], Euclidean unless ``distances`` says otherwise, along
+    the cheapest path of dynamic time warping: the cost of the path over its length in steps.
 
     Steps are one frame in either sequence or in both, all of weight one, and the path joins the two
     beginnings and the two ends. Works through the anti-diagonals of the distance matrix, each at
@@ -165,7 +176,7 @@ def dtw_mean_distance(first, second):
     for diagonal in range(rows + columns - 1):
         low, high = max(0, diagonal - columns + 1), min(rows, diagonal + 1)
         row = np.arange(low, high)
-        distance = np.linalg.norm(first[row] - second[diagonal - row], axis=1)
+        distance = distances(first[row], second[diagonal - row])
         # The diagonal step comes first: it wins ties.
         before = np.stack([cost_2[row], cost_1[row], cost_1[row + 1]])
         choice = before.argmin(axis=0)

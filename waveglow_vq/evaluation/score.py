@@ -16,7 +16,7 @@ from waveglow_vq.audio.resampling import resample
 from waveglow_vq.audio.sound_files import audio_info
 from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation import time_alignment
-from waveglow_vq.evaluation.baselines import no_model_name, without_model
+from waveglow_vq.evaluation.baselines import ITERATIONS, sounds_without_model
 from waveglow_vq.evaluation.f0_accuracy import compare_f0
 from waveglow_vq.evaluation.metrics import (
     check_length,
@@ -32,7 +32,9 @@ from waveglow_vq.evaluation.score_table import (
 )
 from waveglow_vq.evaluation.sound_quality import measures_of, require, score_sound
 from waveglow_vq.evaluation.time_alignment import MAX_SHIFT_SAMPLES
-from waveglow_vq.lobes.source.pitch_reader import is_readable
+from waveglow_vq.evaluation.words.recognizers import DEFAULT, open_recognizer, word_errors
+from waveglow_vq.evaluation.words.reference_texts import texts_of
+from waveglow_vq.evaluation.words.relative_errors import RECORDINGS, words_of_files
 from waveglow_vq.utils.files import count_kinds, user_path, walk_files
 
 from tqdm import tqdm
@@ -120,7 +122,7 @@ def score_pair(
     }
 
 
-def score_baselines(recording, features, judges=(), no_model=0):
+def score_baselines(recording, features, judges=(), no_model=0, sounds=None):
     """What the measures of a reconstruction are to be compared with: those of the recording itself,
     and of what its log-mel gives without a model.
 
@@ -134,6 +136,9 @@ def score_baselines(recording, features, judges=(), no_model=0):
         As in :func:`score_pair`.
     no_model : int
         Iterations of :func:`~waveglow_vq.evaluation.baselines.without_model`; 0 leaves it out.
+    sounds : dict
+        What :func:`~waveglow_vq.evaluation.baselines.sounds_without_model` made with as many; None:
+        it is made here.
 
     Returns
     -------
@@ -154,11 +159,10 @@ def score_baselines(recording, features, judges=(), no_model=0):
     copy = dict.fromkeys(METRICS, 0.0) | compare_f0(recording, recording, rate)
     copy |= score_sound(recording, recording, rate, judges)
     rows = {"recordings": copy}
-    starts = [False, True] if is_readable(features) else [False]
-    for pulses in starts if no_model else ():
-        estimate = without_model(recording, features, no_model, pulses=pulses)
+    sounds = sounds_without_model(recording, features, no_model) if sounds is None else sounds
+    for row, estimate in sounds.items():
         scores = score_pair(recording, estimate, rate, features=features, judges=judges)
-        rows[no_model_name(no_model, pulses)] = {key: scores[key] for key in copy}
+        rows[row] = {key: scores[key] for key in copy}
     return rows
 
 
@@ -175,6 +179,8 @@ def score_folders(
     judges=(),
     no_model=0,
     beside=(),
+    texts=None,
+    recognizer=DEFAULT,
 ):
     """Scores every file that both folders have, at any depth, under the same relative path.
 
@@ -199,6 +205,11 @@ def score_folders(
         As in :func:`score_baselines`.
     beside : iterable of str or Path
         Folders of other reconstructions of the same recordings, further rows by their names.
+    texts : str or Path
+        What the recordings say, see ``texts_of``; None: words are not judged. If they are, there
+        are rows without a model in any case, of 20 iterations.
+    recognizer : str
+        Who listens (:func:`~waveglow_vq.evaluation.words.recognizers.open_recognizer`).
 
     Returns
     -------
@@ -208,6 +219,7 @@ def score_folders(
         folder that holds something else), ``silent`` (names of silent recordings), ``mean`` (of
         each measure over the other files; an undefined value is left out), ``baselines`` (the rows
         of :func:`score_baselines` and of the folders beside: ``files`` and ``mean`` of each),
+        ``words`` (`words_of_files`, None without texts),
         ``missing_estimates`` and ``missing_references`` (sorted relative paths), and ``settings``.
 
     Raises
@@ -241,7 +253,11 @@ def score_folders(
     features = LogMel(sample_rate=sample_rate)
     others = _folders_beside(beside, ext, common)
     how = sample_rate, align, level_match, max_shift_samples, features, judges
-    files, failed, silent, baselines = {}, {}, [], {}
+    said, listener = {}, None
+    if texts is not None:
+        said, listener = texts_of(texts, common), open_recognizer(recognizer)
+        no_model = no_model or ITERATIONS
+    files, failed, silent, baselines, words, unmodelled = {}, {}, [], {}, {}, {}
     for name in tqdm(common, desc="scoring", unit="file", disable=not progress):
         try:
             recording, estimate = (
@@ -249,10 +265,16 @@ def score_folders(
                 for files_of in (references, estimates)
             )
             scores = score_pair(recording, estimate, *how)
-            rows = score_baselines(recording, features, judges, no_model)
-            for row, files_of in others.items():
-                other = _read(files_of[name], sample_rate, allow_resampling)
-                rows[row] = score_pair(recording, other, *how)
+            unmodelled = sounds_without_model(recording, features, no_model)
+            rows = score_baselines(recording, features, judges, no_model, unmodelled)
+            sounds = {
+                row: _read(files_of[name], sample_rate, allow_resampling)
+                for row, files_of in others.items()
+            }
+            rows |= {row: score_pair(recording, sound, *how) for row, sound in sounds.items()}
+            if name in said:
+                sounds = {RECORDINGS: recording} | unmodelled | sounds | {"mean": estimate}
+                words[name] = word_errors(listener, said[name], sounds, sample_rate)
             for row, measures in rows.items():
                 baselines.setdefault(row, {"files": {}})["files"][name] = measures
             files[name] = scores
@@ -278,6 +300,7 @@ def score_folders(
         "silent": silent,
         "mean": mean_scores([files[name] for name in heard], measures),
         "baselines": baselines,
+        "words": words_of_files(words, recognizer, *list(unmodelled)[-1:]) if words else None,
         "missing_estimates": sorted(references.keys() - estimates.keys()),
         "missing_references": sorted(estimates.keys() - references.keys()),
         "settings": {
@@ -290,6 +313,8 @@ def score_folders(
             "judges": judges,
             "no_model": no_model,
             "beside": [str(folder) for folder in beside],
+            "texts": None if texts is None else str(texts),
+            "recognizer": str(recognizer),
         },
     }
 

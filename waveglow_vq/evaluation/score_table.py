@@ -5,6 +5,7 @@ import math
 from waveglow_vq.evaluation.baselines import no_model_name
 from waveglow_vq.evaluation.sound_quality import measures_of
 from waveglow_vq.evaluation.verdicts import LEGEND, LOWER, score_verdict
+from waveglow_vq.evaluation.words.relative_errors import RATES
 
 # Name in the results: heading of the table.
 METRICS = {
@@ -32,7 +33,14 @@ VOICING_UNITS = (
 )
 JUDGE_UNITS = (
     f"{LEGEND}; PESQ-WB (to 4.64), ViSQOL, DNSMOS and distillmos are opinion scores of 1 to 5,"
-    " periodicity errors RMS of 0 to 1, V/UV F1 that of the voicing decisions"
+    " periodicity errors RMS of 0 to 1, V/UV F1 that of the voicing decisions,"
+    " content a cosine distance (0 for a copy, 1 if nothing is alike)"
+)
+
+WORD_UNITS = (
+    "word error (WER) and character error (CER) are edits over what the text has, all files"
+    " together; then less those of the same recognizer on the recordings, and on their log-mels"
+    " decoded without a model"
 )
 
 
@@ -59,7 +67,7 @@ def format_table(results):
     -------
     str
         One line per file, lines of means, units, a verdict, and a sentence for each thing to know;
-        before the verdict the same lines for voicing and judges.
+        before the verdict the same lines for voicing and judges, and those of words.
 
     Example
     -------
@@ -96,6 +104,7 @@ def format_table(results):
     lines += [VOICING_UNITS, JUDGE_UNITS] if judges else [VOICING_UNITS]
     if no_model and no_model_name(no_model, pulses=True) not in baselines:
         lines.append("No row from pulses: pitch is read off log-mels of 22050 Hz only")
+    lines += ["", *format_words(results["words"])] if results.get("words") else []
     lines.append(score_verdict(results["mean"]["log_mel_l1"]))
     for names, kind in (
         (results["missing_estimates"], "recording{} without a reconstruction, left out"),
@@ -114,6 +123,30 @@ def format_table(results):
             f"{max(unequal):+d} samples (reconstruction minus recording); the longer was cut"
         )
     return "\n".join(lines)
+
+
+def format_words(words):
+    """Lays out the result of :func:`~waveglow_vq.evaluation.words.relative_errors.words_of_files`.
+
+    Example
+    -------
+    >>> rates = {"word_error": 0.25, "character_error": 0.125, "words": 8, "utterances": 2}
+    >>> print("\\n".join(format_words({"recognizer": "whisper", "rows": {"recordings": rates}})))
+    8 words, 2 files, by whisper  WER ↓  - recordings  - no model  CER ↓  - recordings  - no model
+    recordings                    0.250             -           -  0.125             -           -
+    word error (WER) and character error (CER) are edits over what the text has, all files together;
+    then less those of the same recognizer on the recordings, and on their log-mels decoded without
+    a model
+    """
+    measures = {}
+    for rate, heading in zip(RATES, ("WER", "CER"), strict=True):
+        measures[rate] = (heading, LOWER)
+        measures[f"{rate}_above_recordings"] = ("- recordings", "")
+        measures[f"{rate}_above_no_model"] = ("- no model", "")
+    first = next(iter(words["rows"].values()))
+    files = f"{first['utterances']} file{'s' if first['utterances'] != 1 else ''}"
+    name = f"{first['words']} words, {files}, by {words['recognizer']}"
+    return [*table_lines(words["rows"], measures, name=name), WORD_UNITS]
 
 
 def table_lines(rows, measures, extra=(), name="file"):

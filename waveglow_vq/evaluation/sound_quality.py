@@ -21,6 +21,8 @@ from waveglow_vq.errors import UserError
 from waveglow_vq.evaluation.judges import JUDGE_RATE
 from waveglow_vq.evaluation.pitch_judge import compare_periodicity
 from waveglow_vq.evaluation.verdicts import HIGHER, LOWER
+from waveglow_vq.evaluation.words.content import content_distance
+from waveglow_vq.evaluation.words.recognizers import WHISPER_MODULES
 
 import numpy as np
 import torch
@@ -211,6 +213,14 @@ JUDGES = {
         False,
         False,
         _distillmos,
+    ),
+    "content": Judge(
+        "Whisper's encoder",
+        WHISPER_MODULES,
+        {"content_distance": ("content", LOWER)},
+        True,
+        False,
+        content_distance,
     ),
     "torchcrepe": Judge(
         "torchcrepe",

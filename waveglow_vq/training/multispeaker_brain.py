@@ -64,6 +64,7 @@ class MultiSpeakerBrain(WaveGlowBrain):
                 min_train_clips=hparams.diagnose_min_clips,
                 max_wrong=hparams.diagnose_wrong,
                 use_judges=hparams.use_judges,
+                recognizer=getattr(hparams, "recognizer", None),
                 sigma=hparams.sampling_sigma,
                 seed=hparams.seed,
                 refine=getattr(hparams, "refine", 0),

@@ -138,17 +138,33 @@ def test_words(found, monkeypatch):
     monkeypatch.setattr(module, "convert_utterances", lambda *args: 0.001 * args[2])
     sources = [found["test"][0], found["test"][1]._replace(text=""), found["unseen"][0]]
     conversions, originals = matrix(found, sources, judges=Judges(words=judge), word_targets=1)
-    # Two sources with a text: recording, reconstruction and one conversion each.
-    assert judge.heard == 6
+    # Two sources with a text: recording, no model, reconstruction and one conversion each.
+    assert judge.heard == 8
     assert sum(row["errors"] is not None for row in conversions) == 2
     words = summarize(conversions, originals)["all"]["words"]
     assert words["recordings"]["word_error"] == 0.0 and words["recordings"]["utterances"] == 2
     assert words["reconstructions"]["word_error"] == pytest.approx(1 / 3)
+    assert words["no_model"]["word_error"] == 0.0
     assert words["conversions"] == {
         "word_error": pytest.approx(1 / 3), "character_error": 0.0, "words": 6, "utterances": 2,
+        **{f"word_error_above_{row}": pytest.approx(1 / 3) for row in ("recordings", "no_model")},
+        **{f"character_error_above_{row}": 0.0 for row in ("recordings", "no_model")},
+        "word_error_above_reconstructions": 0.0, "character_error_above_reconstructions": 0.0,
     }  # fmt: skip
     conversions, originals = matrix(found, [sources[1]], judges=Judges(words=judge))
     assert "words" not in summarize(conversions, originals)["all"]
+
+
+def test_content_is_compared_with_the_recording(found, monkeypatch):
+    class Judge:
+        def score(self, reference, estimate, sample_rate):
+            return {"content_distance": float((reference - estimate).abs().max() > 1e-3)}
+
+    monkeypatch.setattr(module, "convert_utterances", lambda *args: args[2].clone())
+    rows = matrix(found, found["test"][:1], judges=Judges(content=Judge()))
+    summary = summarize(*rows)["all"]
+    assert summary["content"] == {"no_model": 1.0, "reconstructions": 0.0, "conversions": 0.0}
+    assert summary["mcd_to_recording_db"] == 0.0 < summary["no_model_mcd_db"] < 2
 
 
 def test_source_voice_is_that_of_other_recordings(found, monkeypatch):

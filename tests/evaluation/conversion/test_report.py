@@ -14,7 +14,14 @@ def group(share, median=None, words=None):
         found["f0_moved"] = {"median": median}
         found["voiced"] = {"conversions": 0.5, "least_over_recordings": 0.25}
     if words:
-        found["words"] = {"conversions": {"word_error": words, "character_error": 0.1}}
+        found["words"] = {
+            "recordings": {"word_error": 0.1, "character_error": 0.05},
+            "conversions": {
+                "word_error": words, "character_error": 0.1,
+                "word_error_above_reconstructions": -0.0625, "word_error_above_no_model": 0.25,
+            },
+        }  # fmt: skip
+        found["content"] = {"conversions": 0.2}
     return found
 
 
@@ -38,7 +45,14 @@ def test_columns_are_the_groups():
     assert cells(report, "word error of conversions") == ["-", "0.400", "-"]
     # What nobody has is no row.
     assert not any("to the recording, dB" in line for line in report)
-    assert not any("word error of recordings" in line for line in report)
+    assert not any("word error of reconstructions" in line for line in report)
+    (place,) = [n for n, line in enumerate(report) if "word error of conversions" in line]
+    assert report[place + 1].split() == "above that of reconstructions - -0.062 -".split()
+    assert report[place + 2].split()[-3:] == ["-", "+0.250", "-"]
+    assert cells(report, "content of conversions to the recording") == ["-", "0.200", "-"]
+    assert any(line.startswith("  words, as understood by pocketsphinx") for line in report)
+    named = lines({"all": group(0.5, words=0.4)}, settings={"recognizer": "whisper"})
+    assert any("understood by whisper" in line for line in named)
 
 
 def test_one_group_is_one_column():

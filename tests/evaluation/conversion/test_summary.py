@@ -4,7 +4,8 @@ import pytest
 
 KEYS = (
     "reconstruction_mcd", "recording_to_source", "reconstruction_to_source", "recording_errors",
-    "reconstruction_errors",
+    "reconstruction_errors", "reconstruction_content", "no_model_mcd", "no_model_content",
+    "no_model_errors",
 )  # fmt: skip
 
 
@@ -15,6 +16,7 @@ def rows(similarities):
             "speaker": speaker, "target": target, "seen": seen, "utterance": f"{speaker}{number}",
             "to_target": to_target, "to_source": to_source, "before": 0.1, "f0_moved": None,
             "voiced": 0.0, "source_voiced": 0.0, "mcd": 2.0, "errors": None,
+            "mcd_to_recording": 3.0, "content": None,
         }
         for number, (speaker, target, seen, to_target, to_source) in enumerate(similarities)
     ]  # fmt: skip
@@ -43,6 +45,7 @@ def test_pairs_are_means_of_their_conversions():
         "targets": ["b", "c"],
         "values": [[pytest.approx(0.7), pytest.approx(0.5)], [0.8, None]],
     }
+    assert summary["all"]["mcd_to_recording_db"] == 3.0 and "content" not in summary["all"]
     assert "unseen" not in summarize(conversions[:4], [])
     # No recording has a voice that could be lost.
     assert "voiced" not in summary["all"]

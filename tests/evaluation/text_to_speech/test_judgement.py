@@ -262,7 +262,7 @@ def test_words(tts, corpus, monkeypatch):
         def transcribe(self, wav, rate):
             assert rate == RATE and wav.ndim == 1
             Deaf.heard += 1
-            return "who is there" if Deaf.heard % 3 else "who was"
+            return "who was" if Deaf.heard == 3 else "who is there"
 
     monkeypatch.setattr(judged, "ASRScorer", Deaf)
     entry = {"d4": json.loads((corpus[0] / "test.json").read_text())["d4"]}
@@ -273,6 +273,8 @@ def test_words(tts, corpus, monkeypatch):
     assert words["speech"]["transcript"] == "who was" and words["speech"]["word_edits"] == 2
     assert results["summary"]["word_error_recording"] == 0.0
     assert results["summary"]["word_error_speech"] == pytest.approx(2 / 3)
+    assert results["summary"]["word_error_speech_above_reconstruction"] == pytest.approx(2 / 3)
+    assert results["summary"]["word_error_no_model"] == 0.0 and Deaf.heard == 4
     assert "word error of the speech" in format_report(results)
 
 

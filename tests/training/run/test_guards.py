@@ -93,6 +93,13 @@ def test_names_the_key_and_its_range(key, value, message):
         check_configuration({key: value}, run_options())
 
 
+def test_a_recognizer_is_there_before_training_begins():
+    options = {"recognizer": "ears", "use_judges": False}
+    check_configuration(options, run_options())
+    with pytest.raises(UserError, match="unknown recognizer ears; choose pocketsphinx, whisper"):
+        check_configuration(options | {"use_judges": True}, run_options())
+
+
 def test_takes_what_is_allowed():
     check_configuration(
         {

@@ -1,6 +1,6 @@
 """Diagnose the voice conversion of a model of several speakers."""
 
-from waveglow_vq.commands.arguments import compute_arguments, path
+from waveglow_vq.commands.arguments import compute_arguments, path, recognizer_argument
 from waveglow_vq.commands.common import load_model
 from waveglow_vq.evaluation.conversion.diagnosis_options import REQUIRED, DiagnosisOptions
 
@@ -56,6 +56,7 @@ def add_arguments(parser):
         help="speaker encoder and speech recognizer of make judges (default: %(default)s)",
     )
     parser.add_argument("--no_words", action="store_true", help="skip the word error rate (faster)")
+    recognizer_argument(parser)
     compute_arguments(parser)
 
 

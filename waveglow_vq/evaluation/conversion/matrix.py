@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from waveglow_vq.audio.io import write_wav
 from waveglow_vq.audio.pitch import track_log_f0
+from waveglow_vq.evaluation.baselines import without_model
 from waveglow_vq.evaluation.judges import centroid, cosine
 from waveglow_vq.evaluation.metrics import mel_cepstral_distortion
 from waveglow_vq.evaluation.utterances import by_speaker, choose, log_f0_of, read_source
@@ -17,6 +18,7 @@ from waveglow_vq.inference.conversion.voices import (
     utterance_pitch,
 )
 from waveglow_vq.inference.conversion.whole_utterances import convert_utterances
+from waveglow_vq.lobes.source.pitch_reader import is_readable
 
 import torch
 from tqdm import tqdm
@@ -39,10 +41,12 @@ class Recordings(NamedTuple):
 
 
 class Judges(NamedTuple):
-    """A SpeakerScorer and an ASRScorer, each None where it is not to judge."""
+    """A SpeakerScorer, an ASRScorer and the judge of content of
+    :data:`~waveglow_vq.evaluation.sound_quality.JUDGES`, each None where it is not to judge."""
 
     speaker: object = None
     words: object = None
+    content: object = None
 
 
 def conversion_matrix(
@@ -61,13 +65,15 @@ def conversion_matrix(
         For each ``utterance`` and ``target``: ``speaker``, ``seen``; ``to_target`` and
         ``to_source``, cosines to the voices, and ``before``, that of the recording to the
         target; ``f0_moved`` (see :func:`f0_moved`); ``voiced`` and ``source_voiced``, shares of
-        voiced frames of conversion and recording; ``mcd``, DTW-MCD in dB to the source's own
-        reconstruction; ``errors``, ErrorCounts. What was not judged is None.
+        voiced frames of conversion and recording; ``mcd`` and ``mcd_to_recording``, DTW-MCD in dB
+        to the source's own reconstruction and to its recording; ``content``, the distance of
+        content to the recording; ``errors``, ErrorCounts. What was not judged is None.
     originals : list of dict
         For each source ``utterance``: ``speaker``, ``seen``; the cosines ``recording_to_source``
-        and ``reconstruction_to_source``; ``reconstruction_mcd``; ``recording_voiced`` and
-        ``reconstruction_voiced``; the ErrorCounts ``recording_errors`` and
-        ``reconstruction_errors``.
+        and ``reconstruction_to_source``; ``reconstruction_mcd`` and ``reconstruction_content``;
+        ``recording_voiced`` and ``reconstruction_voiced``; the ErrorCounts ``recording_errors`` and
+        ``reconstruction_errors``; the same three of ``no_model``, what the recording's log-mel
+        gives without a model.
     """
     features_here = copy.deepcopy(features).cpu()
     voices = _Voices(judges.speaker, features_here, recordings, options.seed)
@@ -90,11 +96,16 @@ def conversion_matrix(
             tracks[name] = _track(signal, features_here)
             original[f"{name}_voiced"] = _voiced(tracks[name])
             original[f"{name}_to_source"] = voices.to_source(voices.embed(signal), source)
+        unmodelled = without_model(wav, features_here, pulses=is_readable(features_here))
+        signals = {"recording": wav, "no_model": unmodelled, "reconstruction": reconstruction}
+        for name, signal in signals.items():
             original[f"{name}_errors"] = None
             if word_judge is not None and source.text:
                 errors = word_judge.errors(source.text, signal, features.sample_rate)
                 original[f"{name}_errors"] = errors
-        original["reconstruction_mcd"] = _mcd(wav, reconstruction, features_here)
+            if name != "recording":
+                original[f"{name}_mcd"] = _mcd(wav, signal, features_here)
+                original[f"{name}_content"] = _content(judges, wav, signal, features)
         originals.append(original)
         own_f0 = _median(tracks["recording"])
         for target, signal in zip(others, converted, strict=True):
@@ -116,6 +127,8 @@ def conversion_matrix(
                     "voiced": _voiced(track),
                     "source_voiced": original["recording_voiced"],
                     "mcd": _mcd(reconstruction, signal, features_here),
+                    "mcd_to_recording": _mcd(wav, signal, features_here),
+                    "content": _content(judges, wav, signal, features),
                     "errors": errors,
                 }
             )
@@ -251,6 +264,13 @@ def _voiced(log_f0):
 def _median(log_f0):
     log_f0 = log_f0[log_f0 > 0]
     return float(log_f0.median()) if len(log_f0) >= MIN_VOICED_FRAMES else None
+
+
+def _content(judges, reference, estimate, features):
+    if judges.content is None:
+        return None
+    distance = judges.content.score(reference, estimate, features.sample_rate)["content_distance"]
+    return None if math.isnan(distance) else distance
 
 
 def _mcd(reference, estimate, features):

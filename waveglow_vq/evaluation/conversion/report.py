@@ -8,7 +8,10 @@ from waveglow_vq.evaluation.verdicts import (
     conversion_verdict,
     likelihood_verdict,
 )
+from waveglow_vq.evaluation.words.recognizers import DEFAULT
+from waveglow_vq.evaluation.words.relative_errors import RATES
 
+NO_MODEL = "log-mels decoded without a model"
 GROUPS = ("all", "seen", "unseen")
 
 
@@ -32,7 +35,7 @@ def format_report(results):
     sections = [
         _likelihoods(results.get("likelihoods")),
         _codes(results.get("codes")),
-        _conversion(results.get("conversion")),
+        _conversion(results.get("conversion"), results.get("settings", {}).get("recognizer")),
     ]
     if any(sections):
         sections.append([LEGEND])
@@ -105,7 +108,7 @@ def _codes(found):
     return [*lines, code_verdict(found)]
 
 
-def _conversion(found):
+def _conversion(found, recognizer=None):
     if not found:
         return []
     groups = [name for name in GROUPS if name in found]
@@ -150,11 +153,25 @@ def _conversion(found):
         "voiced", "least_over_recordings")  # fmt: skip
     row(f"DTW-MCD of conversions to the source's reconstruction, dB {LOWER}", _three,
         "mcd_to_reconstruction_db")  # fmt: skip
-    row(f"DTW-MCD of reconstructions to the recording, dB {LOWER}", _three, "reconstruction_mcd_db")
-    for key in ("recordings", "reconstructions", "conversions"):
-        row(f"word error of {key} {LOWER}", _three, "words", key, "word_error")
-    for key in ("recordings", "reconstructions", "conversions"):
-        row(f"character error of {key} {LOWER}", _three, "words", key, "character_error")
+    for key, name in (
+        ("conversions", "mcd_to_recording_db"),
+        ("reconstructions", "reconstruction_mcd_db"),
+        (NO_MODEL, "no_model_mcd_db"),
+    ):
+        row(f"DTW-MCD of {key} to the recording, dB {LOWER}", _three, name)
+    for key in ("conversions", "reconstructions", "no_model"):
+        words = NO_MODEL if key == "no_model" else key
+        row(f"distance of content of {words} to the recording {LOWER}", _three, "content", key)
+    if any("words" in column for column in columns):
+        lines.append(_line(f"words, as understood by {recognizer or DEFAULT}:"))
+    for rate in RATES:
+        name = rate.replace("_", " ")
+        row(f"{name} of recordings {LOWER}", _three, "words", "recordings", rate)
+        row(f"{name} of {NO_MODEL} {LOWER}", _three, "words", "no_model", rate)
+        for key, below in (("reconstructions", "recordings"), ("conversions", "reconstructions")):
+            row(f"{name} of {key} {LOWER}", _three, "words", key, rate)
+            row(f"  above that of {below}", _signed, "words", key, f"{rate}_above_{below}")
+            row(f"  above that of {NO_MODEL}", _signed, "words", key, f"{rate}_above_no_model")
     return [*lines, conversion_verdict(columns[0])]
 
 
@@ -168,6 +185,10 @@ def _look_up(value, keys):
 
 def _three(value):
     return f"{round(value, 3) + 0.0:.3f}"  # without the sign of a negative zero
+
+
+def _signed(value):
+    return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def _percent(share):

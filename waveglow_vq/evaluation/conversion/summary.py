@@ -1,7 +1,7 @@
 """Summaries of the matrix of conversions."""
 
 from waveglow_vq.evaluation.conversion.matrix import MIN_SEMITONES
-from waveglow_vq.evaluation.judges import error_rates
+from waveglow_vq.evaluation.words.relative_errors import RATES, relative_errors
 
 import torch
 
@@ -30,8 +30,17 @@ def _summary(conversions, originals):
         "utterances": len(originals),
         "speaker_pairs": len(pairs),
         "mcd_to_reconstruction_db": _mean(conversions, "mcd"),
+        "mcd_to_recording_db": _mean(conversions, "mcd_to_recording"),
         "reconstruction_mcd_db": _mean(originals, "reconstruction_mcd"),
+        "no_model_mcd_db": _mean(originals, "no_model_mcd"),
     }
+    content = {
+        "no_model": _mean(originals, "no_model_content"),
+        "reconstructions": _mean(originals, "reconstruction_content"),
+        "conversions": _mean(conversions, "content"),
+    }
+    if any(distance is not None for distance in content.values()):
+        result["content"] = content
     if conversions[0]["to_target"] is not None:
         nearer = [row["to_target"] > row["to_source"] for row in conversions]
         pairs_nearer = [
@@ -72,11 +81,16 @@ def _summary(conversions, originals):
             "least_over_recordings": voiced[least],
         }
     words = {
-        "recordings": error_rates(_counts(originals, "recording_errors")),
-        "reconstructions": error_rates(_counts(originals, "reconstruction_errors")),
-        "conversions": error_rates(_counts(conversions, "errors")),
+        "recordings": _counts(originals, "recording_errors"),
+        "no_model": _counts(originals, "no_model_errors"),
+        "reconstructions": _counts(originals, "reconstruction_errors"),
+        "conversions": _counts(conversions, "errors"),
     }
+    words = relative_errors(words, "no_model")
     if all(words.values()):
+        for rate in RATES:
+            difference = words["conversions"][rate] - words["reconstructions"][rate]
+            words["conversions"][f"{rate}_above_reconstructions"] = difference
         result["words"] = words
     return result
 

@@ -8,7 +8,6 @@ from waveglow_vq.audio.io import read_for_model
 from waveglow_vq.data.manifests import load_manifest
 from waveglow_vq.data.shards.format import sound_source
 from waveglow_vq.errors import UserError
-from waveglow_vq.evaluation.judges import count_errors
 from waveglow_vq.evaluation.metrics import cepstral_distortion, mel_cepstrum
 from waveglow_vq.evaluation.text_to_speech.attention import (
     alignment_figures,
@@ -170,13 +169,4 @@ def readings(sentences):
         "truncated": any(each["truncated"] for each in alignments),
         "stopped": all(each["stopped"] for each in alignments),
         "alignments": alignments,
-    }
-
-
-def word_errors(judge, text, wavs, sample_rate):
-    """Transcripts of the waveforms, and their errors."""
-    heard = {kind: judge.transcribe(wav, sample_rate) for kind, wav in wavs.items()}
-    return {
-        kind: {"transcript": words, **count_errors(text, words)._asdict()}
-        for kind, words in heard.items()
     }

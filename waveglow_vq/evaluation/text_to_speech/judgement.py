@@ -24,7 +24,8 @@
   their mean negative log-likelihood, the exponential of this (perplexity), and whether attention
   is diagonal.
 - *words*: error rates of a recognizer (:class:`~waveglow_vq.evaluation.judges.ASRScorer`), which
-  mean something only beside those on the recordings and on the codec's reconstructions.
+  mean something only beside those on the recordings, on their log-mels decoded without a model
+  (:func:`~waveglow_vq.evaluation.baselines.without_model`), and on the codec's reconstructions.
 """
 
 import copy
@@ -33,6 +34,7 @@ from pathlib import Path
 
 from waveglow_vq.audio.io import write_wav
 from waveglow_vq.data.shards.format import sound_source
+from waveglow_vq.evaluation.baselines import without_model
 from waveglow_vq.evaluation.judges import ASRScorer, left_out
 from waveglow_vq.evaluation.plots import attention_picture
 from waveglow_vq.evaluation.text_to_speech.attention import longest_repetition, loop_signs
@@ -46,10 +48,11 @@ from waveglow_vq.evaluation.text_to_speech.figures import (
     readings,
     reconstruction_of,
     teacher_forced,
-    word_errors,
 )
 from waveglow_vq.evaluation.text_to_speech.report import summarize
 from waveglow_vq.evaluation.utterances import choose
+from waveglow_vq.evaluation.words.recognizers import open_recognizer, word_errors
+from waveglow_vq.lobes.source.pitch_reader import is_readable
 
 import torch
 from tqdm import tqdm
@@ -73,6 +76,7 @@ def judge_text_to_speech(
     pictures=5,
     samples=5,
     progress=True,
+    recognizer=None,
 ):
     """Speaks the texts of a manifest and compares the speech with the recordings. The same seed
     and options give the same figures. See the module for what they are.
@@ -102,6 +106,9 @@ def judge_text_to_speech(
         reconstruction and recording).
     progress : bool
         Show a progress bar on stderr.
+    recognizer : str
+        Which one, see :func:`~waveglow_vq.evaluation.words.recognizers.open_recognizer`; what is
+        named here has to be installed. None: pocketsphinx, if it is.
 
     Returns
     -------
@@ -118,11 +125,11 @@ def judge_text_to_speech(
     settings = {
         "manifest": str(manifest), "utterances": utterances, "others": others, "seed": seed,
         "search": search if isinstance(search, dict) or search is None else search._asdict(),
-        "sigma": sigma, "loop_margin": LOOP_MARGIN,
+        "sigma": sigma, "loop_margin": LOOP_MARGIN, "recognizer": recognizer,
     }  # fmt: skip
     sentences, notes = read_sentences(tts, manifest, data_root)
     chosen = choose(sentences, utterances, f"{seed} utterances")
-    word_judge = _word_judge(use_word_judge, notes)
+    word_judge = _word_judge(use_word_judge, recognizer, notes)
     features = copy.deepcopy(tts.codec.mods.features).cpu()
     recording = functools.cache(lambda s: cepstrum_of(read_recording(s, features), features))
     rows, written, longest_stall, most_repeated = {}, {}, 0, 0
@@ -150,7 +157,9 @@ def judge_text_to_speech(
         }
         written[sentence.name] = [each.codes for each in spoken.sentences]
         if word_judge is not None:
-            row["words"] = word_errors(word_judge, sentence.spoken, wavs, tts.sample_rate)
+            unmodelled = without_model(wavs["recording"], features, pulses=is_readable(features))
+            heard = wavs | {"no_model": unmodelled}
+            row["words"] = word_errors(word_judge, sentence.spoken, heard, tts.sample_rate)
         if output is not None:
             _illustrate(
                 Path(output), sentence, spoken, wavs, tts, number < pictures, number < samples
@@ -167,7 +176,9 @@ def judge_text_to_speech(
     return {"settings": settings, "summary": summarize(rows), "notes": notes, "utterances": rows}
 
 
-def _word_judge(wanted, notes):
+def _word_judge(wanted, recognizer, notes):
+    if wanted and recognizer is not None:
+        return open_recognizer(recognizer)
     if wanted and ASRScorer.available():
         return ASRScorer()
     notes.append(left_out("word and character errors", "speech recognizer", installed=not wanted))

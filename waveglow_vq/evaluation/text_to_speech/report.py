@@ -28,13 +28,19 @@ FIGURES = {
     "pitch_nll": "teacher-forced negative log-likelihood of a value of pitch, nats",
     "diagonal_teacher_forced": "alignment diagonal, teacher-forced",
     "word_error_recording": "word error of the recordings",
+    "word_error_no_model": "word error of their log-mels decoded without a model",
     "word_error_reconstruction": "word error of the codec's reconstructions",
+    "word_error_reconstruction_above_recording": "  above that of the recordings",
     "word_error_speech": "word error of the speech",
+    "word_error_speech_above_reconstruction": "  above that of the reconstructions",
     "character_error_recording": "character error of the recordings",
+    "character_error_no_model": "character error of their log-mels decoded without a model",
     "character_error_reconstruction": "character error of the codec's reconstructions",
+    "character_error_reconstruction_above_recording": "  above that of the recordings",
     "character_error_speech": "character error of the speech",
+    "character_error_speech_above_reconstruction": "  above that of the reconstructions",
 }
-KINDS = ("recording", "reconstruction", "speech")
+KINDS = ("recording", "no_model", "reconstruction", "speech")
 _SHARES = {
     "nearer_to_own", "reconstruction_nearer_to_own", "truncated", "looping", "diagonal", "stopped",
     "accuracy", "pitch_accuracy", "diagonal_teacher_forced",
@@ -82,6 +88,11 @@ def summarize(rows):
     for kind in KINDS:
         for name, rate in _error_rates(rows, kind).items():
             found[f"{name}_{kind}"] = rate
+    for one, other in (("reconstruction", "recording"), ("speech", "reconstruction")):
+        for name in ("word_error", "character_error"):
+            if f"{name}_{one}" in found:
+                difference = found[f"{name}_{one}"] - found[f"{name}_{other}"]
+                found[f"{name}_{one}_above_{other}"] = difference
     return {"utterances": len(rows)} | {
         name: found[name] for name in FIGURES if found.get(name) is not None
     }
@@ -187,7 +198,7 @@ def _mean_over_codes(forced, name):
 
 
 def _error_rates(rows, kind):
-    counts = [row["words"][kind] for row in rows if "words" in row]
+    counts = [row["words"][kind] for row in rows if kind in row.get("words", {})]
     rates = error_rates(
         ErrorCounts(**{field: count[field] for field in ErrorCounts._fields}) for count in counts
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waveglow_vq.errors import UserError
+from waveglow_vq.evaluation.words.recognizers import require_recognizer
 from waveglow_vq.export.hparams import model_hparams
 from waveglow_vq.inference.streaming.refining import as_iterations, pitch_reader
 from waveglow_vq.text.tokenizer import KINDS
@@ -184,6 +185,8 @@ def check_configuration(hparams, run_opts, hparams_file=None, overrides=""):
     if options.get("tokenizer", "char") not in KINDS:
         raise UserError(f"tokenizer: {options['tokenizer']!r} is not one of {', '.join(KINDS)}")
     _check_packages(options)
+    if options.get("recognizer") and options.get("use_judges"):
+        require_recognizer(options["recognizer"])
     if options.get("refine") and hasattr(options.get("model"), "conditioner"):
         as_iterations(options["model"], options["refine"])
         if "features" in options:

@@ -218,6 +218,7 @@ class TextToCodesBrain(ModelBrain):
             self.hparams.data_root,
             utterances=min(self.hparams.test_utterances, most),
             use_word_judge=self.hparams.use_judges,
+            recognizer=getattr(self.hparams, "recognizer", None),
             seed=self.hparams.seed,
             output=folder,
             pictures=self.hparams.test_samples,

@@ -1,0 +1,1 @@
+"""Do the words survive?"""
