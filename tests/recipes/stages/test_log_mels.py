@@ -44,6 +44,8 @@ def test_flows_and_discriminators_begin_when_they_are_told(codec, tmp_path):
     assert 0 < played[0] < played[1]
     # Steps 0 to 4 of 9 are without flows.
     assert nll[0] == 0 and nll[1] != 0 and nll[2] != 0
+    # The last checkpoint is exported, whatever the L1.
+    assert logged(tmp_path / "run", "epoch loaded") == [3]
 
 
 def test_flows_that_never_begin_stay_as_they_were(codec, tmp_path):
