@@ -124,7 +124,9 @@ def test_a_reference_is_a_voice_of_its_own(converters, recording, tmp_path, wavs
     reference = torch.stack([read_wav(tmp_path / f"voice{i}.wav") for i in range(2)])
     batch = converter.convert_batch(torch.stack([wav, wav]), reference=reference, generator=0)
     for voice, item in zip(voices, batch, strict=True):
-        torch.testing.assert_close(item, voice, atol=1e-3, rtol=1e-3)
+        # Of the untrained flows' loudest sample.
+        loudest = float(voice.abs().max())
+        torch.testing.assert_close(item, voice, atol=1e-4 * loudest, rtol=1e-3)
     one = converter.convert_batch(torch.stack([wav, wav]), reference=reference[1], generator=0)
     torch.testing.assert_close(one[0], voices[1], atol=1e-3, rtol=1e-3)
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from waveglow_vq.errors import UserError
-from waveglow_vq.utils.devices import at_least_fp32
+from waveglow_vq.utils.devices import exact
 from waveglow_vq.utils.masking import frame_mask
 
 import safetensors.torch
@@ -71,12 +71,14 @@ class SpeakerEmbedding(nn.Module):
         None where nothing is padded."""
         with torch.autocast(log_mel.device.type, enabled=False):
             deviations = self.deviations(*self.frames(log_mel, lengths))
-            return F.normalize((deviations - self.origin) @ self.projection, dim=1)
+            vectors = (deviations - self.origin) @ exact(self.projection)
+            return F.normalize(vectors, dim=1).to(torch.promote_types(log_mel.dtype, torch.float32))
 
     def frames(self, log_mel, lengths=None):
         """Values ``[batch, frames, CEPSTRA + CHANGING]`` and how much each frame counts, ``[batch,
-        frames]``. The first cepstrum is relative to its mean, so that level does not count."""
-        log_mel = at_least_fp32(log_mel)
+        frames]``. The first cepstrum is relative to its mean, so that level does not count. In
+        fp64, as what follows are small differences of large numbers."""
+        log_mel = exact(log_mel)
         total, mask = log_mel.shape[-1], frame_mask(lengths, log_mel.shape[-1])
         level = log_mel.mean(1)
         last = torch.full((len(log_mel), 1), total - 1, device=log_mel.device)
@@ -85,7 +87,7 @@ class SpeakerEmbedding(nn.Module):
             level = level.masked_fill(~mask[:, 0], torch.nan)
         loud = level.nanquantile(0.9, dim=1, keepdim=True)
         counts = ((level - loud + QUIETER) * STEEPNESS).sigmoid().nan_to_num(0.0)
-        cepstra = (self.cosines @ log_mel).transpose(1, 2)
+        cepstra = (exact(self.cosines) @ log_mel).transpose(1, 2)
         mean = (cepstra[..., 0] * counts).sum(1) / counts.sum(1)
         cepstra = torch.cat([cepstra[..., :1] - mean[:, None, None], cepstra[..., 1:]], dim=-1)
         place, changing = torch.arange(total, device=log_mel.device), cepstra[..., :CHANGING]
@@ -98,7 +100,7 @@ class SpeakerEmbedding(nn.Module):
     def log_likelihoods(self, frames):
         """Of frames ``[..., values]`` under each component and its weight, up to a constant,
         ``[..., components]``."""
-        precision = 1 / self.variances
+        frames, precision = exact(frames), 1 / exact(self.variances)
         squares = frames.square() @ precision.T - 2 * frames @ (self.centres * precision).T
         squares = squares + (self.centres.square() * precision + self.variances.log()).sum(1)
         return self.weights.log() - squares / 2
@@ -107,7 +109,7 @@ class SpeakerEmbedding(nn.Module):
         """sqrt(pi_k) m_k of what :meth:`frames` gives, ``[batch, components * values]``."""
         shares = self.log_likelihoods(frames).softmax(dim=-1) * counts[..., None]
         occupied = shares.sum(1)[..., None]
-        moved = shares.transpose(1, 2) @ frames - occupied * self.centres
+        moved = shares.transpose(1, 2) @ exact(frames) - occupied * self.centres
         moved = moved / self.variances.sqrt() / (occupied + RELEVANCE)
         return (self.weights.sqrt()[:, None] * moved).flatten(1)
 

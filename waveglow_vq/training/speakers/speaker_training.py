@@ -84,7 +84,7 @@ def train_speaker_embedding(
     values, counts = zip(*map(embedding.frames, log_mels), strict=True)
     fit_mixture(embedding, torch.cat(values), torch.cat(counts), generator)
     parts = zip(values, counts, strict=True)
-    deviations = torch.cat([embedding.deviations(*part) for part in parts])
+    deviations = torch.cat([embedding.deviations(*part).float() for part in parts])
     origin, projection = discriminants(deviations, voices, dimension, generator)
     embedding.origin.copy_(origin)
     # Its scale has no effect, and suits half precision.
