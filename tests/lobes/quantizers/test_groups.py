@@ -258,7 +258,7 @@ def test_bad_inputs():
         quantizer(torch.zeros(2, 5, 6))
     with pytest.raises(UserError, match=r"shape \[2, 5\], but there are 2 codebooks"):
         quantizer.decode(torch.zeros(2, 5, dtype=torch.int64))
-    with pytest.raises(UserError, match="between 0 and 16"):
+    with pytest.raises(UserError, match="between 16 and 16"):
         quantizer.decode(torch.tensor([[[0, 16]]]))
 
 
