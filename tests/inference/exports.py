@@ -71,8 +71,14 @@ def trained_model(text):
         with torch.no_grad():
             inputs = model.conditioner.inputs(LogMel()(wav), wav).features
             vectors = model.conditioner.encoder(inputs)[0]
-        size = model.quantizer.codebook_size
-        model.quantizer.set_codebook(vectors[torch.linspace(0, len(vectors) - 1, size).long()])
+        quantizer = model.quantizer
+        chosen = vectors[torch.linspace(0, len(vectors) - 1, quantizer.codebook_size).long()]
+        for n, stage in enumerate(getattr(quantizer, "stages", [quantizer])):
+            if stage.codebook_dim < quantizer.codebook_dim:
+                codes = chosen[:, n * stage.codebook_dim :][:, : stage.codebook_dim]
+            else:  # behind the first one smaller, around zero, as what is left there
+                codes = 0.3**n * (chosen - chosen.mean(0)) if n else chosen
+            stage.set_codebook(codes)
     if model.speakers is not None:
         give_voices(model)
     return model.eval()

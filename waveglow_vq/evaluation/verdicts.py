@@ -83,6 +83,7 @@ def code_verdict(found):
     """Whether the codes are in use, and whether they reveal the speaker, by ``codes`` of the
     conversion diagnostics."""
     used = found["bits_per_second"]["codes_used"] / found["codebook_size"]
+    used /= found.get("codebooks", 1)
     said = "the codes are in use"
     if used < BOUNDS.codes_used:
         said = f"most codes are unused: {_percent(1 - used)} never occur"

@@ -65,6 +65,12 @@ class SpeechCodec(ExportedModel):
         return self.mods.model.quantizer.codebook_size
 
     @property
+    def codebooks(self):
+        """Codebooks N of which each code has an index: codes are ``[..., T]`` of one, and
+        ``[..., T, N]`` of several."""
+        return self.mods.model.conditioner.codebooks
+
+    @property
     def samples_per_code(self):
         """Samples of waveform for each code."""
         return self.mods.model.conditioner.samples_per_code
@@ -76,8 +82,8 @@ class SpeechCodec(ExportedModel):
 
     @property
     def bits_per_second(self):
-        """Bit rate if every code costs log2(codebook_size) bits."""
-        return self.code_rate * math.log2(self.codebook_size)
+        """Bit rate if every index costs log2(codebook_size) bits."""
+        return self.code_rate * self.codebooks * math.log2(self.codebook_size)
 
     @torch.no_grad()
     def encode_batch(self, wavs, wav_lens=None):
@@ -93,7 +99,8 @@ class SpeechCodec(ExportedModel):
         Returns
         -------
         torch.Tensor
-            int64 ``[B, T]``, -1 where padded. Enough codes that decoding covers every sample.
+            int64 ``[B, T]``, or ``[B, T, N]`` of several codebooks, -1 where padded. Enough codes
+            that decoding covers every sample.
 
         Raises
         ------
@@ -103,7 +110,7 @@ class SpeechCodec(ExportedModel):
         wavs, counts = self._wav_batch(wavs, wav_lens)
         if self._is_long(wavs.shape[1] / self.mods.features.hop_length):
             items = [
-                torch.cat(list(self._code_blocks([wav[:count]])), dim=-1)[0]
+                torch.cat(list(self._code_blocks([wav[:count]])), dim=1)[0]
                 for wav, count in zip(wavs, counts.tolist(), strict=True)
             ]
             return torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=-1)
@@ -111,13 +118,13 @@ class SpeechCodec(ExportedModel):
             return utterance_content(self.mods.model, self.mods.features, wavs, counts).codes
 
     def encode_file(self, path):
-        """The codes, int64 ``[T]``, of an audio file at any rate, mono or not, of any length, which
-        is read and coded in windows. With instance normalization, whose statistics are of the
-        whole utterance, its log-mel and the encoder's layers are held as a whole."""
-        return torch.cat(list(self._code_blocks(self._read_blocks(path)[0])), dim=-1)[0]
+        """The codes, int64 ``[T]`` or ``[T, N]``, of an audio file at any rate, mono or not, of any
+        length, which is read and coded in windows. With instance normalization, whose statistics
+        are of the whole utterance, its log-mel and the encoder's layers are held as a whole."""
+        return torch.cat(list(self._code_blocks(self._read_blocks(path)[0])), dim=1)[0]
 
     def _code_blocks(self, wavs):
-        """The codes of a waveform in blocks ``[n]``, block by block ``[1, t]``."""
+        """The codes of a waveform in blocks ``[n]``, block by block ``[1, t, ...]``."""
         model, features = self.mods.model, self.mods.features
         return code_blocks(model.conditioner, features, wavs, self.inference_ctx)
 
@@ -141,7 +148,7 @@ class SpeechCodec(ExportedModel):
             If the file is missing, damaged, too short, or holds NaN.
         """
         wavs, samples = self._read_blocks(path)
-        codes = torch.cat(list(self._code_blocks(wavs)), dim=-1)[0]
+        codes = torch.cat(list(self._code_blocks(wavs)), dim=1)[0]
         return new_code_file(self, codes, samples)
 
     def decode_stream(
@@ -184,7 +191,7 @@ class SpeechCodec(ExportedModel):
         Arguments
         ---------
         codes : torch.Tensor
-            int64 ``[B, T]``, -1 where padded; padding is at the end only.
+            int64 ``[B, T]`` or ``[B, T, N]``, -1 where padded; padding is at the end only.
         sigma : float
             Standard deviation of the noise, the sampling temperature; None: the export's.
         generator : int or torch.Generator
@@ -205,7 +212,7 @@ class SpeechCodec(ExportedModel):
         UserError
             If the codes are of another shape, empty, or not of this codebook.
         """
-        codes, counts = as_code_batch(codes, self.codebook_size, self.device)
+        codes, counts = as_code_batch(codes, self.codebook_size, self.device, self.codebooks)
         total = codes.shape[1] * self.samples_per_code
         if self._is_long(total / self.mods.features.hop_length):
             samples = (counts * self.samples_per_code).tolist()
@@ -240,8 +247,8 @@ class SpeechCodec(ExportedModel):
         Arguments
         ---------
         code_chunks : iterable of torch.Tensor
-            int64 codes ``[t]``, or ``[B, t]`` of several utterances of one length; any number of
-            codes each, without padding. They are taken as they are needed.
+            int64 codes ``[t]``, or ``[B, t]`` of several utterances of one length, and ``N`` behind
+            that; any number of codes each, without padding. They are taken as they are needed.
         sigma, generator
             As for :meth:`decode_batch`.
         overlap_frames, chunk_frames, refine : int
@@ -260,10 +267,11 @@ class SpeechCodec(ExportedModel):
             another shape than the ones before, or holds what is no code of this model; what came
             before stays valid.
         """
-        chunks = Chunks("code_chunks", code_chunks, (), self._chunk)
+        behind = (self.codebooks,) if self.codebooks > 1 else ()
+        chunks = Chunks("code_chunks", code_chunks, (), self._chunk, behind)
         conditioner = self.mods.model.conditioner
         conditions = condition_blocks(
-            conditioner.decode,
+            lambda codes: conditioner.decode(codes.movedim(-1, 1)),
             self._fill_last_frame(chunks),
             conditioner.receptive_field,
             self._codes_per_frame,
@@ -289,10 +297,10 @@ class SpeechCodec(ExportedModel):
         """Repeats the last code until the last frame is whole, see :meth:`_whole_frames`."""
         last = None
         for codes in chunks:
-            if codes.shape[1]:
-                last = codes[:, -1:]
+            if codes.shape[-1]:
+                last = codes[..., -1:]
             yield codes
-        yield last.expand(-1, -chunks.steps % self._codes_per_frame)
+        yield last.expand(*last.shape[:-1], -chunks.steps % self._codes_per_frame)
 
     def _crop(self, chunks, blocks):
         """The blocks without what was filled up."""
@@ -349,5 +357,7 @@ class SpeechCodec(ExportedModel):
         per_frame = self._codes_per_frame
         whole = (counts + per_frame - 1) // per_frame * per_frame
         index = torch.arange(int(whole.max()), device=codes.device).expand(len(codes), -1)
-        filled = codes.gather(1, torch.minimum(index, counts[:, None] - 1))
-        return filled.masked_fill(index >= whole[:, None], -1), whole
+        rows = torch.arange(len(codes), device=codes.device)[:, None]
+        filled = codes[rows, torch.minimum(index, counts[:, None] - 1)]
+        filled[index >= whole[:, None]] = -1
+        return filled, whole

@@ -253,16 +253,20 @@ def as_codes(option, codes, codebook_size, device):
     return codes
 
 
-def as_code_batch(codes, codebook_size, device):
-    """Codes ``[B, T]``, padded at the end only, and how many each item has, ``[B]``."""
+def as_code_batch(codes, codebook_size, device, codebooks=1):
+    """Codes ``[B, T]``, of several codebooks ``[B, T, N]``, padded at the end only, and how many
+    each item has, ``[B]``."""
     codes = as_numbers("codes", codes)
-    if codes.dim() != 2 or 0 in codes.shape:
-        raise UserError(f"codes: expected [batch, codes], got {list(codes.shape)}")
+    own = [codebooks] if codebooks > 1 else []
+    if codes.dim() != 2 + len(own) or list(codes.shape[2:]) != own or 0 in codes.shape:
+        wanted = ", ".join(["batch", "codes", *map(str, own)])
+        raise UserError(f"codes: expected [{wanted}], got {list(codes.shape)}")
     codes = as_codes("codes", codes, codebook_size, device)
-    counts = (codes >= 0).sum(1)
+    present = codes.reshape(*codes.shape[:2], -1) >= 0
+    counts = present[..., 0].sum(1)
     if int(counts.min()) == 0:
         raise UserError("codes: an item of the batch has no codes, only padding")
     at_end = torch.arange(codes.shape[1], device=codes.device) < counts[:, None]
-    if not bool((at_end == (codes >= 0)).all()):
+    if not bool((at_end[..., None] == present).all()):
         raise UserError("codes: padding (-1) must be at the end of an item, not within it")
     return codes, counts

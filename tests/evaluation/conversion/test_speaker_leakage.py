@@ -1,11 +1,18 @@
 import math
+from types import SimpleNamespace
 
+from waveglow_vq.audio.features import LogMel
+from waveglow_vq.evaluation.conversion import speaker_leakage
 from waveglow_vq.evaluation.conversion.speaker_leakage import (
     code_histograms,
+    code_leak,
     entropy_bitrate,
     linear_probe,
     mutual_information,
 )
+from waveglow_vq.evaluation.verdicts import code_verdict
+from waveglow_vq.lobes.conditioners import MelVQConditioner
+from waveglow_vq.lobes.quantizers import build_quantizer
 
 import numpy as np
 import pytest
@@ -170,3 +177,31 @@ def test_bitrate_of_odd_inputs():
 def test_histograms_do_not_count_padding():
     histograms = code_histograms([torch.tensor([0, 1, 1, -1]), [2]], 4)
     assert histograms.tolist() == [[1, 2, 0, 0], [0, 0, 1, 0]]
+
+
+def test_several_codebooks_are_counted_by_themselves(monkeypatch):
+    torch.manual_seed(0)
+    options = {"codebook_size": 8, "codebook_dim": 6, "initialization": "normal"}
+    quantizer = build_quantizer("ema", 2, "product", **options)
+    conditioner = MelVQConditioner(LogMel(), quantizer, channels=8).eval()
+    model = SimpleNamespace(
+        quantizer=quantizer, conditioner=conditioner, parameters=conditioner.parameters
+    )
+    wavs = {name: 0.1 * torch.randn(4000 + 500 * n) for n, name in enumerate("abcd")}
+    monkeypatch.setattr(speaker_leakage, "read_source", lambda one, features: wavs[one.id])
+    spoken = [SimpleNamespace(id=name, speaker=f"p{n // 2}") for n, name in enumerate("abcd")]
+    found = code_leak(model, LogMel(), spoken)
+    codes = [conditioner.encode(LogMel()(wav[None]))[0] for wav in wavs.values()]
+    rate, bits = 22050 / 512, found["bits_per_second"]
+    assert (found["codebooks"], found["codebook_size"]) == (2, 8)
+    assert bits["uniform"] == pytest.approx(6 * rate)
+    assert bits["codes"] == 2 * sum(map(len, codes))
+    both = [torch.cat(codes)[:, n].bincount(minlength=8).double() for n in range(2)]
+    shares = [counts / counts.sum() for counts in both]
+    entropies = [float(torch.special.entr(share).sum()) / math.log(2) for share in shares]
+    assert bits["unigram"] == pytest.approx(rate * sum(entropies))
+    assert bits["perplexity"] == pytest.approx(2 ** (sum(entropies) / 2))
+    used = bits["codes_used"] == sum(int((counts > 0).sum()) for counts in both)
+    assert used and 0 <= found["mutual_information"]["plug_in"] <= 1
+    assert found["probe_histograms"]["utterances"] == 4
+    assert "codes" in str(code_verdict(found))

@@ -185,8 +185,8 @@ def test_other_files(tmp_path):
 
 def test_newer_versions(tmp_path):
     path = tmp_path / "new.wvq"
-    path.write_bytes(changed(8, b"\x02\x00"))
-    assert_refused(path, "version 2, .*reads up to version 1; install a newer one")
+    path.write_bytes(changed(8, b"\x03\x00"))
+    assert_refused(path, "version 3, .*reads up to version 2; install a newer one")
     # Whatever comes behind the version then.
     path.write_bytes(signed(document_bytes()[:8] + b"\x00\x01anything"))
     assert_refused(path, "version 256")

@@ -30,8 +30,10 @@ OF_ALL = {
 OF_CODES = {"adversary_weight": (0.4, lambda model: model.adversary_weight)}
 OF_VQ = {
     "code_stride": (3, lambda model: model.conditioner.stride),
+    "codebooks": (3, lambda model: model.quantizer.codebooks),
+    "grouping": ("product", lambda model: getattr(model.quantizer, "grouping", "residual")),
     "codebook_size": (11, lambda model: model.quantizer.codebook_size),
-    "codebook_dim": (13, lambda model: model.quantizer.codebook_dim),
+    "codebook_dim": (12, lambda model: model.quantizer.codebook_dim),
     "mel_weight": (2.5, lambda model: model.mel_weight),
     "quantize_after": (17, lambda model: model.conditioner.quantize_after),
     "use_instance_norm": (False, lambda model: model.conditioner.use_instance_norm),
@@ -80,6 +82,8 @@ EACH = [
     ("vq", ["--time_jitter", 0.12]),
     ("vq", ["--mel_warp", 0.1]),
     ("vq", ["--code_stride", 2]),
+    ("vq", ["--codebooks", 2, "--code_stride", 2]),
+    ("vq", ["--codebooks", 4, "--grouping", "product", "--adversary_weight", 0.1]),
     ("vq", ["--codebook_size", 32, "--codebook_dim", 4]),
     ("vq", ["--condition_dropout", 0.5]),
     ("vq", ["--adversary_weight", 0.1]),

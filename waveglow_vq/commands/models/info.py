@@ -73,6 +73,7 @@ def describe_model(folder):
         "prior": "white" if flows.envelope is None else "envelope",
         "flows": len(flows.steps),
         "codebook_size": None,
+        "codebooks": None,
         "code_rate": None,
         "bits_per_second": None,
         "pitch_bits_per_second": None,
@@ -82,8 +83,9 @@ def describe_model(folder):
         rate = model.sample_rate / conditioner.samples_per_code
         report |= {
             "codebook_size": quantizer.codebook_size,
+            "codebooks": conditioner.codebooks,
             "code_rate": rate,
-            "bits_per_second": rate * math.log2(quantizer.codebook_size),
+            "bits_per_second": rate * conditioner.codebooks * math.log2(quantizer.codebook_size),
         }
         if network.uses_pitch:
             report["pitch_bits_per_second"] = conditioner.pitch_bits_per_second
@@ -153,6 +155,7 @@ def describe_code_file(path):
         "sample_rate": f.sample_rate,
         "codes": len(f.codes),
         "codebook_size": f.codebook_size,
+        "codebooks": f.codebooks,
         "code_rate": f.sample_rate / f.samples_per_code,
         "bits_per_second": f.bits_per_second,
         "bytes": Path(path).stat().st_size,

@@ -72,7 +72,7 @@ def _codes(found):
     bits = found["bits_per_second"]
     lines = [
         f"What do the codes say? ({found['codes_per_second']:.1f} codes per second, "
-        f"{bits['codes_used']} of {found['codebook_size']} used, "
+        f"{bits['codes_used']} of {found['codebook_size'] * found.get('codebooks', 1)} used, "
         f"perplexity {bits['perplexity']:.0f})",
         _line("bit/s if all codes cost the same", f"{bits['uniform']:.0f}"),
         _line("bit/s by how often they are used", f"{bits['unigram']:.0f}"),

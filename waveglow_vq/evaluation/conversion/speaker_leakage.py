@@ -27,10 +27,13 @@ def code_leak(model, features, utterances, seed=0, progress=False):
     ``mutual_information`` (:func:`mutual_information`); and a :func:`linear_probe` of each
     utterance's mean encoder output (``probe_encoder``), mean code vector (``probe_codes``) and
     relative frequencies of the codes (``probe_histograms``).
+
+    Of several codebooks, bitrates and numbers of codes are sums, and the mutual information and the
+    perplexity, which are of one of a code's indices, are means.
     """
     quantizer, conditioner = model.quantizer, model.conditioner
     device = next(model.parameters()).device
-    size = quantizer.codebook_size
+    size, codebooks = quantizer.codebook_size, conditioner.codebooks
     codes, encoded, decoded = [], [], []
     for utterance in tqdm(utterances, desc="coding", unit="utterance", disable=not progress):
         wav = read_source(utterance, features)[None].to(device)
@@ -39,22 +42,36 @@ def code_leak(model, features, utterances, seed=0, progress=False):
         indices = conditioner.encode(inputs)
         encoded.append(conditioner.encoder(inputs)[0].mean(0).cpu())
         decoded.append(quantizer.decode(indices)[0].mean(0).cpu())
-        codes.append(indices[0].cpu())
+        codes.append(indices[0].reshape(-1, codebooks).cpu())
     speakers = [utterance.speaker for utterance in utterances]
-    histograms = code_histograms(codes, size)
+    # The codes of each codebook by themselves.
+    books = [[item[:, book] for item in codes] for book in range(codebooks)]
+    histograms = np.concatenate([code_histograms(book, size) for book in books], axis=1)
+    told = [mutual_information(book, speakers, size, seed=seed) for book in books]
     rate = features.sample_rate / conditioner.samples_per_code
     return {
         "codes_per_second": rate,
         "codebook_size": size,
-        "bits_per_second": entropy_bitrate(codes, rate, size, seed)
+        "codebooks": codebooks,
+        "bits_per_second": _together([entropy_bitrate(book, rate, size, seed) for book in books])
         | {"pitch": conditioner.pitch_bits_per_second},
-        "mutual_information": mutual_information(codes, speakers, size, seed=seed),
+        "mutual_information": {
+            name: float(np.mean([one[name] for one in told])) if codebooks > 1 else value
+            for name, value in told[0].items()
+        },
         "probe_encoder": linear_probe(torch.stack(encoded), speakers, seed=seed),
         "probe_codes": linear_probe(torch.stack(decoded), speakers, seed=seed),
         "probe_histograms": linear_probe(
             histograms / histograms.sum(1, keepdims=True), speakers, seed=seed
         ),
     }
+
+
+def _together(costs):
+    """What :func:`entropy_bitrate` gives for each of several codebooks, of all."""
+    result = {name: sum(cost[name] for cost in costs) for name in costs[0]}
+    perplexities = np.array([cost["perplexity"] for cost in costs])
+    return result | {"perplexity": float(perplexities.prod() ** (1 / len(costs)))}
 
 
 def linear_probe(features, labels, folds=5, seed=0):

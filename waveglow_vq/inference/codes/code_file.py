@@ -14,7 +14,8 @@ from waveglow_vq.utils.files import atomic_write, user_path
 import numpy as np
 import torch
 
-VERSION = 1
+# The newest; what a file of one codebook is written as is the first, which every reader knows.
+VERSION = 2
 # What such files are called.
 SUFFIX = ".wvq"
 # As that of PNG: a transfer that takes the file for text changes one of these bytes.
@@ -26,7 +27,10 @@ _PITCH = struct.Struct("<IIQ")  # levels, samples per value, values
 _STATISTICS = struct.Struct("<ff")
 _CHANNELS = struct.Struct("<H")
 _CRC = struct.Struct("<I")
-_HAS_PITCH, _HAS_STATISTICS, _HAS_VOICE = 1, 2, 4
+_CODEBOOKS = struct.Struct("<H")
+_HAS_PITCH, _HAS_STATISTICS, _HAS_VOICE, _HAS_CODEBOOKS = 1, 2, 4, 8
+# What each version may have.
+_FLAGS = {1: 7, 2: 15}
 
 
 class CodeFile(NamedTuple):
@@ -35,13 +39,13 @@ class CodeFile(NamedTuple):
     Arguments
     ---------
     codes : torch.Tensor
-        int64 ``[T]``, from 0 to ``codebook_size - 1``.
+        int64 ``[T]``, or ``[T, N]`` of N > 1 codebooks, from 0 to ``codebook_size - 1``.
     samples : int
         Length of the recording at ``sample_rate``; decoding gives as many.
     sample_rate : int
         Of the model, in Hz.
     codebook_size : int
-        Number of different codes.
+        Number of different codes of a codebook.
     samples_per_code : int
         Samples of waveform for each code.
     model : str
@@ -89,9 +93,14 @@ class CodeFile(NamedTuple):
         return self.samples / self.sample_rate
 
     @property
+    def codebooks(self):
+        """Indices of each code."""
+        return self.codes.shape[1] if self.codes.dim() == 2 else 1
+
+    @property
     def bits_per_second(self):
         """Bits of the packed codes and pitch, without the header, per second of the recording."""
-        bits = len(self.codes) * bits_per_value(self.codebook_size)
+        bits = self.codes.numel() * bits_per_value(self.codebook_size)
         if self.pitch is not None:
             bits += len(self.pitch) * bits_per_value(self.pitch_levels + 1)
         return bits / self.seconds
@@ -234,6 +243,8 @@ def _problem(code_file):
         return f"the checksum is {f.checksum!r}"
     if len(f.model.encode()) >= 2**16:
         return "the model's name is longer than 65535 bytes"
+    if f.codes.dim() == 2 and not 1 < f.codebooks < 2**16:
+        return f"it has {f.codebooks} codebooks"
     problem = _values_problem("codes", f.codes, f.codebook_size, f.samples_per_code, f.samples)
     if problem or f.pitch is None and f.f0_statistics is None and f.voice is None:
         return problem
@@ -276,11 +287,12 @@ def _to_bytes(f):
         _HAS_PITCH * (f.pitch is not None)
         + _HAS_STATISTICS * (f.f0_statistics is not None)
         + _HAS_VOICE * (f.voice is not None)
+        + _HAS_CODEBOOKS * (f.codebooks > 1)
     )
     parts = [
         _HEADER.pack(
             _MAGIC,
-            VERSION,
+            VERSION if f.codebooks > 1 else 1,
             flags,
             f.sample_rate,
             f.samples_per_code,
@@ -292,13 +304,15 @@ def _to_bytes(f):
         ),
         name,
     ]
+    if f.codebooks > 1:
+        parts.append(_CODEBOOKS.pack(f.codebooks))
     if f.pitch is not None:
         parts.append(_PITCH.pack(f.pitch_levels, f.samples_per_pitch, len(f.pitch)))
     if f.f0_statistics is not None:
         parts.append(_STATISTICS.pack(*f.f0_statistics.tolist()))
     if f.voice is not None:
         parts += [_CHANNELS.pack(len(f.voice)), f.voice.cpu().numpy().astype("<f4").tobytes()]
-    parts.append(pack_values(f.codes, f.codebook_size))
+    parts.append(pack_values(f.codes.flatten(), f.codebook_size))
     if f.pitch is not None:
         parts.append(pack_values(f.pitch, f.pitch_levels + 1))
     data = b"".join(parts)
@@ -322,10 +336,11 @@ def _from_bytes(data):
     _, version, flags, rate, per_code, size, samples, codes, checksum, name = _HEADER.unpack(
         take(_HEADER.size)
     )
-    if version < 1 or flags & ~(_HAS_PITCH | _HAS_STATISTICS | _HAS_VOICE):
+    if flags & ~_FLAGS.get(version, 0):
         raise ValueError(f"version {version} has no flags {flags:#x}")
     model = str(take(name), "utf-8")
     levels = per_pitch = pitches = 0
+    books = _CODEBOOKS.unpack(take(_CODEBOOKS.size))[0] if flags & _HAS_CODEBOOKS else 1
     pitch = statistics = voice = None
     if flags & _HAS_PITCH:
         levels, per_pitch, pitches = _PITCH.unpack(take(_PITCH.size))
@@ -334,7 +349,8 @@ def _from_bytes(data):
     if flags & _HAS_VOICE:
         channels = _CHANNELS.unpack(take(_CHANNELS.size))[0]
         voice = torch.from_numpy(np.frombuffer(take(4 * channels), "<f4").astype(np.float32))
-    codes = take_values(codes, size)
+    values = take_values(codes * books, size)
+    codes = values.view(codes, books) if flags & _HAS_CODEBOOKS else values
     if flags & _HAS_PITCH:
         pitch = take_values(pitches, levels + 1)
     if position != len(data):

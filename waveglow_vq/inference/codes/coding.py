@@ -19,9 +19,9 @@ WINDOW_SECONDS = 10
 
 
 def load_codec(folder, run_opts=None):
-    """Loads an export folder that has codes, as a SpeechCodec or VoiceConverter, and takes no
-    random numbers for that. A UserError says that it is no export, a damaged one, or has no
-    codes."""
+    """Loads an export folder whose codes can be written from text, as a SpeechCodec or
+    VoiceConverter, and takes no random numbers for that. A UserError says that it is no export, a
+    damaged one, has no codes, or several codebooks."""
     interface = read_export_header(folder)["interface"]
     if interface not in CODECS:
         raise UserError(
@@ -33,11 +33,17 @@ def load_codec(folder, run_opts=None):
         codec = load_export(folder, run_opts=run_opts)
     if codec.mods.model.quantizer is None:
         raise UserError(f"{folder} is a model without codes; train one with hparams/vq.yaml.")
+    if codec.mods.model.conditioner.codebooks > 1:
+        raise UserError(
+            f"{folder} has {codec.mods.model.conditioner.codebooks} codebooks, and text to codes "
+            "writes those of one; train a codec with codebooks: 1."
+        )
     return codec
 
 
 def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
-    """The codes of a waveform, block by block, int64 ``[1, t]``: what ``conditioner.encode`` gives.
+    """The codes of a waveform, block by block, int64 ``[1, t]``, or ``[1, t, N]`` of several
+    codebooks: what ``conditioner.encode`` gives.
 
     Each window reaches as far beyond what is new in it as the encoder sees. With instance
     normalization, whose statistics are of the whole utterance, there is one window: of log-mels,
@@ -65,9 +71,9 @@ def code_blocks(conditioner, features, wavs, context=NO_CONTEXT):
 
 
 def new_code_file(interface, codes, samples, pitch=None, voice=None):
-    """Makes a CodeFile: codes int64 ``[T]`` of a recording of so many ``samples`` at the model's
-    rate, its pitch int64 ``[P]`` and its Voice where the model has them, and what identifies the
-    model."""
+    """Makes a CodeFile: codes int64 ``[T]`` or ``[T, N]`` of a recording of so many ``samples`` at
+    the model's rate, its pitch int64 ``[P]`` and its Voice where the model has them, and what
+    identifies the model."""
     model, (levels, samples_per_pitch) = interface.mods.model, pitch_format(interface)
     vector = statistics = None
     if voice is not None and model.speakers.source == "encoder":
@@ -104,6 +110,7 @@ def check_code_file(interface, code_file):
     for name, found, expected in (
         ("sample_rate", f.sample_rate, interface.sample_rate),
         ("codebook_size", f.codebook_size, model.quantizer.codebook_size),
+        ("the number of codebooks", f.codebooks, conditioner.codebooks),
         ("samples_per_code", f.samples_per_code, conditioner.samples_per_code),
         ("pitch_levels", f.pitch_levels, levels),
         ("samples_per_pitch", f.samples_per_pitch, samples_per_pitch),

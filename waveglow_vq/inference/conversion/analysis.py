@@ -68,7 +68,7 @@ def analyze(model, features, read, whole_hops=False, context=NO_CONTEXT):
     if model.quantizer is None:
         inputs = torch.cat(list(conditioner.input_blocks(features, passing())), dim=-1)
     else:
-        codes = torch.cat(list(code_blocks(conditioner, features, passing(), context)), dim=-1)
+        codes = torch.cat(list(code_blocks(conditioner, features, passing(), context)), dim=1)
     frames = conditioner.frame_count(samples + (-samples % hop if whole_hops else 0))
     content = Content(codes, inputs, frames)
     pitch, voice = None, unknown_voice(model)

@@ -112,7 +112,7 @@ def content_blocks(model, content, voice, pitch=None, context=NO_CONTEXT):
     :func:`~waveglow_vq.inference.conversion.whole_utterances.content_condition` gives for the
     whole. ``context`` is entered for each window, for autocast."""
     conditioner = model.conditioner
-    name = "features" if content.codes is None else "codes"
+    name, axis = ("features", -1) if content.codes is None else ("codes", 1)
     whole = getattr(content, name)
     hop, per_code = conditioner.frame_hop, conditioner.samples_per_code
     reach = conditioner.receptive_field
@@ -126,10 +126,11 @@ def content_blocks(model, content, voice, pitch=None, context=NO_CONTEXT):
     def condition_of(places):
         begin, end = int(places[0]), int(places[-1]) + 1
         first, last = frames(begin), frames(end)
-        part = Content(None, None, last - first)._replace(**{name: whole[..., begin:end]})
+        piece = whole.narrow(axis, begin, end - begin)
+        part = Content(None, None, last - first)._replace(**{name: piece})
         return content_condition(
             model, part, voice, None if pitch is None else pitch[:, first:last]
         )
 
-    places = [torch.arange(whole.shape[-1])]
+    places = [torch.arange(whole.shape[axis])]
     return condition_blocks(condition_of, places, reach, conditioner.code_unit, context)

@@ -123,7 +123,8 @@ class Content(NamedTuple):
     Arguments
     ---------
     codes : torch.Tensor
-        int64 ``[B, T]``, -1 where padded; None for models without codes.
+        int64 ``[B, T]``, or ``[B, T, N]`` of several codebooks, -1 where padded; None for models
+        without codes.
     features : torch.Tensor
         What the conditioner reads, for models without codes; else None.
     frames : int

@@ -23,6 +23,9 @@ class Chunks:
     check : callable
         ``check(name, chunk)`` raises a UserError if the values are wrong, and gives the chunk
         ``[batch, ..., t]`` as the model takes it.
+    behind : tuple
+        Sizes of the dimensions behind the steps, such as the number of codebooks; in what is given
+        they lie before them.
 
     Example
     -------
@@ -31,7 +34,7 @@ class Chunks:
     ([[1, 80, 2], [1, 80, 2], [1, 80, 1]], False, 5)
     """
 
-    def __init__(self, option, chunks, shape, check):
+    def __init__(self, option, chunks, shape, check, behind=()):
         if isinstance(chunks, (torch.Tensor, np.ndarray)) or not isinstance(chunks, Iterable):
             raise UserError(
                 f"{option}: expected an iterable of chunks, got {type(chunks).__name__}; a whole "
@@ -41,6 +44,7 @@ class Chunks:
         self.chunks = chunks
         self.shape = shape
         self.check = check
+        self.behind = behind
         self.steps = 0  # of all chunks that were taken
         self.batch = None
         self.is_batch = False
@@ -55,16 +59,19 @@ class Chunks:
             raise UserError(f"{self.option}: there is nothing in it")
 
     def _add_batch(self, name, chunk):
-        sizes, dims = tuple(chunk.shape), len(self.shape) + 1
+        before, dims = len(self.shape), len(self.shape) + 1 + len(self.behind)
+        sizes = tuple(chunk.shape)
         with_batch = sizes if len(sizes) > dims else (1, *sizes)
-        if len(with_batch) != dims + 1 or with_batch[1:-1] != self.shape or not with_batch[0]:
-            wanted = ", ".join([*map(str, self.shape), "steps"])
+        around = with_batch[1 : 1 + before], with_batch[2 + before :]
+        fits = len(with_batch) == dims + 1 and around == (self.shape, self.behind)
+        if not fits or not with_batch[0]:
+            wanted = ", ".join([*map(str, self.shape), "steps", *map(str, self.behind)])
             raise UserError(f"{name}: expected [{wanted}] or [batch, {wanted}], got {list(sizes)}")
         kind = (len(sizes) > dims, with_batch[0])
         if self.batch not in (None, kind):
             raise UserError(f"{name} has the shape {list(sizes)}, unlike the chunks before it")
         self.batch, self.is_batch = kind, kind[0]
-        return chunk.view(with_batch)
+        return chunk.view(with_batch).movedim(1 + before, -1)
 
     def without_batch(self, blocks):
         """Blocks ``[batch, n]`` without the batch dimension, if the chunks came without."""

@@ -242,6 +242,11 @@ class Conditioner(nn.Module):
         unit = self.frame_hop * (self.pitch.stride if self.uses_pitch else 1)
         return math.lcm(self.samples_per_code, unit) // self.samples_per_code
 
+    @property
+    def codebooks(self):
+        """How many indices a code has; of several, codes are ``[batch, codes, codebooks]``."""
+        return getattr(self.quantizer, "codebooks", 1)
+
     def code_count(self, samples):
         """Codes of a waveform of so many samples."""
         return -(-self.step_count(samples) // self.stride)
@@ -291,19 +296,20 @@ class Conditioner(nn.Module):
         return codes
 
     def encode(self, features, lengths=None):
-        """Features to code indices ``[batch, codes]``; -1 where padded."""
+        """Features to code indices ``[batch, codes]``, or ``[batch, codes, codebooks]`` of several;
+        -1 where padded."""
         code_lengths = self.code_lengths(lengths, features.shape[-1])
         return self.quantizer.encode(self.encoder(features, lengths), code_lengths)
 
     def decode(
         self, indices, frames=None, lengths=None, speaker=None, pitch=None, f0_statistics=None
     ):
-        """Code indices ``[batch, codes]``, -1 where padded, to a Condition.
+        """Code indices to a Condition.
 
         Arguments
         ---------
         indices : torch.Tensor
-            Codes.
+            As :meth:`encode` gives them.
         frames : int
             Frames of the features to decode; all of the codes where None.
         lengths : torch.Tensor
@@ -316,7 +322,8 @@ class Conditioner(nn.Module):
         if frames:
             steps = frames * self.frame_hop // self.input_hop
         if lengths is None and bool((indices < 0).any()):
-            lengths = shares((indices >= 0).sum(1) * self.stride, steps).clamp(max=1.0)
+            present = indices.reshape(*indices.shape[:2], -1)[..., 0] >= 0
+            lengths = shares(present.sum(1) * self.stride, steps).clamp(max=1.0)
         vectors = self.quantizer.decode(indices)
         return self._decode_vectors(vectors, steps, lengths, speaker, pitch, f0_statistics)
 

@@ -49,6 +49,8 @@ class Quantizer(CodebookRestarts):
     it is not the optimizer's to update), and `_set_rows` replaces codes.
     """
 
+    codebooks = 1
+
     def __init__(
         self, codebook_size, codebook_dim, commitment_weight, estimator, initialization,
         restart_after,
@@ -243,14 +245,8 @@ class Quantizer(CodebookRestarts):
     def _valid_frames(self, x, lengths, check=True):
         """Frames [N, D] that are not padding, at least in single precision; how many of them belong
         to each item; and their places among all B * T, or None where nothing is padded."""
-        if x.dim() != 3 or x.shape[-1] != self.codebook_dim:
-            raise UserError(
-                f"the quantizer expects [batch, time, {self.codebook_dim}], got {list(x.shape)}: "
-                "check codebook_dim against the encoder's output"
-            )
+        check_vectors(x, self.codebook_dim)
         batch, time = x.shape[:2]
-        if batch == 0 or time == 0:
-            raise UserError(f"the quantizer got no frames: its input has shape {list(x.shape)}")
         items, where = [time] * batch, None
         frames = x.reshape(batch * time, -1)
         if lengths is not None:
@@ -288,8 +284,22 @@ class Quantizer(CodebookRestarts):
         return squared / shared["deviation"]
 
 
+def check_vectors(x, dimensions):
+    """Raises a `UserError` unless x is [B, T, `dimensions`]."""
+    if x.dim() != 3 or x.shape[-1] != dimensions:
+        raise UserError(
+            f"the quantizer expects [batch, time, {dimensions}], got {list(x.shape)}: "
+            "check codebook_dim against the encoder's output"
+        )
+    if not x.shape[0] or not x.shape[1]:
+        raise UserError(f"the quantizer got no frames: its input has shape {list(x.shape)}")
+
+
 def estimate(frames, chosen, estimator):
-    """The chosen codes by value, with the gradient for the frames that `estimator` names."""
+    """The chosen codes by value, with the gradient for the frames that `estimator` names; None:
+    with none."""
+    if estimator is None:
+        return chosen
     straight = frames - frames.detach()
     if estimator == "ste":
         return chosen + straight

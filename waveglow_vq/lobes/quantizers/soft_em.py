@@ -16,8 +16,9 @@ import inspect
 
 from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.quantizers.base import Quantizer, QuantizerOutput
+from waveglow_vq.lobes.quantizers.groups import GROUPINGS, GroupedQuantizer
 from waveglow_vq.lobes.quantizers.statistics import participating_dimensions, second_moments
-from waveglow_vq.utils.validation import require_choice, require_number
+from waveglow_vq.utils.validation import require_choice, require_integer, require_number
 
 import torch
 from torch import nn
@@ -276,13 +277,18 @@ class EMAQuantizer(Quantizer):
         self.cluster_sum[rows] = frames
 
 
-def build_quantizer(codebook_update, **options):
+def build_quantizer(codebook_update, codebooks=1, grouping="residual", **options):
     """The quantizer with the given codebook update, for YAML that switches between them.
 
     Arguments
     ---------
     codebook_update : str
         "soft_em" or "ema".
+    codebooks : int
+        How many codebooks, each of ``codebook_size`` codes, quantize a vector.
+    grouping : str
+        What each of several quantizes: see
+        :class:`~waveglow_vq.lobes.quantizers.groups.GroupedQuantizer`.
     **options : dict
         Arguments of :class:`SoftEMQuantizer` and :class:`EMAQuantizer`; what only the other one
         knows is left out.
@@ -292,8 +298,12 @@ def build_quantizer(codebook_update, **options):
     >>> build_quantizer("ema", codebook_size=16, codebook_dim=4, temperature="relative")
     EMAQuantizer(codebook_size=16, codebook_dim=4, estimator=ste, initialization=data, \
 restart_after=50)
+    >>> build_quantizer("soft_em", 4, codebook_size=16, codebook_dim=8).codebook.shape
+    torch.Size([4, 16, 8])
     """
     require_choice("codebook_update", codebook_update, ("soft_em", "ema"))
+    require_integer("codebooks", codebooks, 1)
+    require_choice("grouping", grouping, GROUPINGS)
     chosen, other = SoftEMQuantizer, EMAQuantizer
     if codebook_update == "ema":
         chosen, other = other, chosen
@@ -302,4 +312,16 @@ restart_after=50)
     for name in foreign:
         if name not in inspect.signature(other).parameters:
             raise UserError(f"{name}: no quantizer has an option of this name")
-    return chosen(**{name: value for name, value in options.items() if name in known})
+    options = {name: value for name, value in options.items() if name in known}
+    if codebooks == 1:
+        return chosen(**options)
+    if grouping == "product":
+        require_integer("codebook_dim", options["codebook_dim"], 1)
+        if options["codebook_dim"] % codebooks:
+            raise UserError(
+                f"codebooks: {codebooks} equal parts do not make up the codebook_dim of "
+                f"{options['codebook_dim']}"
+            )
+        options["codebook_dim"] //= codebooks
+    stages = [chosen(**options) for _ in range(codebooks)]
+    return GroupedQuantizer(stages, grouping, options.get("estimator", "ste"))

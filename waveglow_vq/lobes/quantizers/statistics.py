@@ -9,11 +9,13 @@ import contextlib
 import math
 
 from waveglow_vq.utils.devices import exact, in_float64
-from waveglow_vq.utils.distributed import is_distributed
+from waveglow_vq.utils.distributed import all_gather_object, is_distributed
 
 import torch
 
 MERGE_TOLERANCE = 0.05
+# Means and the sums of squared deviations from them; the latter are of several codebooks.
+MOMENTS = (("mean_frame", "squared_deviation"), ("codebook_mean", "codebook_deviation"))
 
 
 @contextlib.contextmanager
@@ -121,15 +123,16 @@ def participating_dimensions(moments, count):
 
 
 def perplexity(counts):
-    """Exponential of the entropy of `counts` [K]: the number of codes that are used, in effect.
+    """Exponential of the entropy of `counts` [..., K]: the number of codes that are used, in
+    effect.
 
     Example
     -------
     >>> perplexity(torch.tensor([5, 5, 0, 5]))
     tensor(3.0000, dtype=torch.float64)
     """
-    share = exact(counts) / counts.sum().clamp_min(1e-12)
-    return torch.special.entr(share).sum().exp()
+    share = exact(counts) / counts.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+    return torch.special.entr(share).sum(dim=-1).exp()
 
 
 class CodeStatistics:
@@ -159,6 +162,9 @@ class CodeStatistics:
             "log_responsibility_perplexity": exact(statistics["frames"])
             * exact(statistics["responsibility_perplexity"].detach()).log(),
         }
+        for name in MOMENTS[1]:
+            if name in statistics:
+                new[name] = exact(statistics[name].detach())
         self.totals = new if self.totals is None else _add_totals(self.totals, new)
 
     def summary(self, codebook, frames_per_second):
@@ -167,9 +173,9 @@ class CodeStatistics:
         Arguments
         ---------
         codebook : torch.Tensor
-            [K, D]
+            [K, D], or [N, K, ...] of several.
         frames_per_second : float
-            Codes per second of audio.
+            Codes, of each codebook, per second of audio.
 
         Returns
         -------
@@ -178,23 +184,34 @@ class CodeStatistics:
             `distinct_codes`: codes that can be told apart. `normalized_mse`: quantization error
             over the deviation of the data from their mean. `responsibility_perplexity`: codes
             that share a frame (geometric mean). `bits_per_second`: log2(K) for each frame.
-            `entropy_bits_per_second`: the entropy of the choices for each frame. An empty dict
-            if nothing was collected anywhere.
+            `entropy_bits_per_second`: the entropy of the choices for each frame. Of several
+            codebooks codes and bits are counted over all, the perplexity is a geometric mean. An
+            empty dict if nothing was collected anywhere.
         """
-        totals = _gather_totals(self.totals, codebook)
+        totals = _gather_totals(self.totals)
         if totals is None:
             return {}
-        deviation = totals["squared_deviation"] / totals["frames"]
-        in_use = float(perplexity(totals["counts"]))
+        in_use, codebooks = perplexity(totals["counts"]), 1
+        deviations = totals["squared_deviation"][None]
+        if codebook.dim() == 3:
+            in_use, codebooks = in_use.log().mean().exp(), len(codebook)
+            deviations = totals["codebook_deviation"]
+        in_use, codebook = float(in_use), codebook.view(codebooks, *codebook.shape[-2:])
+        deviations = (deviations / totals["frames"]).sqrt()
+        distinct = [
+            distinct_codes(codes, data_deviation=deviation)
+            for codes, deviation in zip(codebook, deviations, strict=True)
+        ]
+        frames_per_second = codebooks * frames_per_second
         return {
             "used": float((totals["counts"] > 0).sum()),
             "perplexity": in_use,
-            "distinct_codes": float(distinct_codes(codebook, data_deviation=deviation.sqrt())),
+            "distinct_codes": float(sum(distinct)),
             "normalized_mse": _ratio(totals["squared_error"], totals["squared_deviation"]),
             "responsibility_perplexity": float(
                 (totals["log_responsibility_perplexity"] / totals["frames"]).exp()
             ),
-            "bits_per_second": math.log2(len(codebook)) * frames_per_second,
+            "bits_per_second": math.log2(codebook.shape[1]) * frames_per_second,
             "entropy_bits_per_second": math.log2(max(in_use, 1.0)) * frames_per_second,
         }
 
@@ -210,38 +227,23 @@ def _ratio(error, deviation):
 def _add_totals(first, second):
     """Joins two parts; the deviations are from each part's own mean (Chan et al., 1979)."""
     total = {key: first[key] + second[key] for key in first}
-    frames = total["frames"].clamp_min(1.0)
-    difference = second["mean_frame"] - first["mean_frame"]
-    share = second["frames"] / frames
-    total["mean_frame"] = first["mean_frame"] + difference * share
-    total["squared_deviation"] += difference.square().sum() * first["frames"] * share
+    share = second["frames"] / total["frames"].clamp_min(1.0)
+    for mean, deviation in MOMENTS:
+        if mean in total:
+            difference = second[mean] - first[mean]
+            total[mean] = first[mean] + difference * share
+            total[deviation] += difference.square().sum(dim=-1) * first["frames"] * share
     return total
 
 
-def _gather_totals(totals, codebook):
+def _gather_totals(totals):
     """Joins the totals of all processes, those included that collected nothing."""
     if not is_distributed():
         return totals
-    size, dim = codebook.shape
-    if totals is None:
-        packed = torch.zeros(4 + size + dim, dtype=torch.float64)
-    else:
-        packed = torch.cat([value.reshape(-1).cpu() for _, value in sorted(totals.items())])
-    packed = packed.to(codebook.device)
-    parts = [torch.empty_like(packed) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(parts, packed)
-    names = {
-        "counts": size,
-        "frames": 1,
-        "log_responsibility_perplexity": 1,
-        "mean_frame": dim,
-        "squared_deviation": 1,
-        "squared_error": 1,
-    }
+    if totals is not None:
+        totals = {name: value.cpu() for name, value in totals.items()}
     joined = None
-    for part in parts:
-        values = dict(zip(names, part.split(list(names.values())), strict=True))
-        values = {k: v if k in ("counts", "mean_frame") else v[0] for k, v in values.items()}
-        if values["frames"] > 0:
-            joined = values if joined is None else _add_totals(joined, values)
+    for part in all_gather_object(totals):
+        if part is not None and part["frames"] > 0:
+            joined = part if joined is None else _add_totals(joined, part)
     return joined
