@@ -36,6 +36,8 @@ TRAINING = {
     "halve_from": 0.5,
     "averaging_decay": 0.99,
 }
+# Discriminators of log-mels begin as soon as there is something to tell.
+CODEC = {"adversary_after": 200}
 
 
 def main(arguments=None):
@@ -52,7 +54,7 @@ def main(arguments=None):
             return report(output, options.device)
         begin = time.monotonic()
         generate(output / "corpus", options.utterances)
-        chosen = {**TRAINING, **dict(option.split("=", 1) for option in options.train_option)}
+        chosen = {**TRAINING, **CODEC, **dict(option.split("=", 1) for option in options.train_option)}
         script = recipe / "train.py"
         run, minutes = output / "run", options.minutes
         train(script, "vq.yaml", output, run, options, minutes, chosen, "the codec")

@@ -43,6 +43,7 @@ CODEC = {
     "test_samples": 0,
     "warmup_steps": 50,
     "averaging_decay": 0.99,
+    "adversary_after": 200,
 }
 TEXT = {
     "size": "tiny",

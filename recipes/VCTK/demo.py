@@ -42,6 +42,7 @@ TRAINING = {
     "warmup_steps": 50,
     "halve_from": 0.5,
     "averaging_decay": 0.99,
+    "adversary_after": 200,
 }
 
 
