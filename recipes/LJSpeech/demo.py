@@ -54,7 +54,11 @@ def main(arguments=None):
             return report(output, options.device)
         begin = time.monotonic()
         generate(output / "corpus", options.utterances)
-        chosen = {**TRAINING, **CODEC, **dict(option.split("=", 1) for option in options.train_option)}
+        chosen = {
+            **TRAINING,
+            **CODEC,
+            **dict(option.split("=", 1) for option in options.train_option),
+        }
         script = recipe / "train.py"
         run, minutes = output / "run", options.minutes
         train(script, "vq.yaml", output, run, options, minutes, chosen, "the codec")
