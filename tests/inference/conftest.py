@@ -22,8 +22,8 @@ SPEECH = {
     "plain": ("", {}),
     "endless": ("", {"ends": False}),
     "voices": ("codes", {"labels": LABELS}),
-    "pitch": ("pitch", {"labels": LABELS[:2], "pitch_levels": 31}),
-    "encoder": ("encoder", {"pitch_levels": 31}),
+    "pitch": ("pitch", {"labels": LABELS[:2], "pitch_levels": 63}),
+    "encoder": ("encoder", {"pitch_levels": 63}),
     "waves": ("waves", {}),
 }
 

@@ -306,7 +306,7 @@ def test_loss_is_the_weighted_sum_of_its_terms():
     torch.manual_seed(0)
     model = build("mel_vq", options={"mel_weight": 3.0, "quantizer_weight": 0.5}).eval()
     wav, mel, *_ = utterances(6, 6)
-    loss, terms, _ = model(wav, mel)
+    loss, terms, *_ = model(wav, mel)
     quantizer = terms["codebook"] + terms["commitment"]
     expected = terms["nll"] + 3 * terms["mel_l1"] + 0.5 * quantizer
     assert loss.item() == pytest.approx(expected.item(), rel=1e-7)

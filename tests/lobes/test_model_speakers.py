@@ -222,7 +222,7 @@ def test_the_head_predicts_the_log_mel_that_was_given_not_the_warped_one(monkeyp
 def test_the_adversary_is_a_weighted_term_of_the_loss(local):
     model = build(local, adversary_weight=0.5).eval()
     inputs = {**batch(model), "speaker": torch.tensor([1, 3])}
-    loss, terms, _ = model(**inputs)
+    loss, terms, *_ = model(**inputs)
     vectors = model.conditioner.encoder(inputs["wav" if local == "wav_vq" else "mel"])
     expected = model.adversary(vectors, inputs["speaker"])
     assert float(terms["adversary"]) == pytest.approx(float(expected.detach()), abs=1e-9)

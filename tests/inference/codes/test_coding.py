@@ -138,9 +138,9 @@ def test_what_is_in_the_file_of_a_converter(converters, voiced):
         converters(name).to_code_file(voiced) for name in ("codes", "pitch", "encoder")
     )
     assert plain.pitch is None and plain.f0_statistics is None and plain.voice is None
-    assert pitch.pitch_levels == 31 and pitch.samples_per_pitch == 4 * 256
+    assert pitch.pitch_levels == 63 and pitch.samples_per_pitch == 4 * 256
     assert len(pitch.pitch) == math.ceil((1 + pitch.samples // 256) / 4)
-    assert 0 == pitch.pitch.min() < pitch.pitch.max() <= 31
+    assert 0 == pitch.pitch.min() < pitch.pitch.max() <= 63
     assert abs(float(pitch.f0_statistics[0]) - math.log(120)) < 0.1
     assert pitch.voice is None and encoder.voice.shape == (8,)
 

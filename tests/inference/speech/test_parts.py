@@ -123,7 +123,7 @@ def test_parts_that_do_not_belong_together(speeches):
 
     for arguments, words in (
         ((Larger, tokenizer, codec, []), "its vocabulary_size is 99, not"),
-        ((model, tokenizer, pitch.codec, []), "its pitch_levels is 0, not 31"),
+        ((model, tokenizer, pitch.codec, []), "its pitch_levels is 0, not 63"),
         ((model, tokenizer, codec, ["p225"]), "1 labels for a model with room for 0"),
         ((voices.mods.model, tokenizer, codec, []), "0 labels for a model with room for 3"),
         ((voices.mods.model, tokenizer, codec, LABELS + ["x"]), "4 labels for a model"),

@@ -277,7 +277,7 @@ def test_pitch_and_speakers(tmp_path, converter_folders):
     folder = converter_folders("pitch")
     extract_codes(folder, {"train": manifest}, tmp_path, codes, num_workers=1, device="cpu")
     index = read_index(codes)
-    assert (index.pitch_levels, index.samples_per_pitch) == (31, 1024)
+    assert (index.pitch_levels, index.samples_per_pitch) == (63, 1024)
     voiced = 0
     for utterance in read_code_corpus(codes, manifest, tmp_path):
         file = read_code_file(codes / f"{utterance.id}.wvq")
