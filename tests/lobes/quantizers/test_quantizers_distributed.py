@@ -142,4 +142,6 @@ def test_processes_do_what_one_does(tmp_path, world):
             assert (found - value).abs().max() <= tolerance * size, (case, name)
         kinds = {kind for _, kind, rows in alone["restarts"] if rows}
         if not options:
-            assert kinds == {"dead", "merged", "idle"}, (case, alone["restarts"])
+            # Steps of soft EM part codes that have merged before they are looked for.
+            wanted = {"dead", "idle"} | ({"merged"} if case.startswith("ema") else set())
+            assert kinds >= wanted, (case, alone["restarts"])
