@@ -25,7 +25,8 @@ from tests.recipes.ljspeech_runs import (
 # model itself (jitter, dropout of the condition): each process draws its own.
 TWENTY_STEPS = ["--segments_per_epoch", 80, "--number_of_epochs", 2, "--averaging_decay", 0.9]
 # And without what makes so much of a rounding that a frame chooses another code within 20 steps.
-STEADY = ", mel_weight: 1, envelope_gradient: True"
+STEADY = ", encoder_layers: 2, decoder_layers: 2, fine_layers: 2, conditioner_kernel: 3"
+STEADY += ", dilation_cycle: 1, mel_weight: 1, envelope_gradient: True"
 RESTARTING = SMALL_CODES + ", codebook_size: 32, restart_after: 3" + STEADY
 
 
@@ -67,7 +68,8 @@ def test_processes_train_what_one_with_the_whole_batch_trains(
     torchrun(command(yaml, *options, *share, preset=preset, output=several), processes)
     difference, name = differences(several, one)
     print(f"greatest relative difference after 20 steps: {difference:.1e} ({name})")
-    assert difference < 1e-5, f"{name} differs by {difference:.1e}"
+    # Rounding; a single frame with another code would make 1e-1 of it.
+    assert difference < 5e-5, f"{name} differs by {difference:.1e}"
     for stage in ("train", "valid", "test"):
         # The quantizer's own losses are relative to a batch, and batches are others in evaluation.
         for term in ["nll"] + ["mel_l1", "normalized_mse", "perplexity"] * (yaml == "vq"):
