@@ -1,10 +1,13 @@
 """Codecs whose log-mels discriminators look at, and whose flows begin late."""
 
 import waveglow_vq  # noqa: F401  (before speechbrain)
+from waveglow_vq.lobes.model_output import ModelOutput, PredictedLogMel
+from waveglow_vq.training.adversarial.adversarial_brain import AdversarialBrain
 from waveglow_vq.training.adversarial.log_mel_brain import LogMelBrain
 from waveglow_vq.training.adversarial.log_mel_discriminator import LogMelDiscriminator
 
 import pytest
+import speechbrain as sb
 import torch
 
 from tests.recipes.command_line import error_of
@@ -67,16 +70,30 @@ def test_interrupted_and_resumed_it_is_the_same_run(codec, monkeypatch, tmp_path
     assert_same_runs(tmp_path / "straight", tmp_path / "broken")
 
 
-def test_the_discriminators_gradient_reaches_the_decoder_alone(codec):
-    brain = run(codec("--number_of_epochs", 1, "--adversarial_weight", 0, "--feature_weight", 0))
+@pytest.mark.parametrize("weight", [0, 1])
+def test_each_side_of_the_game_has_its_own_gradient(codec, weight):
+    weights = ["--adversarial_weight", weight, "--feature_weight", weight]
+    brain = run(codec("--number_of_epochs", 1, *weights))
+    # It was part of the loss.
+    assert brain.optimizers_dict["discriminator"].state
     predicted = torch.randn(2, 80, 32, requires_grad=True)
-    target = torch.randn(2, 80, 32)
-    loss, played = brain.play(predicted, target)
+    loss, played = brain.play(predicted, torch.randn(2, 80, 32))
     loss.backward()
-    # Without weights the log-mel has nothing of the game, and the discriminators all of it.
-    assert predicted.grad is None or not predicted.grad.any()
+    # The weights are the log-mel's alone.
+    assert bool(predicted.grad is not None and predicted.grad.any()) == bool(weight)
     assert all(p.grad.any() for p in brain.discriminator.parameters() if p.ndim > 1)
     assert played["discriminator"].detach() > 0
+
+
+def test_padding_looks_the_same(codec, monkeypatch):
+    brain, seen = run(codec("--number_of_epochs", 1)), []
+    predicted = PredictedLogMel(torch.zeros(2, 80, 8), torch.ones(2, 80, 8), torch.tensor([1, 0.5]))
+    output = ModelOutput(torch.zeros(()), {}, {}, predicted)
+    monkeypatch.setattr(AdversarialBrain, "compute_forward", lambda self, batch, stage: output)
+    brain.play = lambda drawn, recorded: seen.extend([drawn, recorded]) or (torch.ones(()), {})
+    assert brain.compute_forward(None, sb.Stage.TRAIN).loss == 1
+    same = (seen[0] == seen[1]).all(1)
+    assert same.tolist() == [[False] * 8, [False] * 4 + [True] * 4]
 
 
 @pytest.mark.slow
