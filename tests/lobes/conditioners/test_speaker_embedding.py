@@ -33,7 +33,7 @@ def test_weights_are_written_and_read(tmp_path):
     assert torch.equal(torch.get_rng_state(), state)
     torch.testing.assert_close(again(log_mels(50)), embedding(log_mels(50)), rtol=0, atol=1e-2)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match="encoder of speakers; copy it again"):
+    with pytest.raises(UserError, match="encoder of speakers; export or copy it again"):
         read_speaker_embedding(path)
 
 

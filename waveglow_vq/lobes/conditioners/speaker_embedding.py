@@ -1,15 +1,12 @@
 """Unit vectors of who speaks, heard in a log-mel by what is trained for it alone."""
 
 import functools
-import importlib.resources
 import math
-from pathlib import Path
 
-from waveglow_vq.errors import UserError
+from waveglow_vq.pretrained import read_weights, save_weights, shipped
 from waveglow_vq.utils.devices import exact
 from waveglow_vq.utils.masking import frame_mask
 
-import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -124,33 +121,21 @@ def shipped_speaker_embedding():
     >>> shipped_speaker_embedding()(torch.randn(1, 80, 90) - 5).shape
     torch.Size([1, 128])
     """
-    folder = importlib.resources.files("waveglow_vq.pretrained")
-    return _embedding_of((folder / "speaker_encoder.safetensors").read_bytes())
+    return shipped("speaker_encoder.safetensors", _embedding_of)
 
 
 def read_speaker_embedding(path):
     """The SpeakerEmbedding that :func:`save_speaker_embedding` wrote; a UserError if the file does
     not hold one."""
-    try:
-        return _embedding_of(Path(path).read_bytes())
-    except Exception as error:  # of files that are damaged, and of weights of something else
-        raise UserError(
-            f"{path} cannot be read as the weights of an encoder of speakers; copy it again"
-        ) from error
+    return read_weights(path, _embedding_of, "an encoder of speakers")
 
 
-def _embedding_of(data):
-    weights = safetensors.torch.load(data)
-    # What is drawn at first takes nothing from what others draw from.
-    with torch.random.fork_rng(devices=[]):
-        embedding = SpeakerEmbedding(
-            components=len(weights["centres"]), dimension=weights["projection"].shape[1]
-        )
-    embedding.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    return embedding.eval()
+def _embedding_of(weights):
+    return SpeakerEmbedding(
+        components=len(weights["centres"]), dimension=weights["projection"].shape[1]
+    )
 
 
 def save_speaker_embedding(embedding, path):
     """Writes the weights of a SpeakerEmbedding in fp16, as safetensors."""
-    weights = {name: weight.half() for name, weight in embedding.state_dict().items()}
-    safetensors.torch.save_file(weights, path)
+    save_weights(embedding, path)

@@ -1,15 +1,12 @@
 """The pitch that is read off a log-mel."""
 
 import functools
-import importlib.resources
 import math
-from pathlib import Path
 
 from waveglow_vq.audio.features import LogMel
-from waveglow_vq.errors import UserError
 from waveglow_vq.lobes.conditioners.base import normalize_log_mel
+from waveglow_vq.pretrained import read_weights, save_weights, shipped
 
-import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -113,27 +110,18 @@ def shipped_pitch_reader(device="cpu"):
     >>> shipped_pitch_reader()(torch.randn(1, 80, 30) - 5)[0].shape
     torch.Size([1, 30])
     """
-    folder = importlib.resources.files("waveglow_vq.pretrained")
-    return _reader_of((folder / "pitch_reader.safetensors").read_bytes()).to(device)
+    return shipped("pitch_reader.safetensors", _reader_of).to(device)
 
 
 def read_pitch_reader(path):
     """The PitchReader that :func:`save_pitch_reader` wrote, in evaluation mode; a UserError if the
     file does not hold one."""
-    try:
-        return _reader_of(Path(path).read_bytes())
-    except Exception as error:  # of files that are damaged, and of weights of something else
-        raise UserError(
-            f"{path} cannot be read as the weights of a reader of pitch; export or copy it again"
-        ) from error
+    return read_weights(path, _reader_of, "a reader of pitch")
 
 
-def _reader_of(data):
-    weights = safetensors.torch.load(data)
+def _reader_of(weights):
     channels, n_mels, _ = weights["start.weight"].shape
-    reader = PitchReader(n_mels, channels)
-    reader.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    return reader.eval().requires_grad_(False)
+    return PitchReader(n_mels, channels)
 
 
 def is_readable(features):
@@ -143,5 +131,4 @@ def is_readable(features):
 
 def save_pitch_reader(reader, path):
     """Writes the weights of a PitchReader in fp16, as safetensors."""
-    weights = {name: weight.half() for name, weight in reader.state_dict().items()}
-    safetensors.torch.save_file(weights, path)
+    save_weights(reader, path)
